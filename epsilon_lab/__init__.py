@@ -1,0 +1,86 @@
+"""epsilon_lab: population search and structured agent workloads, in a notebook.
+
+    from epsilon_lab import Lab, PopulationSearch, problems
+
+    lab = Lab("runs")
+    run = lab.start(PopulationSearch(problems.cap_set(n=4)))
+    run.wait()
+    run.best.score, run.candidates
+
+The rooms, top to bottom; each imports only rooms below it:
+
+    testing | __main__          the kit that ships; the few commands
+    lab · runs                  the composition root, and the handles a user holds
+    views | problems            figures and panels; ready-made problems
+    topologies                  plans over one engine
+    search | workers            population search; who executes
+    broker | agents             who runs what; who thinks
+    transport | workspace | processes   bytes, disk, child processes
+    messages                    values that cross a boundary
+    clock · dice · ids · settings · errors
+
+Names are loaded on first use, so that the import costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from epsilon_lab import problems as problems
+    from epsilon_lab.agents.llm import LLM as LLM
+    from epsilon_lab.errors import Cheat as Cheat
+    from epsilon_lab.errors import LabError as LabError
+    from epsilon_lab.lab import Lab as Lab
+    from epsilon_lab.runs import Run as Run
+    from epsilon_lab.runs import SearchRun as SearchRun
+    from epsilon_lab.search.problem import Problem as Problem
+    from epsilon_lab.search.replay import Replay as Replay
+    from epsilon_lab.topologies.population_search import PopulationSearch as PopulationSearch
+    from epsilon_lab.topologies.work_queue import WorkQueue as WorkQueue
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Cheat": "epsilon_lab.errors",
+    "LLM": "epsilon_lab.agents.llm",
+    "Lab": "epsilon_lab.lab",
+    "LabError": "epsilon_lab.errors",
+    "PopulationSearch": "epsilon_lab.topologies.population_search",
+    "Problem": "epsilon_lab.search.problem",
+    "Replay": "epsilon_lab.search.replay",
+    "Run": "epsilon_lab.runs",
+    "SearchRun": "epsilon_lab.runs",
+    "WorkQueue": "epsilon_lab.topologies.work_queue",
+    "problems": "epsilon_lab.problems",
+}
+
+__all__ = [
+    "LLM",
+    "Cheat",
+    "Lab",
+    "LabError",
+    "PopulationSearch",
+    "Problem",
+    "Replay",
+    "Run",
+    "SearchRun",
+    "WorkQueue",
+    "__version__",
+    "problems",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(home)
+    value = module if name == "problems" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

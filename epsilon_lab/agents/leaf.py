@@ -1,0 +1,48 @@
+"""What a task of our own is handed while it runs: its names, its run directory, and a way to put events on record.
+
+Emitted events travel with the task's result and are recorded in the same commit. An async leaf that has paid for
+something calls `record` instead and goes on only when the event is as safe as the lab's durability says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from epsilon_lab.messages.events import Body, event
+from epsilon_lab.messages.tasks import Event
+from epsilon_lab.workspace.layout import RunDirectory
+
+Recorder = Callable[[tuple[Event, ...]], Awaitable[None]]
+
+
+@dataclass
+class Leaf:
+    """A running task's view of its run."""
+
+    run: RunDirectory
+    task_id: str
+    attempt: int
+    fence: int
+    """The idempotency token for effects outside the lab."""
+
+    recorder: Recorder | None = None
+    """Puts events on record at once; present in the async lane."""
+
+    events: list[Event] = field(default_factory=list)
+    """Emitted so far; the worker sends them with the result, or with the failure."""
+
+    def emit(self, body: Body) -> None:
+        """Put an event on record together with the task's result or failure."""
+        self.events.append(event(body))
+
+    def save(self, ref: str, content: str | bytes, *, kind: str) -> str:
+        """Write a file of the run directory, emit its description, return its reference."""
+        self.emit(self.run.save(ref, content, kind=kind, task_id=self.task_id))
+        return ref
+
+    async def record(self) -> None:
+        """Wait until everything emitted so far is on record."""
+        if self.recorder is not None and self.events:
+            pending, self.events = tuple(self.events), []
+            await self.recorder(pending)

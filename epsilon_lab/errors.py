@@ -1,0 +1,106 @@
+"""What can go wrong, as one tree, so that a caller can catch exactly as much as it means to.
+
+Every message says what happened, to which id, and what to do next; the fields a program may want stay attributes.
+
+    LabError
+    ├── InvalidInput        a value was refused before anything was spent (also a ValueError)
+    ├── WorkspaceError      a directory cannot be used as asked
+    │   ├── WorkspaceLocked     another process holds it
+    │   └── JournalDamaged      a journal is broken elsewhere than at its torn tail
+    ├── BadFrame            bytes from a peer are not a message of this protocol
+    ├── RunFailed           a run ended without an output
+    ├── LeafFailed          a leaf says why it failed, in words meant for the row
+    │   ├── ProposalFailed      a proposer gave no program
+    │   └── ReplayMismatch      a recorded reply does not belong to this call
+    └── Cheat               raised by a scorer: the output is an attempt to cheat
+"""
+
+from __future__ import annotations
+
+
+class LabError(Exception):
+    """Base of everything epsilon_lab raises on purpose."""
+
+
+class InvalidInput(LabError, ValueError):
+    """A value was refused before anything was spent.
+
+    Attributes:
+        what: The argument or field that was refused.
+    """
+
+    def __init__(self, what: str, problem: str, remedy: str = "") -> None:
+        self.what = what
+        super().__init__(f"{what}: {problem}" + (f"; {remedy}" if remedy else ""))
+
+
+class WorkspaceError(LabError):
+    """A directory cannot be used as asked."""
+
+
+class WorkspaceLocked(WorkspaceError):
+    """Another process holds the workspace.
+
+    Attributes:
+        path: The workspace.
+        pid: The holder's process id, as far as the lock file says.
+        host: The holder's host name.
+    """
+
+    def __init__(self, path: str, pid: int | None, host: str | None) -> None:
+        self.path, self.pid, self.host = path, pid, host
+        holder = f"process {pid} on {host}" if pid is not None else "another process"
+        super().__init__(
+            f"workspace {path!r} is open in {holder}; "
+            f"close it there, or look on without a lock: Lab({path!r}, read_only=True)"
+        )
+
+
+class JournalDamaged(WorkspaceError):
+    """A journal is broken elsewhere than at its torn tail; nothing was changed.
+
+    Attributes:
+        path: The journal.
+        offset: Byte offset of the damage.
+    """
+
+    def __init__(self, path: str, offset: int, problem: str) -> None:
+        self.path, self.offset = path, offset
+        super().__init__(
+            f"journal {path} is damaged at byte {offset}: {problem}; "
+            f"nothing was changed. Restore the file from a copy, or move the run directory out of the workspace"
+        )
+
+
+class BadFrame(LabError):
+    """Bytes from a peer are not a message of this protocol."""
+
+
+class RunFailed(LabError):
+    """A run ended without an output.
+
+    Attributes:
+        run_id: The run.
+        status: The run's final status.
+        reason: Why, in one sentence.
+    """
+
+    def __init__(self, run_id: str, status: str, reason: str) -> None:
+        self.run_id, self.status, self.reason = run_id, status, reason
+        super().__init__(f"run {run_id} {status}: {reason}")
+
+
+class LeafFailed(LabError):
+    """A leaf says why it failed, in words meant for the row."""
+
+
+class ProposalFailed(LeafFailed):
+    """A proposer gave no program; the candidate's row says why."""
+
+
+class ReplayMismatch(LeafFailed):
+    """A recorded reply does not belong to this candidate, call and prompt."""
+
+
+class Cheat(LabError):
+    """Raise this in a scorer when the output is an attempt to cheat: the candidate's outcome becomes `cheat`."""

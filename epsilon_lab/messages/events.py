@@ -1,0 +1,387 @@
+"""The lines of a journal, one struct a type.
+
+Events are the truth: broker state, tables, panels and resume are read from them and from nothing else. A type is
+`room.verb`. Readers ignore fields and types they do not know, so that a newer lab's run opens in an older one.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from epsilon_lab.messages.tasks import AttemptOutcome, Event, TaskSpec
+from epsilon_lab.messages.values import Value
+
+
+class StoredValue(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A `Value` as a journal shows it: exactly one field is set."""
+
+    json: msgspec.Raw = msgspec.Raw(b"")
+    pickle: bytes | None = None
+    file: str | None = None
+
+
+def stored(value: Value) -> StoredValue:
+    """Show a value as a journal does."""
+    match value.form:
+        case "json":
+            return StoredValue(json=msgspec.Raw(value.data))
+        case "pickle":
+            return StoredValue(pickle=value.data)
+        case "file":
+            return StoredValue(file=value.data.decode())
+
+
+def restored(value: StoredValue) -> Value:
+    """Take a value back from a journal."""
+    if bytes(value.json):
+        return Value("json", bytes(value.json))
+    if value.pickle is not None:
+        return Value("pickle", value.pickle)
+    return Value("file", (value.file or "").encode())
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all event bodies."""
+
+
+# -- run. : written by the engine ---------------------------------------------------------------------------------
+
+
+class RunStarted(Body, frozen=True, kw_only=True):
+    """`run.started`, the first line of every run."""
+
+    run_id: str
+    topology: str
+    name: str
+    tags: dict[str, str] = {}
+    seed: int | None = None
+    config: dict[str, object] = {}
+    """The topology's arguments, for people."""
+
+    epoch: int = 0
+    parent_run_id: str | None = None
+
+
+class RunPaused(Body, frozen=True, kw_only=True):
+    """`run.paused`."""
+
+
+class RunResumed(Body, frozen=True, kw_only=True):
+    """`run.resumed`."""
+
+
+class RunEnded(Body, frozen=True, kw_only=True):
+    """`run.ended`: the last line, unless the run was interrupted."""
+
+    status: str
+    """`completed`, `failed`, `stopped` or `interrupted`."""
+
+    reason: str
+    output: StoredValue | None = None
+
+
+# -- task. : written by the broker (`waiting`: by the engine) --------------------------------------------------------
+
+
+class TaskLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A `TaskSpec` as a journal shows it."""
+
+    task_id: str
+    kind: str
+    lane: str
+    entry: str
+    payload: StoredValue
+    depends_on: tuple[str, ...] = ()
+    priority: int = 0
+    time_limit_s: float | None = None
+    retries: int = 0
+
+
+def task_line(task: TaskSpec) -> TaskLine:
+    """Show a task as a journal does."""
+    return TaskLine(
+        task_id=task.task_id,
+        kind=task.kind,
+        lane=task.lane,
+        entry=task.entry,
+        payload=stored(task.payload),
+        depends_on=task.depends_on,
+        priority=task.priority,
+        time_limit_s=task.time_limit_s,
+        retries=task.retries,
+    )
+
+
+class TasksWaiting(Body, frozen=True, kw_only=True):
+    """`task.waiting`: known, but not all of its dependencies are done."""
+
+    tasks: tuple[TaskLine, ...]
+
+
+class TasksSubmitted(Body, frozen=True, kw_only=True):
+    """`task.submitted`: in the queue."""
+
+    tasks: tuple[TaskLine, ...]
+
+
+class TasksAssigned(Body, frozen=True, kw_only=True):
+    """`task.assigned`: one line a batch."""
+
+    worker_id: str
+    tasks: tuple[tuple[str, int, int], ...]
+    """(task_id, attempt, fence)."""
+
+
+class CompletedLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One accepted result."""
+
+    task_id: str
+    attempt: int
+    fence: int
+    output: StoredValue
+    started_at: float
+    ended_at: float
+
+
+class TasksCompleted(Body, frozen=True, kw_only=True):
+    """`task.completed`: result and change of state in one line."""
+
+    worker_id: str
+    tasks: tuple[CompletedLine, ...]
+
+
+class FailedLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt that gave no output."""
+
+    task_id: str
+    attempt: int
+    fence: int
+    outcome: AttemptOutcome
+    error: str
+    then: str
+    """What became of the task: `queued` (another attempt), `failed` or `dead`."""
+
+    traceback: str = ""
+    stdout_tail: str = ""
+    stderr_tail: str = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+
+
+class TasksFailed(Body, frozen=True, kw_only=True):
+    """`task.failed`."""
+
+    worker_id: str
+    tasks: tuple[FailedLine, ...]
+
+
+class TasksReleased(Body, frozen=True, kw_only=True):
+    """`task.released`: back to the queue, not started as far as anyone knows, nobody blamed."""
+
+    worker_id: str
+    reason: str
+    tasks: tuple[tuple[str, int, int], ...]
+
+
+class TasksStale(Body, frozen=True, kw_only=True):
+    """`task.stale`: answers that came too late; not applied."""
+
+    worker_id: str
+    tasks: tuple[tuple[str, int], ...]
+    """(task_id, fence)."""
+
+
+class TasksCancelled(Body, frozen=True, kw_only=True):
+    """`task.cancelled`."""
+
+    task_ids: tuple[str, ...]
+    reason: str
+
+
+# -- artifact. , usage. : emitted by leaves and by the engine --------------------------------------------------------
+
+
+class ArtifactSaved(Body, frozen=True, kw_only=True):
+    """`artifact.saved`: a file of the run directory, written once or replaced as a whole."""
+
+    path: str
+    kind: str
+    sha256: str
+    bytes: int
+    task_id: str | None = None
+
+
+class LlmCall(Body, frozen=True, kw_only=True):
+    """`usage.llm_call`: one request to a model, whatever came of it."""
+
+    task_id: str
+    call: int
+    """0 for the task's first request."""
+
+    model: str
+    outcome: str
+    """`ok`, `timeout`, `error`, `cached` (a reply found on disk and not paid again)."""
+
+    prompt_ref: str
+    prompt_sha256: str
+    reply_ref: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost_usd: float | None = None
+    """None where the price is unknown."""
+
+    latency_s: float | None = None
+    cached: bool = False
+    candidate_id: str | None = None
+    trace_id: str | None = None
+    error: str = ""
+
+
+# -- stage. : written by plans ---------------------------------------------------------------------------------------
+
+
+class CandidateSettled(Body, frozen=True, kw_only=True):
+    """`stage.candidate`: a candidate's row, complete; a later line of the same id replaces it."""
+
+    candidate_id: str
+    generation: int
+    strategy: str
+    """`seed`, `fresh`, `diverse` or `offspring`."""
+
+    parent_ids: tuple[str, ...] = ()
+    outcome: str = "scored"
+    code_hash: str | None = None
+    """SHA-256 of the normalised syntax tree (of the text, where it does not parse)."""
+
+    score: float | None = None
+    scores: dict[str, float] = {}
+    feedback: dict[str, str] = {}
+    error: str = ""
+    traceback: str = ""
+    stdout: str = ""
+    checked: bool | None = None
+    """True: passed its strict check; False: failed it; None: was not put to it."""
+
+    scorer_hash: str | None = None
+    duration_s: float | None = None
+    cpu_s: float | None = None
+    peak_mb: float | None = None
+    proposer: str = ""
+    prompt_ref: str | None = None
+    reply_ref: str | None = None
+    source_ref: str | None = None
+    prompt_sha256: str | None = None
+    duplicate_of: str | None = None
+    staleness: int = 0
+    """Results that landed after this candidate's context was built: 0 between barriers."""
+
+    island: int = 0
+    isolation: str | None = None
+
+
+class GenerationClosed(Body, frozen=True, kw_only=True):
+    """`stage.generation`."""
+
+    generation: int
+    best: float | None
+    """Best score of the run so far that passed its check."""
+
+    best_id: str | None
+    median: float | None
+    """Median score of this generation's scored candidates."""
+
+    top: float | None
+    """Best score within this generation."""
+
+    candidates: int
+    valid_share: float
+    """Scored candidates over proposed ones, 0 to 1."""
+
+    stall: int
+    """Generations in a row without an improvement of at least `min_delta`."""
+
+    elites: tuple[str, ...] = ()
+    """Candidates kept, with their scores, for the next generation."""
+
+
+class BriefWritten(Body, frozen=True, kw_only=True):
+    """`stage.brief`: one version of a generation's brief."""
+
+    generation: int
+    version: int
+    author: str
+    text: str
+    cited: tuple[str, ...] = ()
+    """Candidate ids that the text names."""
+
+
+# -- lab. , worker. : in the lab's own journal -----------------------------------------------------------------------
+
+
+class LabOpened(Body, frozen=True, kw_only=True):
+    """`lab.opened`: a new broker epoch."""
+
+    epoch: int
+    pid: int
+    host: str
+
+
+class LabClosed(Body, frozen=True, kw_only=True):
+    """`lab.closed`."""
+
+
+class RunBorn(Body, frozen=True, kw_only=True):
+    """`lab.run`: a run directory was made."""
+
+    run_id: str
+
+
+class WorkerJoined(Body, frozen=True, kw_only=True):
+    """`worker.joined`."""
+
+    worker_id: str
+    pid: int
+    host: str
+    slots: int
+    lanes: tuple[str, ...] = ()
+
+
+class WorkerLeft(Body, frozen=True, kw_only=True):
+    """`worker.left`."""
+
+    worker_id: str
+    reason: str
+
+
+BODIES: dict[str, type[Body]] = {
+    "run.started": RunStarted,
+    "run.paused": RunPaused,
+    "run.resumed": RunResumed,
+    "run.ended": RunEnded,
+    "task.waiting": TasksWaiting,
+    "task.submitted": TasksSubmitted,
+    "task.assigned": TasksAssigned,
+    "task.completed": TasksCompleted,
+    "task.failed": TasksFailed,
+    "task.released": TasksReleased,
+    "task.stale": TasksStale,
+    "task.cancelled": TasksCancelled,
+    "artifact.saved": ArtifactSaved,
+    "usage.llm_call": LlmCall,
+    "stage.candidate": CandidateSettled,
+    "stage.generation": GenerationClosed,
+    "stage.brief": BriefWritten,
+    "lab.opened": LabOpened,
+    "lab.closed": LabClosed,
+    "lab.run": RunBorn,
+    "worker.joined": WorkerJoined,
+    "worker.left": WorkerLeft,
+}
+"""Every event type and its body."""
+
+TYPES: dict[type[Body], str] = {body: name for name, body in BODIES.items()}
+
+
+def event(body: Body) -> Event:
+    """Make the frame form of an event from its body."""
+    return Event(TYPES[type(body)], msgspec.to_builtins(body, builtin_types=()))

@@ -1,0 +1,164 @@
+"""What a broker and its peers say to each other.
+
+A frame is one version byte and one msgpack body, a tagged union read whole at the edge: bytes that are not a message
+raise `BadFrame` there and can reach nothing behind it. Peers are sessions (a supervisor, which renews the lease) and
+their members (a child process or the async lane, which takes tasks); a peer's id is `<session>/<member>`, the
+supervisor's own member being `boss`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from epsilon_lab.errors import BadFrame
+from epsilon_lab.messages.tasks import Assignment, Event, Failure, Lane, Result
+
+PROTOCOL_VERSION = 1
+MAX_FRAME = 64 * 1024 * 1024
+"""Bytes; larger values travel as files."""
+
+
+class _Frame(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Common settings of all frames."""
+
+
+class Hello(_Frame, frozen=True, kw_only=True, array_like=True, tag="hello"):
+    """A peer introduces itself; it may be repeated and then replaces what was said before."""
+
+    pid: int
+    host: str
+    lanes: tuple[Lane, ...] = ()
+    """What it executes; empty for a supervisor."""
+
+    slots: int = 0
+    """Tasks it works on at once."""
+
+
+class Done(_Frame, frozen=True, kw_only=True, array_like=True, tag="done"):
+    """Tasks finished since the last send, oldest first. Credit comes back with each."""
+
+    results: tuple[Result, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+
+class Note(_Frame, frozen=True, kw_only=True, array_like=True, tag="note"):
+    """Journal lines that must be safe before the leaf goes on; answered by `Recorded`."""
+
+    run_id: str
+    task_id: str
+    note_id: int
+    events: tuple[Event, ...]
+
+
+class Renew(_Frame, frozen=True, kw_only=True, array_like=True, tag="renew"):
+    """A supervisor's beat. Any frame of a session renews it; this one says nothing else."""
+
+
+class Lost(_Frame, frozen=True, kw_only=True, array_like=True, tag="lost"):
+    """A supervisor saw one of its members die."""
+
+    member: str
+    """The peer id that is gone; the same id may say `Hello` again later."""
+
+    reason: str
+    """For people: `exit code 3`, `killed by SIGSEGV`."""
+
+    outcome: str = "crashed"
+    """The attempt outcome of the task it was working on."""
+
+
+class Bye(_Frame, frozen=True, kw_only=True, array_like=True, tag="bye"):
+    """A session ends in good order; unfinished tasks go back to the queue unblamed."""
+
+
+class Welcome(_Frame, frozen=True, kw_only=True, array_like=True, tag="welcome"):
+    """The broker knows the peer."""
+
+    epoch: int
+    lease_s: float
+    beat_s: float
+
+
+class Tasks(_Frame, frozen=True, kw_only=True, array_like=True, tag="tasks"):
+    """Assignments, oldest first."""
+
+    assignments: tuple[Assignment, ...]
+
+
+class Cancel(_Frame, frozen=True, kw_only=True, array_like=True, tag="cancel"):
+    """To an async member: stop these. A `Done` for them would be stale."""
+
+    fences: tuple[int, ...]
+
+
+class Kill(_Frame, frozen=True, kw_only=True, array_like=True, tag="kill"):
+    """To a supervisor: end this member's process now and answer `Lost` once it is gone."""
+
+    member: str
+    reason: str
+
+
+class Stale(_Frame, frozen=True, kw_only=True, array_like=True, tag="stale"):
+    """These answers came too late and were not applied."""
+
+    fences: tuple[int, ...]
+
+
+class Recorded(_Frame, frozen=True, kw_only=True, array_like=True, tag="recorded"):
+    """A `Note` is as safe as the lab's durability says."""
+
+    note_id: int
+
+
+class Refused(_Frame, frozen=True, kw_only=True, array_like=True, tag="refused"):
+    """A frame could not be accepted; nothing else was touched."""
+
+    problem: str
+
+
+ToBroker = Hello | Done | Note | Renew | Lost | Bye
+ToPeer = Welcome | Tasks | Cancel | Kill | Stale | Recorded | Refused
+
+_ENCODER = msgspec.msgpack.Encoder()
+_FROM_PEER: msgspec.msgpack.Decoder[ToBroker] = msgspec.msgpack.Decoder(ToBroker)
+_FROM_BROKER: msgspec.msgpack.Decoder[ToPeer] = msgspec.msgpack.Decoder(ToPeer)
+_VERSION = bytes([PROTOCOL_VERSION])
+
+
+def encode(message: ToBroker | ToPeer) -> bytes:
+    """Encode a message."""
+    return _VERSION + _ENCODER.encode(message)
+
+
+def _body(frame: bytes) -> memoryview:
+    if not frame:
+        raise BadFrame("empty frame; expected a version byte and a msgpack body")
+    if frame[0] != PROTOCOL_VERSION:
+        raise BadFrame(f"protocol version {frame[0]}; this side speaks version {PROTOCOL_VERSION}")
+    if len(frame) > MAX_FRAME:
+        raise BadFrame(f"frame of {len(frame)} bytes; at most {MAX_FRAME} are accepted")
+    return memoryview(frame)[1:]
+
+
+def decode_from_peer(frame: bytes) -> ToBroker:
+    """Decode what a peer sent to a broker.
+
+    Raises:
+        BadFrame: The bytes are not such a message.
+    """
+    try:
+        return _FROM_PEER.decode(_body(frame))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadFrame(f"not a message to a broker: {error}") from error
+
+
+def decode_from_broker(frame: bytes) -> ToPeer:
+    """Decode what a broker sent to a peer.
+
+    Raises:
+        BadFrame: The bytes are not such a message.
+    """
+    try:
+        return _FROM_BROKER.decode(_body(frame))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadFrame(f"not a message to a peer: {error}") from error

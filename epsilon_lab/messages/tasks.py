@@ -1,0 +1,112 @@
+"""A unit of work and what becomes of it.
+
+A task names *where* it runs (`lane`), *what* runs (`entry`) and *on what* (`payload`); nothing in it knows a topology.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from epsilon_lab.messages.values import Value
+
+Lane = Literal["process", "async"]
+"""Who executes: `process`, a child process, one task at a time; `async`, the `lab-leaves` loop, many at once."""
+
+TaskStatus = Literal["waiting", "queued", "running", "completed", "failed", "dead", "cancelled"]
+
+AttemptOutcome = Literal["completed", "failed", "timeout", "memory", "crashed", "lost", "expired", "stale", "cancelled"]
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True):
+    """One journal line in the making: what happened, and the facts."""
+
+    type: str
+    """`room.verb`, such as `usage.llm_call`; the types are listed in events.py."""
+
+    body: dict[str, object]
+    """JSON-able facts; their names are those of the struct of that type in events.py."""
+
+
+class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A unit of work, as submitted."""
+
+    task_id: str
+    kind: str
+    """What it is for, in a word a reader of the tables understands: `item`, `propose`, `evaluate`, `brief`."""
+
+    lane: Lane
+    entry: str
+    """`module:function` of epsilon_lab, called with (payload, leaf); or `code:<sha256>`, a pickled function in the
+    run directory, called with (payload) alone."""
+
+    payload: Value
+    depends_on: tuple[str, ...] = ()
+    priority: int = 0
+    """Larger runs first."""
+
+    time_limit_s: float | None = None
+    """Seconds from start to end of one attempt; its child process is killed then."""
+
+    retries: int = 0
+    """How many failed attempts are tried again; lost workers are counted apart."""
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A task in a worker's hands."""
+
+    run_id: str
+    run_dir: str
+    """Absolute path of the run directory on this machine."""
+
+    task: TaskSpec
+    attempt: int
+    """1 for the first."""
+
+    fence: int
+    """Larger than that of any earlier assignment of any task; answers that carry an older one are stale."""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A task done, as its worker reports it."""
+
+    task_id: str
+    run_id: str
+    fence: int
+    output: Value
+    started_at: float
+    """Wall seconds since the epoch, on the worker's clock."""
+
+    ended_at: float
+    events: tuple[Event, ...] = ()
+    """Journal lines the leaf emitted; recorded together with the result."""
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """An attempt that gave no output."""
+
+    task_id: str
+    run_id: str
+    fence: int
+    outcome: AttemptOutcome
+    error: str
+    """One line: type and message."""
+
+    traceback: str = ""
+    stdout_tail: str = ""
+    stderr_tail: str = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+    retryable: bool = True
+    events: tuple[Event, ...] = ()
+
+
+class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a submitter is told once a task is settled."""
+
+    run_id: str
+    task_id: str
+    status: Literal["completed", "failed", "dead", "cancelled"]
+    output: Value | None = None
+    failure: Failure | None = None

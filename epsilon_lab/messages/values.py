@@ -1,0 +1,74 @@
+"""How a Python object travels: as JSON where that loses nothing, else as a pickle, as a file where it is large.
+
+JSON first because a journal should be readable by people and by DuckDB, and because opening a run must never unpickle:
+a pickled value is loaded only by the lab that owns the run, when someone asks for that value.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import cloudpickle
+import msgspec
+
+from epsilon_lab.errors import InvalidInput
+
+_JSON = msgspec.json.Encoder()
+_MAX_JSON_INT = 2**53  # beyond it a JSON reader may lose digits, and so would DuckDB
+
+
+class Value(msgspec.Struct, frozen=True, array_like=True):
+    """An encoded Python object."""
+
+    form: Literal["json", "pickle", "file"]
+    """`json`: `data` is UTF-8 JSON; `pickle`: a cloudpickle; `file`: a path relative to the run directory."""
+
+    data: bytes
+    """The bytes, or the path. A file's own form is told by its suffix, `.json` or `.pkl`."""
+
+
+def is_plain(value: object) -> bool:
+    """Tell whether JSON gives the value back exactly: same types, same numbers."""
+    kind = type(value)
+    if value is None or kind is str or kind is bool:
+        return True
+    if kind is int:
+        return -_MAX_JSON_INT <= value <= _MAX_JSON_INT  # type: ignore[operator]
+    if kind is float:
+        return math.isfinite(value)  # type: ignore[arg-type]
+    if kind is list:
+        return all(map(is_plain, value))  # type: ignore[call-overload]
+    if kind is dict:
+        return all(type(k) is str and is_plain(v) for k, v in value.items())  # type: ignore[attr-defined]
+    return False
+
+
+def pack(value: object) -> Value:
+    """Encode a Python object.
+
+    Raises:
+        InvalidInput: The object can be neither written as JSON nor pickled.
+    """
+    if is_plain(value):
+        return Value("json", _JSON.encode(value))
+    try:
+        return Value("pickle", cloudpickle.dumps(value))
+    except Exception as error:
+        raise InvalidInput(
+            f"a value of type {type(value).__name__}", f"cannot be pickled ({error})", "return plain data instead"
+        ) from error
+
+
+def unpack(value: Value) -> Any:
+    """Decode a `json` or `pickle` value; a `file` value must first be read by the run directory.
+
+    Unpickles: call it only for values of a run that this lab owns.
+    """
+    match value.form:
+        case "json":
+            return msgspec.json.decode(value.data)
+        case "pickle":
+            return cloudpickle.loads(value.data)
+        case "file":
+            raise InvalidInput("value", f"lives in the file {value.data.decode()}", "read it through its run directory")

@@ -1,0 +1,14 @@
+"""Population search: what is searched, who proposes, who judges, what is kept.
+
+problem.py    a task with a scorer: what a candidate gets, what the judge gets
+context.py    what a proposer is shown
+proposing.py  the propose task: any proposer, one path
+variation.py  the offline proposer: grammar- and AST-based variation
+prompts.py    a context as messages to a model, and a reply as a program
+replay.py     recorded proposals, played again
+judging.py    the evaluate task: candidate in a fork of a warm spawner, verdict in a judge process
+sources.py    a program's identity: the normalised syntax tree and its hash
+archive.py    every candidate of a run, ranked
+selection.py  who is kept, and from whom the next generation is made
+brief.py      what worked, what hurt, what is untried
+"""

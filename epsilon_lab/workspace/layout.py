@@ -1,0 +1,102 @@
+"""Where things lie in a workspace, and the only way to a path.
+
+A workspace is a directory of run directories and one `lab/`. A run directory is complete in itself: copy it, open it
+elsewhere, it answers. Everything in it is the journal, or a file that is written whole (to a temporary name, then
+renamed), so that a reader never meets half a file.
+
+    runs/                           the workspace
+    ├── lab/journal.ndjson          epochs, sessions, births of runs
+    ├── lab/lock                    who holds the workspace
+    └── cap-set-4-20261121-…/       a run
+        ├── journal.ndjson          everything that happened
+        ├── STOP                    put there by anyone to end the run
+        ├── code/<sha256>.pkl       functions that travel, pickled once
+        ├── candidates/g001-c003.py
+        ├── prompts/g001-c003-0.md, replies/g001-c003-0.md
+        ├── briefs/g001-v1.md
+        ├── outputs/<task>.json|pkl outputs over 64 KiB
+        ├── problem/                statement, seed program, public files
+        └── leaderboard.json|csv, generation_history.json, best_solution.py, scores.png
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path, PurePosixPath
+
+from epsilon_lab.errors import InvalidInput
+from epsilon_lab.messages.events import ArtifactSaved
+
+JOURNAL = "journal.ndjson"
+STOP = "STOP"
+
+
+class RunDirectory:
+    """One run's files. Reading never unpickles; writing replaces whole files."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r})"
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, which is the directory's name."""
+        return self.path.name
+
+    @property
+    def journal(self) -> Path:
+        """Path of the run's journal."""
+        return self.path / JOURNAL
+
+    def locate(self, ref: str) -> Path:
+        """Turn a reference (a relative POSIX path) into a path inside the run directory.
+
+        Raises:
+            InvalidInput: The reference leads outside.
+        """
+        pure = PurePosixPath(ref)
+        if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\0" in ref:
+            raise InvalidInput(f"reference {ref!r}", "leads outside the run directory", "use a relative path below it")
+        path = self.path.joinpath(*pure.parts)
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise InvalidInput(f"reference {ref!r}", "is a link that leads outside the run directory")
+        return path
+
+    def save(self, ref: str, content: str | bytes, *, kind: str, task_id: str | None = None) -> ArtifactSaved:
+        """Write a whole file and describe it; the caller journals the description.
+
+        Args:
+            ref: Path below the run directory.
+            content: Text is written as UTF-8.
+            kind: What it is, for people: `source`, `prompt`, `reply`, `leaderboard`.
+            task_id: The task that made it.
+        """
+        data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+        path = self.locate(ref)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        digest = hashlib.sha256(data).hexdigest()
+        return ArtifactSaved(path=ref, kind=kind, sha256=digest, bytes=len(data), task_id=task_id)
+
+    def read_text(self, ref: str) -> str:
+        """Read a text file of the run."""
+        return self.locate(ref).read_bytes().decode("utf-8", "replace")
+
+    def read_bytes(self, ref: str) -> bytes:
+        """Read a file of the run."""
+        return self.locate(ref).read_bytes()
+
+    def exists(self, ref: str) -> bool:
+        """Tell whether the run has this file."""
+        return self.locate(ref).is_file()
