@@ -1,0 +1,86 @@
+"""One writer a workspace."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from epsilon_lab.errors import WorkspaceError, WorkspaceLocked
+from epsilon_lab.workspace.lock import WorkspaceLock
+
+HOLD = """
+import sys
+from epsilon_lab.workspace.lock import WorkspaceLock
+WorkspaceLock(sys.argv[1]).acquire()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_another_process_is_named(tmp_path, holder):
+    with pytest.raises(WorkspaceLocked, match="read_only=True") as caught:
+        WorkspaceLock(tmp_path).acquire()
+    assert (caught.value.pid, caught.value.host) == (holder.pid, socket.gethostname())
+
+
+def test_a_killed_holder_holds_nothing(tmp_path, holder):
+    holder.kill()
+    holder.wait()
+    lock = WorkspaceLock(tmp_path)
+    lock.acquire()
+    assert lock.is_held
+    lock.release()
+
+
+def test_a_second_lock_of_this_process_is_refused_until_the_first_is_released(tmp_path):
+    first, second = WorkspaceLock(tmp_path), WorkspaceLock(tmp_path)
+    first.acquire()
+    first.acquire()
+    with pytest.raises(WorkspaceLocked):
+        second.acquire()
+    first.release()
+    first.release()
+    second.acquire()
+    assert json.loads(second.path.read_text())["pid"] == os.getpid()
+    second.release()
+
+
+def test_a_child_does_not_inherit_the_lock(tmp_path):
+    lock = WorkspaceLock(tmp_path)
+    lock.acquire()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
+        lock.release()
+        again = WorkspaceLock(tmp_path)
+        again.acquire()
+        again.release()
+        child.communicate(b"\n")
+
+
+def test_a_holder_with_an_unreadable_note_is_still_a_holder(tmp_path):
+    lock = WorkspaceLock(tmp_path)
+    lock.acquire()
+    lock.path.write_text("{")
+    with pytest.raises(WorkspaceLocked, match="another process"):
+        WorkspaceLock(tmp_path).acquire()
+    lock.release()
+
+
+def test_a_place_that_cannot_be_written_names_the_path(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(WorkspaceError, match=r"file.*cannot be written to"):
+        WorkspaceLock(file).acquire()
