@@ -95,6 +95,7 @@ class TaskLine(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     time_limit_s: float | None = None
     retries: int = 0
+    prefetch: bool = True
 
 
 def task_line(task: TaskSpec) -> TaskLine:
@@ -109,6 +110,7 @@ def task_line(task: TaskSpec) -> TaskLine:
         priority=task.priority,
         time_limit_s=task.time_limit_s,
         retries=task.retries,
+        prefetch=task.prefetch,
     )
 
 

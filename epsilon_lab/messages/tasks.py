@@ -52,6 +52,10 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     retries: int = 0
     """How many failed attempts are tried again; lost workers are counted apart."""
 
+    prefetch: bool = True
+    """Whether it may wait in a worker's hands behind another task. False for work that may run to its time limit, so
+    that nothing waits behind it while another worker is idle."""
+
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """A task in a worker's hands."""

@@ -17,6 +17,8 @@ from epsilon_lab.dice import dice
 
 Strategy = Literal["fresh", "diverse", "offspring"]
 
+Direction = Literal["maximize", "minimize"]
+
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """A program as a proposer sees it."""
@@ -37,7 +39,7 @@ class PublicProblem(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     """The seed program."""
 
-    direction: Literal["maximize", "minimize"]
+    direction: Direction
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True, dict=True):

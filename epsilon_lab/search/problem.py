@@ -10,12 +10,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from epsilon_lab.errors import InvalidInput
-from epsilon_lab.search.context import PublicProblem
-
-Direction = Literal["maximize", "minimize"]
+from epsilon_lab.search.context import Direction, PublicProblem
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,9 @@
+"""Topologies: plans over one engine.
+
+plan.py               what a plan is: pure rules that grow a task graph
+graph.py              the graph: what may run now, what is blocked, how many of a kind at once
+engine.py             a run's state: plan and graph together, paused, stopped, ended
+runner.py             the shell: carries the engine's effects out on the broker and the disk
+work_queue.py         one task an item
+population_search.py  many candidates, a judge, a brief, the next generation
+"""

@@ -1,0 +1,199 @@
+"""A run's state, for every topology: plan and graph together, running, paused, ended.
+
+Pure: `step(stimulus, now)` gives effects, and the shell (runner.py) carries them out in order. A run's own clock stands
+still while it is paused, so that a wall-time limit counts time in which work could be done.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from epsilon_lab.messages.events import (
+    Body,
+    RunEnded,
+    RunPaused,
+    RunResumed,
+    TasksCancelled,
+    TasksWaiting,
+    stored,
+    task_line,
+)
+from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
+from epsilon_lab.messages.values import Value
+from epsilon_lab.topologies.graph import Graph, Step
+from epsilon_lab.topologies.plan import Add, Copy, Emit, Finish, Plan, PlanEffect, Write
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Begin the run."""
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """Tasks were settled, in this order."""
+
+    outcomes: tuple[TaskOutcome, ...]
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """Assign nothing more; what runs, finishes."""
+
+
+class Resume(msgspec.Struct, frozen=True):
+    """Go on."""
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """End early with what there is."""
+
+    reason: str
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Time went by."""
+
+
+class Break(msgspec.Struct, frozen=True):
+    """The run cannot go on: its rules or its disk failed."""
+
+    reason: str
+
+
+Stimulus = Start | Settled | Pause | Resume | Stop | Tick | Break
+
+
+class Submit(msgspec.Struct, frozen=True):
+    """Hand these to the broker."""
+
+    tasks: tuple[TaskSpec, ...]
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """Have the broker stop, or go on, assigning tasks of this run."""
+
+    paused: bool
+
+
+class CancelAll(msgspec.Struct, frozen=True):
+    """Have the broker cancel what it still has of this run."""
+
+    reason: str
+
+
+class End(msgspec.Struct, frozen=True):
+    """The run is over; its last line is on its way."""
+
+    status: str
+    reason: str
+    output: Value | None
+
+
+EngineEffect = Submit | Emit | Write | Copy | Hold | CancelAll | End
+
+
+class RunState:
+    """One run.
+
+    Args:
+        run_id: The run.
+        plan: Its topology's rules.
+    """
+
+    def __init__(self, run_id: str, plan: Plan) -> None:
+        self.run_id = run_id
+        self.status = "running"
+        self.reason = ""
+        self._plan = plan
+        self._graph = Graph(plan.limits)
+        self._paused_at: float | None = None
+        self._paused_for = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over."""
+        return self.status not in ("running", "paused")
+
+    def step(self, stimulus: Stimulus, now: float) -> list[EngineEffect]:
+        """Say what follows from a stimulus; nothing does once the run is over.
+
+        Args:
+            stimulus: What happened.
+            now: Seconds on a clock that never goes back.
+        """
+        if self.ended:
+            return []
+        own = (self._paused_at if self._paused_at is not None else now) - self._paused_for
+        match stimulus:
+            case Start():
+                return self._carry(self._plan.start(own), own)
+            case Settled(outcomes=outcomes):
+                return self._settle(outcomes, own)
+            case Tick():
+                return [] if self._paused_at is not None else self._carry(self._plan.tick(own), own)
+            case Stop(reason=reason):
+                return self._carry(self._plan.stop(reason, own), own)
+            case Break(reason=reason):
+                return self._finish(Finish("failed", reason))
+            case Pause():
+                if self._paused_at is not None:
+                    return []
+                self._paused_at, self.status = now, "paused"
+                return [Emit(RunPaused()), Hold(paused=True)]
+            case Resume():
+                if self._paused_at is None:
+                    return []
+                self._paused_for += now - self._paused_at
+                self._paused_at, self.status = None, "running"
+                return [Emit(RunResumed()), Hold(paused=False)]
+
+    def _settle(self, outcomes: tuple[TaskOutcome, ...], now: float) -> list[EngineEffect]:
+        effects: list[EngineEffect] = []
+        pending = deque(outcomes)
+        while pending and not self.ended:
+            outcome = pending.popleft()
+            step = self._graph.settle(outcome)
+            effects += self._spread(step, pending)
+            effects += self._carry(self._plan.settled(outcome, now), now)
+        return effects
+
+    def _carry(self, plan_effects: list[PlanEffect], now: float) -> list[EngineEffect]:
+        effects: list[EngineEffect] = []
+        blocked: deque[TaskOutcome] = deque()
+        for effect in plan_effects:
+            match effect:
+                case Add(tasks=tasks):
+                    step = self._graph.add(self.run_id, tasks)
+                    if step.waiting:
+                        effects.append(Emit(TasksWaiting(tasks=tuple(map(task_line, step.waiting)))))
+                    effects += self._spread(step, blocked)
+                case Emit() | Write() | Copy():
+                    effects.append(effect)
+                case Finish():
+                    return effects + self._finish(effect)
+        return effects + (self._settle(tuple(blocked), now) if blocked else [])
+
+    def _spread(self, step: Step, blocked: deque[TaskOutcome]) -> list[EngineEffect]:
+        blocked.extend(step.blocked)
+        effects: list[EngineEffect] = []
+        if step.blocked:
+            reason = step.blocked[0].failure.error if step.blocked[0].failure else ""
+            ids = tuple(outcome.task_id for outcome in step.blocked)
+            effects.append(Emit(TasksCancelled(task_ids=ids, reason=reason)))
+        if step.ready:
+            effects.append(Submit(step.ready))
+        return effects
+
+    def _finish(self, finish: Finish) -> list[EngineEffect]:
+        self.status, self.reason = finish.status, finish.reason
+        effects: list[EngineEffect] = []
+        if self._graph.held:
+            effects.append(Emit(TasksCancelled(task_ids=self._graph.held, reason=finish.reason)))
+        if self._graph.out:
+            effects.append(CancelAll(finish.reason))
+        last: Body = RunEnded(
+            status=finish.status,
+            reason=finish.reason,
+            output=None if finish.output is None else stored(finish.output),
+        )
+        return [*effects, Emit(last), End(finish.status, finish.reason, finish.output)]

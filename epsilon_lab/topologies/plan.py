@@ -1,0 +1,114 @@
+"""What a topology is to the engine: pure rules that grow a task graph.
+
+A plan sees outcomes and the time, and answers with effects; it never waits, reads or writes. Replaying a run's recorded
+outcomes through a fresh plan therefore leads to the same state, which is what resuming a run means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from epsilon_lab.messages.events import Body
+from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
+from epsilon_lab.messages.values import Value
+from epsilon_lab.workspace.layout import RunDirectory
+
+
+class Add(msgspec.Struct, frozen=True):
+    """New nodes of the graph; each runs once what it depends on is completed."""
+
+    tasks: tuple[TaskSpec, ...]
+
+
+class Emit(msgspec.Struct, frozen=True):
+    """A line for the run's journal."""
+
+    body: Body
+
+
+class Write(msgspec.Struct, frozen=True):
+    """A file of the run directory, replaced as a whole."""
+
+    ref: str
+    text: str
+    kind: str
+
+
+class Copy(msgspec.Struct, frozen=True):
+    """A file of the run directory, made from another of its files."""
+
+    source: str
+    ref: str
+    kind: str
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """The run ends; what is still queued or running is cancelled."""
+
+    status: str
+    reason: str
+    output: Value | None = None
+
+
+PlanEffect = Add | Emit | Write | Copy | Finish
+
+
+class Plan(Protocol):
+    """The rules of one run. Times are seconds on the run's own clock, which stands still while the run is paused."""
+
+    limits: Mapping[str, int]
+    """Most tasks of a kind in the broker's hands at once; kinds not named are unlimited."""
+
+    def start(self, now: float) -> list[PlanEffect]:
+        """Begin."""
+        ...
+
+    def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
+        """A task was settled: completed, failed, dead or cancelled."""
+        ...
+
+    def tick(self, now: float) -> list[PlanEffect]:
+        """Time went by."""
+        ...
+
+    def stop(self, reason: str, now: float) -> list[PlanEffect]:
+        """End early with what there is; the effects end in a `Finish`."""
+        ...
+
+
+class Topology(Protocol):
+    """What a user hands to `lab.start`: arguments, already validated, that can prepare a run directory."""
+
+    @property
+    def topology(self) -> str:
+        """The topology's name in the tables."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """A name for the run where the user gives none."""
+        ...
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the run's dice."""
+        ...
+
+    def config(self) -> dict[str, object]:
+        """The arguments, as JSON-able values for the `runs` table."""
+        ...
+
+    def validate(self) -> None:
+        """Refuse what can be known to fail before anything is spent.
+
+        Raises:
+            InvalidInput: Naming the argument and the remedy.
+        """
+        ...
+
+    def prepare(self, run: RunDirectory) -> tuple[Plan, Sequence[Body]]:
+        """Write what the run's tasks need into its directory; return its rules, and events to begin with."""
+        ...

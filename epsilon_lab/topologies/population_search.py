@@ -1,0 +1,692 @@
+"""Population search: many candidates improve one task, a judge scores each, a brief says what worked, and again.
+
+Everything a generation is made from stood when the last one closed, and duplicates are decided by the place of a
+candidate, not by its time of arrival. That is why the same seed and the same proposals give one lineage at any
+parallelism. Within a generation there is no barrier: a program is judged as soon as it is proposed.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import msgspec
+
+from epsilon_lab.agents.llm import LLM
+from epsilon_lab.errors import InvalidInput
+from epsilon_lab.ids import SEED_CANDIDATE
+from epsilon_lab.messages.events import (
+    Body,
+    BriefWritten,
+    CandidateSettled,
+    GenerationClosed,
+)
+from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
+from epsilon_lab.messages.values import pack
+from epsilon_lab.search.archive import Archive
+from epsilon_lab.search.evaluation import Evaluation
+from epsilon_lab.search.judging import evaluation_limit_s, pack_problem
+from epsilon_lab.search.leaderboard import leaderboard_csv, leaderboard_json
+from epsilon_lab.search.problem import Problem
+from epsilon_lab.search.proposing import ProposeResult, lane_of, name_of, pack_proposer
+from epsilon_lab.search.selection import Slot, select
+from epsilon_lab.search.sources import code_hash
+from epsilon_lab.search.variation import Variation
+from epsilon_lab.topologies.plan import Add, Copy, Emit, Finish, PlanEffect, Write
+from epsilon_lab.workspace.layout import RunDirectory
+
+PROPOSAL_LIMIT_S = 600.0
+"""Seconds a proposer may take for one program, whatever limits a model call has of its own."""
+
+_LIVE_LEADERBOARD = 50
+"""Places kept on the leaderboard while the search runs; at the end it has all."""
+
+
+class PopulationSearch:
+    """Improve a program, generation by generation.
+
+    Args:
+        problem: What is searched.
+        proposer: Who writes candidates: None for the problem's own offline proposer, an `LLM`, a `Replay`, or a
+            function `(context) -> source`, plain or async.
+        population: Programs in a generation, kept elites included.
+        generations: Most generations.
+        elites: Best programs kept, with their scores.
+        diverse: Proposals from one of the next best programs each.
+        fresh: Proposals from the problem alone. What is left of the population comes from two parents.
+        top_k: Best programs a proposer is shown.
+        patience: Generations in a row without improvement after which the search ends; None for never.
+        min_delta: Improvement of the best score below or at which a generation counts as stalled.
+        target: Score at which the search ends.
+        wall_time_s: Seconds after which no more is started and the search ends.
+        brief: None for the deterministic brief, or an `LLM` that writes it.
+        in_flight: Most proposals under way at once; None for as many as there is room for.
+        seed: Seed of all dice.
+
+    Raises:
+        InvalidInput: An argument has a wrong type or value; nothing was spent.
+    """
+
+    topology = "population_search"
+
+    def __init__(
+        self,
+        problem: Problem,
+        proposer: Any = None,
+        population: int = 8,
+        generations: int = 4,
+        elites: int = 2,
+        diverse: int = 2,
+        fresh: int = 2,
+        top_k: int = 3,
+        patience: int | None = 2,
+        min_delta: float = 0.0,
+        target: float | None = None,
+        wall_time_s: float | None = None,
+        brief: LLM | None = None,
+        in_flight: int | None = None,
+        seed: int = 17,
+    ) -> None:
+        if not isinstance(problem, Problem):
+            raise InvalidInput("problem", f"must be a Problem, got {problem!r}", "for example problems.cap_set(n=4)")
+        _whole("population", population, 1)
+        _whole("generations", generations, 1)
+        for name, count in (("elites", elites), ("diverse", diverse), ("fresh", fresh)):
+            _whole(name, count, 0)
+        if elites + diverse + fresh > population:
+            raise InvalidInput(
+                "elites + diverse + fresh",
+                f"{elites} + {diverse} + {fresh} is more than population={population}",
+                "raise population or lower one of them",
+            )
+        if elites == population and generations > 1:
+            raise InvalidInput("elites", f"all {elites} places are kept, so nothing new would ever be proposed")
+        _whole("top_k", top_k, 1)
+        if patience is not None:
+            _whole("patience", patience, 1)
+        if in_flight is not None:
+            _whole("in_flight", in_flight, 1)
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise InvalidInput("seed", f"must be an int, got {seed!r}")
+        _number("min_delta", min_delta, least=0.0)
+        if target is not None:
+            _number("target", target)
+        if wall_time_s is not None:
+            _number("wall_time_s", wall_time_s, least=0.0, exclusive=True)
+        if brief is not None and not isinstance(brief, LLM):
+            raise InvalidInput("brief", f"must be None or an LLM, got {brief!r}")
+        self.problem = problem
+        self.proposer = Variation.of(problem) if proposer is None else proposer
+        self.lane: Lane = lane_of(self.proposer)
+        self.settings = SearchSettings(
+            population=population,
+            generations=generations,
+            elites=elites,
+            diverse=diverse,
+            fresh=fresh,
+            top_k=top_k,
+            patience=patience,
+            min_delta=float(min_delta),
+            target=target,
+            wall_time_s=wall_time_s,
+            in_flight=in_flight,
+            seed=seed,
+        )
+        self.brief = brief
+
+    def __repr__(self) -> str:
+        s = self.settings
+        return f"<PopulationSearch {self.problem.name!r}: {s.population} x {s.generations}, {name_of(self.proposer)}>"
+
+    @property
+    def title(self) -> str:
+        """The problem's name."""
+        return self.problem.name
+
+    @property
+    def seed(self) -> int:
+        """The seed of all dice."""
+        return self.settings.seed
+
+    def config(self) -> dict[str, object]:
+        """The arguments, for the `runs` table."""
+        return {
+            "problem": self.problem.name,
+            "direction": self.problem.direction,
+            "best_known": self.problem.best_known,
+            "proposer": name_of(self.proposer),
+            "brief": "deterministic" if self.brief is None else name_of(self.brief),
+            **msgspec.structs.asdict(self.settings),
+        }
+
+    def validate(self) -> None:
+        """Refuse a model that cannot be called, before anything is spent.
+
+        Raises:
+            InvalidInput: A key is missing, or a model's name is not one.
+        """
+        for model in (self.proposer, self.brief):
+            if isinstance(model, LLM):
+                model.validate()
+
+    def prepare(self, run: RunDirectory) -> tuple[SearchPlan, Sequence[Body]]:
+        """Write problem, seed program and proposer into the run directory."""
+        problem_ref, events = pack_problem(self.problem, run)
+        proposer_ref, saved = pack_proposer(self.proposer, run)
+        events = [*events, *saved]
+        brief_ref = None
+        if self.brief is not None:
+            brief_ref, saved = pack_proposer(self.brief, run)
+            events += saved
+        events.append(run.save(source_ref(SEED_CANDIDATE), self.problem.source, kind="source"))
+        stage = Stage(
+            direction=self.problem.direction,
+            better=self.problem.better,
+            repeats=self.problem.repeats,
+            scorers=self.problem.scorers,
+            evaluation_limit_s=evaluation_limit_s(self.problem),
+            seed_hash=code_hash(self.problem.source),
+            seed_source=self.problem.source,
+            problem_ref=problem_ref,
+            proposer_ref=proposer_ref,
+            proposer=name_of(self.proposer),
+            lane=self.lane,
+            brief_ref=brief_ref,
+        )
+        return SearchPlan(stage, self.settings), events
+
+
+class SearchSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers a search runs by; see `PopulationSearch`."""
+
+    population: int
+    generations: int
+    elites: int
+    diverse: int
+    fresh: int
+    top_k: int
+    patience: int | None
+    min_delta: float
+    target: float | None
+    wall_time_s: float | None
+    in_flight: int | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the plan knows of problem and proposer: names, hashes and references, nothing that runs."""
+
+    direction: Any
+    better: Callable[..., bool]
+    repeats: int
+    scorers: int | None
+    evaluation_limit_s: float
+    seed_hash: str
+    seed_source: str
+    problem_ref: str
+    proposer_ref: str
+    proposer: str
+    lane: Lane
+    brief_ref: str | None
+
+
+def source_ref(candidate_id: str) -> str:
+    """Where a candidate's program lies in the run directory."""
+    return f"candidates/{candidate_id}.py"
+
+
+@dataclass
+class _Candidate:
+    """A slot of the open generation, as it fills."""
+
+    slot: Slot
+    proposal: ProposeResult | None = None
+    failure: str | None = None
+    shown: CandidateSettled | None = None
+
+    @property
+    def proposed(self) -> bool:
+        return self.proposal is not None or self.failure is not None
+
+
+@dataclass
+class _Generation:
+    """The open generation."""
+
+    number: int
+    elites: tuple[str, ...]
+    candidates: dict[str, _Candidate]
+    incumbent: float | None
+    evaluations: dict[str, Evaluation | None] = field(default_factory=dict)
+    """code hash -> what judging said, None while it is under way."""
+
+
+class SearchPlan:
+    """The rules of a search."""
+
+    def __init__(self, stage: Stage, settings: SearchSettings) -> None:
+        self._stage = stage
+        self._settings = settings
+        self._archive = Archive(stage.direction)
+        self._generation: _Generation | None = None
+        self._closed: GenerationClosed | None = None
+        self._history: list[dict[str, object]] = []
+        self._brief_ref: str | None = None
+        self._brief_versions: dict[int, int] = {}
+        self._began = 0.0
+        self._stall = 0
+        self._ending: tuple[str, str] | None = None
+        self.limits: dict[str, int] = {}
+        if settings.in_flight is not None:
+            self.limits["propose"] = settings.in_flight
+        if stage.scorers is not None:
+            self.limits["evaluate"] = stage.scorers
+
+    # -- the plan's four questions ---------------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[PlanEffect]:
+        """Judge the seed program: a problem whose own program does not score is not worth a proposal."""
+        self._began = now
+        return [Add((self._evaluate_task(SEED_CANDIDATE, incumbent=None, must_check=True),))]
+
+    def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
+        """Take in a proposal, an evaluation or a brief."""
+        kind, _, name = outcome.task_id.partition("-")
+        if kind == "evaluate" and name == SEED_CANDIDATE:
+            return self._seed_judged(outcome, now)
+        if kind == "brief":
+            return self._briefed(outcome, now)
+        if self._generation is None:
+            return []
+        effects = self._proposed(name, outcome) if kind == "propose" else self._judged(name, outcome)
+        return effects + self._close_if_done(now)
+
+    def tick(self, now: float) -> list[PlanEffect]:
+        """End when the wall time is over."""
+        limit = self._settings.wall_time_s
+        if limit is None or now - self._began < limit or self._ending is not None:
+            return []
+        return self._cut_off("completed", f"the wall time of {limit:g} s was over", now)
+
+    def stop(self, reason: str, now: float) -> list[PlanEffect]:
+        """End with what there is."""
+        return self._cut_off("stopped", reason, now)
+
+    def brief_edited(self, generation: int, text: str, author: str) -> list[PlanEffect]:
+        """A person rewrote a brief; generations proposed from now on see it."""
+        return self._write_brief(generation, text, author, ())
+
+    # -- the seed program ------------------------------------------------------------------------------------------
+
+    def _seed_judged(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
+        evaluation = _evaluation(outcome)
+        row = self._row(
+            Slot(SEED_CANDIDATE, cast("Any", "seed"), ()), evaluation, code=self._stage.seed_hash, proposer="problem"
+        )
+        self._archive.add(row)
+        effects: list[PlanEffect] = [Emit(row)]
+        if evaluation.outcome != "scored":
+            why = f"{evaluation.outcome}: {evaluation.error}"
+            return [
+                *effects,
+                Finish("failed", f"the seed program does not score ({why}); mend the problem and try again"),
+            ]
+        return effects + self._open(0, now)
+
+    # -- a generation ----------------------------------------------------------------------------------------------
+
+    def _open(self, number: int, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        s = self._settings
+        selection = select(
+            self._archive,
+            generation=number,
+            population=s.population,
+            elites=s.elites,
+            diverse=s.diverse,
+            fresh=s.fresh,
+            seed=s.seed,
+        )
+        best = self._archive.best
+        self._generation = _Generation(
+            number=number,
+            elites=selection.elites,
+            candidates={slot.candidate_id: _Candidate(slot) for slot in selection.slots},
+            incumbent=None if best is None else best.score,
+        )
+        shared = {
+            "best": self._shown(best.candidate_id if best else SEED_CANDIDATE),
+            "top": [self._shown(row.candidate_id) for row in self._archive.ranked(s.top_k)],
+            "brief_ref": self._brief_ref,
+            "proposer_ref": self._stage.proposer_ref,
+            "problem_ref": self._stage.problem_ref,
+            "seed": s.seed,
+            "generation": number,
+        }
+        return [Add(tuple(self._propose_task(slot, shared) for slot in selection.slots))]
+
+    def _proposed(self, name: str, outcome: TaskOutcome) -> list[PlanEffect]:
+        generation = cast("_Generation", self._generation)
+        candidate = generation.candidates.get(name)
+        if candidate is None:
+            return []
+        if outcome.status != "completed" or outcome.output is None:
+            candidate.failure = outcome.failure.error if outcome.failure else f"the proposal was {outcome.status}"
+            return self._show(candidate)
+        candidate.proposal = msgspec.json.decode(outcome.output.data, type=ProposeResult)
+        code = candidate.proposal.code_hash
+        if self._archive.twin_of(code) is not None:
+            return self._show(candidate)
+        if code in generation.evaluations:
+            return self._show_code(code)
+        generation.evaluations[code] = None
+        return [Add((self._evaluate_task(name, incumbent=generation.incumbent, must_check=False),))]
+
+    def _judged(self, name: str, outcome: TaskOutcome) -> list[PlanEffect]:
+        generation = cast("_Generation", self._generation)
+        candidate = generation.candidates.get(name)
+        if candidate is None or candidate.proposal is None:
+            return []
+        code = candidate.proposal.code_hash
+        generation.evaluations[code] = _evaluation(outcome)
+        return self._show_code(code)
+
+    def _show_code(self, code: str) -> list[PlanEffect]:
+        generation = cast("_Generation", self._generation)
+        if generation.evaluations.get(code) is None:
+            return []
+        same = [c for c in generation.candidates.values() if c.proposal is not None and c.proposal.code_hash == code]
+        return [effect for candidate in same for effect in self._show(candidate)]
+
+    def _show(self, candidate: _Candidate) -> list[PlanEffect]:
+        """Emit a candidate's row as it stands, if it changed: an earlier twin may still take the score over."""
+        row = self._settle_row(candidate)
+        if row == candidate.shown:
+            return []
+        candidate.shown = row
+        return [Emit(row)]
+
+    def _settle_row(self, candidate: _Candidate) -> CandidateSettled:
+        generation = cast("_Generation", self._generation)
+        proposal = candidate.proposal
+        if proposal is None:
+            return self._row(
+                candidate.slot, Evaluation(outcome="proposal_failed", error=candidate.failure or "it was cut off")
+            )
+        code = proposal.code_hash
+        twin = self._archive.twin_of(code) or next(
+            c.slot.candidate_id
+            for c in generation.candidates.values()
+            if c.proposal is not None and c.proposal.code_hash == code
+        )
+        if twin != candidate.slot.candidate_id:
+            evaluation = Evaluation(outcome="duplicate", error=f"the same program as {twin}")
+        else:
+            evaluation = generation.evaluations.get(code) or Evaluation(
+                outcome="scorer_failed", error="it was cut off before it was judged"
+            )
+        return self._row(candidate.slot, evaluation, proposal=proposal, code=code, twin=twin)
+
+    def _close_if_done(self, now: float) -> list[PlanEffect]:
+        generation = cast("_Generation", self._generation)
+        if any(not c.proposed for c in generation.candidates.values()):
+            return []
+        if any(evaluation is None for evaluation in generation.evaluations.values()):
+            return []
+        effects = self._close()
+        closed = cast("GenerationClosed", self._closed)
+        if closed.candidates and all(c.failure is not None for c in generation.candidates.values()):
+            first = next(iter(generation.candidates.values()))
+            self._ending = (
+                "failed",
+                f"no proposal of generation {generation.number} gave a program; the first said: {first.failure}",
+            )
+        else:
+            self._ending = self._reason_to_end(closed)
+        if self._ending is not None and self._ending[0] == "failed":
+            return effects + self._finish(*self._ending)
+        return [*effects, Add((self._brief_task(generation),))]
+
+    def _close(self) -> list[PlanEffect]:
+        """Settle every row of the open generation, in the order of its slots, and say how it went."""
+        generation = cast("_Generation", self._generation)
+        effects: list[PlanEffect] = []
+        before = self._archive.best
+        scores: list[float] = []
+        for candidate in generation.candidates.values():
+            effects += self._show(candidate)
+        for candidate in generation.candidates.values():
+            row = cast("CandidateSettled", candidate.shown)
+            self._archive.add(row)
+            if row.score is not None:
+                scores.append(row.score)
+        best = cast("CandidateSettled", self._archive.best)
+        improved = before is None or self._stage.better(
+            cast("float", best.score), before.score, by=self._settings.min_delta
+        )
+        self._stall = 0 if improved else self._stall + 1
+        pick = max if self._stage.direction == "maximize" else min
+        self._closed = GenerationClosed(
+            generation=generation.number,
+            best=best.score,
+            best_id=best.candidate_id,
+            median=statistics.median(scores) if scores else None,
+            top=pick(scores) if scores else None,
+            candidates=len(generation.candidates),
+            valid_share=len(scores) / max(len(generation.candidates), 1),
+            stall=self._stall,
+            elites=generation.elites,
+        )
+        self._history.append(msgspec.structs.asdict(self._closed))
+        return [*effects, Emit(self._closed), *self._artifacts(_LIVE_LEADERBOARD)]
+
+    def _reason_to_end(self, closed: GenerationClosed) -> tuple[str, str] | None:
+        s = self._settings
+        if s.target is not None and closed.best is not None and not self._stage.better(s.target, closed.best):
+            return "completed", f"target {s.target:g} reached: {closed.best_id} scores {closed.best:.6g}"
+        if closed.generation + 1 >= s.generations:
+            return "completed", f"all {s.generations} generations are done"
+        if s.patience is not None and self._stall >= s.patience:
+            by = f" by more than {s.min_delta:g}" if s.min_delta else ""
+            return "completed", f"the best score did not improve{by} in {self._stall} generations (patience)"
+        return None
+
+    # -- brief and end ---------------------------------------------------------------------------------------------
+
+    def _briefed(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
+        generation = cast("_Generation", self._generation)
+        if outcome.status == "completed" and outcome.output is not None:
+            answer = msgspec.json.decode(outcome.output.data)
+            text, author, cited = answer["text"], answer["author"], tuple(answer["cited"])
+        else:
+            error = outcome.failure.error if outcome.failure else outcome.status
+            text, author, cited = f"No brief: {error}", "lab", ()
+        effects = self._write_brief(generation.number, text, author, cited)
+        if self._ending is not None:
+            return effects + self._finish(*self._ending)
+        return effects + self._open(generation.number + 1, now)
+
+    def _write_brief(self, generation: int, text: str, author: str, cited: tuple[str, ...]) -> list[PlanEffect]:
+        version = self._brief_versions.get(generation, 0) + 1
+        self._brief_versions[generation] = version
+        ref = f"briefs/g{generation:03d}-v{version}.md"
+        if generation >= max(self._brief_versions):
+            self._brief_ref = ref
+        brief = BriefWritten(generation=generation, version=version, author=author, text=text, cited=cited)
+        return [Write(ref, text, "brief"), Emit(brief)]
+
+    def _cut_off(self, status: str, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        if not len(self._archive):
+            return [Finish(status, f"{reason}, before the seed program was judged")]
+        generation = self._generation
+        effects: list[PlanEffect] = []
+        if generation is not None and (self._closed is None or self._closed.generation < generation.number):
+            for candidate in generation.candidates.values():
+                if not candidate.proposed:
+                    candidate.failure = f"cut off: {reason}"
+            effects += self._close()
+        return effects + self._finish(status, reason)
+
+    def _finish(self, status: str, reason: str) -> list[PlanEffect]:
+        best = self._archive.best
+        output = None
+        if best is not None:
+            output = pack(
+                {"candidate_id": best.candidate_id, "score": best.score, "source_ref": source_ref(best.candidate_id)}
+            )
+        return [*self._artifacts(None), Finish(status, reason, output)]
+
+    def _artifacts(self, places: int | None) -> list[PlanEffect]:
+        ranked = self._archive.ranked(places)
+        best = self._archive.best
+        copy = [] if best is None else [Copy(source_ref(best.candidate_id), "best_solution.py", "best")]
+        return [
+            *copy,
+            Write("leaderboard.json", leaderboard_json(ranked), "leaderboard"),
+            Write("leaderboard.csv", leaderboard_csv(ranked), "leaderboard"),
+            Write(
+                "generation_history.json", msgspec.json.format(msgspec.json.encode(self._history)).decode(), "history"
+            ),
+        ]
+
+    # -- rows and tasks --------------------------------------------------------------------------------------------
+
+    def _shown(self, candidate_id: str) -> dict[str, object]:
+        row = self._archive[candidate_id]
+        return {
+            "candidate_id": candidate_id,
+            "score": row.score,
+            "feedback": row.feedback,
+            "strategy": row.strategy,
+            "generation": row.generation,
+        }
+
+    def _propose_task(self, slot: Slot, shared: dict[str, object]) -> TaskSpec:
+        payload = {
+            **shared,
+            "candidate_id": slot.candidate_id,
+            "strategy": slot.strategy,
+            "parents": [self._shown(parent) for parent in slot.parent_ids],
+        }
+        return TaskSpec(
+            task_id=f"propose-{slot.candidate_id}",
+            kind="propose",
+            lane=self._stage.lane,
+            entry=f"epsilon_lab.search.proposing:{'propose_async' if self._stage.lane == 'async' else 'propose'}",
+            payload=pack(payload),
+            time_limit_s=PROPOSAL_LIMIT_S,
+        )
+
+    def _evaluate_task(self, name: str, *, incumbent: float | None, must_check: bool) -> TaskSpec:
+        payload = {
+            "problem_ref": self._stage.problem_ref,
+            "source_ref": source_ref(name),
+            "seed": self._settings.seed,
+            "incumbent": incumbent,
+            "must_check": must_check,
+        }
+        return TaskSpec(
+            task_id=f"evaluate-{name}",
+            kind="evaluate",
+            lane="process",
+            entry="epsilon_lab.search.judging:evaluate",
+            payload=pack(payload),
+            priority=1,
+            time_limit_s=self._stage.evaluation_limit_s,
+            prefetch=False,
+        )
+
+    def _brief_task(self, generation: _Generation) -> TaskSpec:
+        rows = [cast("CandidateSettled", c.shown) for c in generation.candidates.values()]
+        named = {parent for row in rows for parent in row.parent_ids}
+        payload = {
+            "generation": generation.number,
+            "direction": self._stage.direction,
+            "rows": [_brief_row(row) for row in rows],
+            "parents": [_brief_row(self._archive[name]) for name in sorted(named)],
+            "best_id": cast("GenerationClosed", self._closed).best_id,
+            "problem_ref": self._stage.problem_ref,
+            "model_ref": self._stage.brief_ref,
+        }
+        model = self._stage.brief_ref is not None
+        return TaskSpec(
+            task_id=f"brief-g{generation.number:03d}",
+            kind="brief",
+            lane="async" if model else "process",
+            entry=f"epsilon_lab.search.briefing:{'ask' if model else 'compose'}",
+            payload=pack(payload),
+            time_limit_s=PROPOSAL_LIMIT_S,
+            priority=1,
+        )
+
+    def _row(
+        self,
+        slot: Slot,
+        evaluation: Evaluation,
+        *,
+        proposal: ProposeResult | None = None,
+        code: str | None = None,
+        twin: str | None = None,
+        proposer: str | None = None,
+    ) -> CandidateSettled:
+        seed = slot.candidate_id == SEED_CANDIDATE
+        return CandidateSettled(
+            candidate_id=slot.candidate_id,
+            generation=0 if self._generation is None else self._generation.number,
+            strategy=slot.strategy,
+            parent_ids=slot.parent_ids,
+            outcome=evaluation.outcome,
+            code_hash=code,
+            score=evaluation.score,
+            scores=evaluation.scores,
+            feedback=evaluation.feedback,
+            error=evaluation.error,
+            traceback=evaluation.traceback,
+            stdout=evaluation.stdout,
+            checked=evaluation.checked,
+            scorer_hash=evaluation.scorer_hash or None,
+            duration_s=evaluation.duration_s,
+            cpu_s=evaluation.cpu_s,
+            peak_mb=evaluation.peak_mb,
+            proposer=proposer or self._stage.proposer,
+            prompt_ref=proposal.prompt_ref if proposal else None,
+            reply_ref=proposal.reply_ref if proposal else None,
+            prompt_sha256=proposal.prompt_sha256 if proposal else None,
+            source_ref=source_ref(slot.candidate_id) if proposal or seed else None,
+            duplicate_of=twin if evaluation.outcome == "duplicate" else None,
+            isolation=evaluation.isolation or None,
+        )
+
+
+def _brief_row(row: CandidateSettled) -> dict[str, object]:
+    return {
+        "candidate_id": row.candidate_id,
+        "strategy": row.strategy,
+        "parents": list(row.parent_ids),
+        "outcome": row.outcome,
+        "score": row.score,
+        "error": row.error,
+        "source_ref": row.source_ref,
+    }
+
+
+def _evaluation(outcome: TaskOutcome) -> Evaluation:
+    if outcome.status == "completed" and outcome.output is not None:
+        return msgspec.json.decode(outcome.output.data, type=Evaluation)
+    error = outcome.failure.error if outcome.failure else f"the evaluation was {outcome.status}"
+    return Evaluation(outcome="scorer_failed", error=error)
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidInput(name, f"must be an int of at least {least}, got {value!r}")
+
+
+def _number(name: str, value: object, *, least: float = -math.inf, exclusive: bool = False) -> None:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or value < least or (exclusive and value == least):  # type: ignore[operator]
+        bound = "" if least == -math.inf else f" {'above' if exclusive else 'of at least'} {least:g}"
+        raise InvalidInput(name, f"must be a finite number{bound}, got {value!r}")

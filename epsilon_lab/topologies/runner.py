@@ -1,0 +1,136 @@
+"""The shell around a run's state: it carries effects out, in order, on the loop thread `lab-io`.
+
+A rule that raises, or a disk that is full, ends this run with the reason and touches no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from epsilon_lab.broker.host import BrokerHost
+from epsilon_lab.clock import Clock
+from epsilon_lab.errors import LabError
+from epsilon_lab.messages.events import Body
+from epsilon_lab.messages.tasks import TaskOutcome
+from epsilon_lab.topologies.engine import (
+    Break,
+    CancelAll,
+    End,
+    EngineEffect,
+    Hold,
+    RunState,
+    Settled,
+    Start,
+    Stimulus,
+    Stop,
+    Submit,
+    Tick,
+)
+from epsilon_lab.topologies.plan import Copy, Emit, Plan, Write
+from epsilon_lab.workspace.journal import Journal
+from epsilon_lab.workspace.layout import STOP, RunDirectory
+
+_WATCH_S = 0.25
+"""Seconds between looks at the clock and at the STOP file."""
+
+
+class Runner:
+    """One live run. All methods belong to the loop thread; `done` may be waited for from any thread.
+
+    Args:
+        run: Its directory.
+        journal: Its open journal.
+        plan: Its topology's rules.
+        host: The broker.
+        clock: The lab's clock.
+    """
+
+    def __init__(self, run: RunDirectory, journal: Journal, plan: Plan, *, host: BrokerHost, clock: Clock) -> None:
+        self.run = run
+        self.plan = plan
+        self.state = RunState(run.run_id, plan)
+        self.done: Future[None] = Future()
+        self._journal = journal
+        self._host = host
+        self._clock = clock
+        self._watcher: asyncio.Task[None] | None = None
+
+    def begin(self, events: Sequence[Body]) -> None:
+        """Put the run's first lines on record, and start it."""
+        self._host.open_run(self.run.run_id, str(self.run.path), self._journal, self._settled, self.break_off)
+        self._host.record(self.run.run_id, *events)
+        self._watcher = asyncio.get_running_loop().create_task(self._watch(), name=f"watch {self.run.run_id}")
+        self.send(Start())
+        self._host.flush()
+
+    def send(self, stimulus: Stimulus) -> None:
+        """Let the run's rules answer a stimulus."""
+        try:
+            self._carry_out(self.state.step(stimulus, self._clock.monotonic()))
+        except LabError as error:
+            self.break_off(str(error))
+        except Exception as error:  # noqa: BLE001 - a rule's own mistake ends its run, with the reason, and no other
+            self.break_off(f"{type(error).__name__} in the run's own rules: {error}")
+
+    def break_off(self, reason: str) -> None:
+        """End the run as failed."""
+        self._carry_out(self.state.step(Break(reason), self._clock.monotonic()))
+
+    def abandon(self) -> None:
+        """Let go of an unfinished run, as when the lab closes: its journal stands as it is."""
+        self._stop_watching()
+        self._host.close_run(self.run.run_id)
+        self._journal.close()
+        if not self.state.ended:
+            self.state.status = "interrupted"
+            self.state.reason = "the lab was closed before the run had ended"
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def _settled(self, outcomes: list[TaskOutcome]) -> None:
+        self.send(Settled(tuple(outcomes)))
+
+    def _carry_out(self, effects: list[EngineEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case Submit(tasks=tasks):
+                    self._host.submit(self.run.run_id, tasks)
+                case Emit(body=body):
+                    self._host.record(self.run.run_id, body)
+                case Write(ref=ref, text=text, kind=kind):
+                    self._host.record(self.run.run_id, self.run.save(ref, text, kind=kind))
+                case Copy(source=source, ref=ref, kind=kind):
+                    self._host.record(self.run.run_id, self.run.save(ref, self.run.read_bytes(source), kind=kind))
+                case Hold(paused=True):
+                    self._host.pause(self.run.run_id)
+                case Hold():
+                    self._host.resume(self.run.run_id)
+                case CancelAll(reason=reason):
+                    self._host.cancel(self.run.run_id, None, reason)
+                case End():
+                    asyncio.get_running_loop().call_soon(self._end)
+
+    def _end(self) -> None:
+        self._stop_watching()
+        self._host.flush()
+        self._host.close_run(self.run.run_id)
+        self._journal.close()
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def _stop_watching(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
+
+    async def _watch(self) -> None:
+        stop = self.run.path / STOP
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            if stop.exists():
+                stop.unlink(missing_ok=True)
+                self.send(Stop("a STOP file was put into the run directory"))
+            else:
+                self.send(Tick())

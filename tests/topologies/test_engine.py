@@ -1,0 +1,105 @@
+"""A run's state: its clock stands still while paused, and its end is final."""
+
+from epsilon_lab.messages.events import RunEnded, RunPaused, RunResumed, TasksCancelled
+from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
+from epsilon_lab.messages.values import pack
+from epsilon_lab.topologies.engine import (
+    Break,
+    CancelAll,
+    End,
+    Hold,
+    Pause,
+    Resume,
+    RunState,
+    Settled,
+    Start,
+    Stop,
+    Submit,
+    Tick,
+)
+from epsilon_lab.topologies.plan import Add, Emit, Finish
+
+
+def task(name, *depends_on):
+    return TaskSpec(task_id=name, kind="item", lane="process", entry="x", payload=pack(1), depends_on=depends_on)
+
+
+def ended(name, status="completed"):
+    return TaskOutcome(run_id="r", task_id=name, status=status)
+
+
+class TwoSteps:
+    """a, then b; ends with b, or when its own clock reaches 10."""
+
+    limits = {}
+
+    def __init__(self):
+        self.seen = []
+
+    def start(self, now):
+        return [Add((task("a"), task("b", "a")))]
+
+    def settled(self, outcome, now):
+        self.seen.append((outcome.task_id, outcome.status))
+        return [Finish("completed", "done")] if outcome.task_id == "b" else []
+
+    def tick(self, now):
+        return [Finish("completed", "time is over")] if now >= 10 else []
+
+    def stop(self, reason, now):
+        return [Finish("stopped", reason)]
+
+
+def bodies(effects):
+    return [effect.body for effect in effects if isinstance(effect, Emit)]
+
+
+def test_a_run_submits_what_is_ready_and_ends_with_its_plan():
+    state = RunState("r", TwoSteps())
+    first = state.step(Start(), 0)
+    assert [e.tasks[0].task_id for e in first if isinstance(e, Submit)] == ["a"]
+    second = state.step(Settled((ended("a"),)), 1)
+    assert [e.tasks[0].task_id for e in second if isinstance(e, Submit)] == ["b"]
+    last = state.step(Settled((ended("b"),)), 2)
+    assert isinstance(bodies(last)[-1], RunEnded)
+    assert isinstance(last[-1], End)
+    assert state.status == "completed"
+    assert state.step(Stop("late"), 3) == []
+
+
+def test_a_failed_dependency_reaches_the_plan_in_the_same_step():
+    plan = TwoSteps()
+    state = RunState("r", plan)
+    state.step(Start(), 0)
+    state.step(Settled((ended("a", "dead"),)), 1)
+    assert plan.seen == [("a", "dead"), ("b", "failed")]
+
+
+def test_a_paused_run_s_clock_stands_still():
+    state = RunState("r", TwoSteps())
+    state.step(Start(), 0)
+    paused = state.step(Pause(), 6)
+    assert [type(b) for b in bodies(paused)] == [RunPaused]
+    assert Hold(paused=True) in paused
+    assert state.step(Pause(), 7) == []
+    assert state.step(Tick(), 50) == []
+    resumed = state.step(Resume(), 60)
+    assert [type(b) for b in bodies(resumed)] == [RunResumed]
+    assert state.step(Tick(), 63.9) == []
+    assert state.step(Tick(), 64)[-1].reason == "time is over"
+
+
+def test_stopping_cancels_what_is_out_and_what_is_held():
+    state = RunState("r", TwoSteps())
+    state.step(Start(), 0)
+    effects = state.step(Stop("enough"), 1)
+    assert CancelAll("enough") in effects
+    assert [b.task_ids for b in bodies(effects) if isinstance(b, TasksCancelled)] == [("b",)]
+    assert (state.status, state.reason) == ("stopped", "enough")
+
+
+def test_a_broken_run_ends_as_failed_with_the_reason():
+    state = RunState("r", TwoSteps())
+    state.step(Start(), 0)
+    state.step(Break("disk full"), 1)
+    assert (state.status, state.reason) == ("failed", "disk full")
