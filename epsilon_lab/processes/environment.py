@@ -1,0 +1,52 @@
+"""Which environment variables reach whom.
+
+Candidates are strangers: they get a short list of names that say where programs and languages are. Tasks and judges are
+the user's own code: they get the environment of this process less the names that look like secrets, plus those that the
+user named. Names are judged and not values, so that the rule can be read off a list.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+
+_SECRET = re.compile(
+    r"KEY|TOKEN(?!IZER)|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTH|COOKIE|PRIVATE|BEARER|_PAT$|_PWD$|_DSN$",
+    re.IGNORECASE,
+)
+
+_CANDIDATE_NAMES = ("PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+
+_CANDIDATE_VALUES = {
+    "OMP_NUM_THREADS": "1",  # one candidate, one core: else its CPU time says nothing
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",  # the order of a set is part of what a program computes
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
+
+def looks_secret(name: str) -> bool:
+    """Tell whether an environment variable's name looks like that of a key, a password or another credential."""
+    return _SECRET.search(name) is not None
+
+
+def candidate_environment() -> dict[str, str]:
+    """Make the environment of a candidate: an allowlist, and one thread a library."""
+    allowed = {
+        name: value
+        for name, value in os.environ.items()
+        if (name in _CANDIDATE_NAMES or name.startswith("LC_")) and not looks_secret(name)
+    }
+    return allowed | _CANDIDATE_VALUES
+
+
+def worker_environment(extra_names: Iterable[str] = ()) -> dict[str, str]:
+    """Make the environment of a task or judge.
+
+    Args:
+        extra_names: Names to hand over although they look like secrets; one that is not set is left out.
+    """
+    named = frozenset(extra_names)
+    return {name: value for name, value in os.environ.items() if name in named or not looks_secret(name)}
