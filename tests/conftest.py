@@ -1,0 +1,173 @@
+"""What every test may rely on: nothing left behind by the test before, no way out to the network, no keys, no surprise.
+
+The guards look at what is there before and after each test: threads, child processes, processes that belong to this
+session's directories though nobody is their parent any more, sockets and pipes, unfinished asyncio tasks, and what
+asyncio complains of. A test that leaves any of it behind fails, so that the culprit is named and not its successor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from epsilon_lab.testing.census import children, living, pids, wait_until
+
+SETTLE_S = 10.0
+"""Seconds that threads and processes get to end after a test that has ended in order."""
+
+LIBRARY_THREADS = ("IPythonHistorySavingThread",)
+"""Beginnings of the names of threads that libraries start once and never end."""
+
+LIBRARY_CHILDREN = ("multiprocessing.resource_tracker",)
+"""Processes that the standard library starts once and never ends."""
+
+# -- the session's own directories, before anything is imported that would look for them ------------------------------
+
+SCRATCH = Path(tempfile.mkdtemp(prefix="el-", dir=os.environ.get("TMPDIR", "/tmp")))  # short: socket paths lie below
+SCRATCH.chmod(0o711)  # a candidate's user must reach its own scratch directory below
+for name in ("MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+    os.environ[name] = str(SCRATCH / name.lower())
+os.environ |= {
+    "TMPDIR": str(SCRATCH),
+    "EPSILON_WORKSPACE": str(SCRATCH / "runs"),
+    "HYPOTHESIS_STORAGE_DIRECTORY": str(SCRATCH / "hypothesis"),
+    "JUPYTER_PLATFORM_DIRS": "1",
+    "MPLBACKEND": "Agg",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "HF_HUB_OFFLINE": "1",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+}
+tempfile.tempdir = None
+for name in [name for name in os.environ if name.endswith(("_API_KEY", "_TOKEN", "_SECRET"))]:
+    del os.environ[name]  # no test can spend anyone's money
+
+hypothesis.settings.register_profile("house", deadline=None, database=None, derandomize=True, print_blob=False)
+hypothesis.settings.register_profile(
+    "long", hypothesis.settings.get_profile("house"), derandomize=False, max_examples=1000
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the long form of the drills, with random examples too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.load_profile("long" if config.getoption("--long") else "house")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(SCRATCH, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="the long form of a drill; run with --long"))
+
+
+# -- no way out ------------------------------------------------------------------------------------------------------
+
+
+def _stay_at_home(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "socket.connect":
+        address = arguments[1]
+        if isinstance(address, tuple) and not str(address[0]).startswith(("127.", "::1", "localhost")):
+            raise PermissionError(f"tests are offline: a connection to {address!r} was refused")
+    elif event == "socket.getaddrinfo" and str(arguments[0] or "localhost") not in ("localhost", "127.0.0.1", "::1"):
+        raise PermissionError(f"tests are offline: a look-up of {arguments[0]!r} was refused")
+
+
+sys.addaudithook(_stay_at_home)
+
+
+# -- nothing left behind ---------------------------------------------------------------------------------------------
+
+
+class _Complaints(logging.Handler):
+    """Collects what asyncio logs as errors: destroyed tasks, exceptions nobody asked for, unclosed connections."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def _descriptors() -> dict[int, str]:
+    """Open sockets, pipes and other kernel objects of this process, and files in the session's directories."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue
+        if target.startswith(("socket:", "pipe:", "anon_inode:", str(SCRATCH))) or "/pytest-of-" in target:
+            found[int(name)] = target
+    return found
+
+
+def _pending_tasks() -> set[asyncio.Task[object]]:
+    known = getattr(asyncio.tasks, "_scheduled_tasks", None) or getattr(asyncio.tasks, "_all_tasks", ())
+    return {task for task in list(known) if not task.done()}
+
+
+def _threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if not thread.name.startswith(LIBRARY_THREADS)}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    complaints = _Complaints()
+    logging.getLogger("asyncio").addHandler(complaints)
+    threads, tasks, open_before, born_before = _threads(), _pending_tasks(), _descriptors(), pids()
+    children_before = set(children())
+    yield
+    logging.getLogger("asyncio").removeHandler(complaints)
+
+    roots = (SCRATCH, tmp_path_factory.getbasetemp())
+
+    def left_children() -> dict[int, str]:
+        return {
+            pid: command
+            for pid, command in children().items()
+            if pid not in children_before and not any(name in command for name in LIBRARY_CHILDREN)
+        }
+
+    def left_orphans() -> dict[int, str]:
+        born = pids() - born_before
+        return {pid: command for root in roots for pid, command in living(root, among=born).items()}
+
+    def left_descriptors() -> set[str]:
+        return {f"{fd}: {target}" for fd, target in _descriptors().items() if open_before.get(fd) != target}
+
+    found = {}
+    for what, left in {
+        "threads": lambda: {thread.name for thread in _threads() - threads},
+        "child processes": left_children,
+        "orphaned processes": left_orphans,
+        "unfinished asyncio tasks": lambda: {repr(task) for task in _pending_tasks() - tasks},
+        "descriptors": left_descriptors,
+    }.items():
+        if (
+            left()
+            and not (gc.collect() and not left())
+            and not wait_until(lambda left=left: not left(), within_s=SETTLE_S)
+        ):
+            found[what] = left()
+    if complaints.lines:
+        found["asyncio complaints"] = set(complaints.lines)
+    if found:
+        pytest.fail("left behind: " + "; ".join(f"{what}: {left}" for what, left in found.items()), pytrace=False)
