@@ -54,13 +54,19 @@ class Tick(msgspec.Struct, frozen=True):
     """Time went by."""
 
 
+class Tell(msgspec.Struct, frozen=True):
+    """Someone tells the plan something that only plans of its topology understand."""
+
+    news: object
+
+
 class Break(msgspec.Struct, frozen=True):
     """The run cannot go on: its rules or its disk failed."""
 
     reason: str
 
 
-Stimulus = Start | Settled | Pause | Resume | Stop | Tick | Break
+Stimulus = Start | Settled | Pause | Resume | Stop | Tick | Tell | Break
 
 
 class Submit(msgspec.Struct, frozen=True):
@@ -133,6 +139,8 @@ class RunState:
                 return [] if self._paused_at is not None else self._carry(self._plan.tick(own), own)
             case Stop(reason=reason):
                 return self._carry(self._plan.stop(reason, own), own)
+            case Tell(news=news):
+                return self._carry(self._plan.told(news, own), own)
             case Break(reason=reason):
                 return self._finish(Finish("failed", reason))
             case Pause():

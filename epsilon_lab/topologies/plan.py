@@ -74,6 +74,10 @@ class Plan(Protocol):
         """Time went by."""
         ...
 
+    def told(self, news: object, now: float) -> list[PlanEffect]:
+        """Someone says something that plans of this topology may understand, such as an edited brief."""
+        ...
+
     def stop(self, reason: str, now: float) -> list[PlanEffect]:
         """End early with what there is; the effects end in a `Finish`."""
         ...

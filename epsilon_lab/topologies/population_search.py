@@ -216,6 +216,14 @@ class SearchSettings(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
 
 
+class BriefEdit(msgspec.Struct, frozen=True):
+    """A person's version of a generation's brief."""
+
+    generation: int
+    text: str
+    author: str = "HUMAN"
+
+
 @dataclass(frozen=True)
 class Stage:
     """What the plan knows of problem and proposer: names, hashes and references, nothing that runs."""
@@ -293,36 +301,38 @@ class SearchPlan:
         self._began = now
         return [Add((self._evaluate_task(SEED_CANDIDATE, incumbent=None, must_check=True),))]
 
-    def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
+    def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Take in a proposal, an evaluation or a brief."""
         kind, _, name = outcome.task_id.partition("-")
         if kind == "evaluate" and name == SEED_CANDIDATE:
-            return self._seed_judged(outcome, now)
+            return self._seed_judged(outcome)
         if kind == "brief":
-            return self._briefed(outcome, now)
+            return self._briefed(outcome)
         if self._generation is None:
             return []
         effects = self._proposed(name, outcome) if kind == "propose" else self._judged(name, outcome)
-        return effects + self._close_if_done(now)
+        return effects + self._close_if_done()
 
     def tick(self, now: float) -> list[PlanEffect]:
         """End when the wall time is over."""
         limit = self._settings.wall_time_s
         if limit is None or now - self._began < limit or self._ending is not None:
             return []
-        return self._cut_off("completed", f"the wall time of {limit:g} s was over", now)
+        return self._cut_off("completed", f"the wall time of {limit:g} s was over")
 
-    def stop(self, reason: str, now: float) -> list[PlanEffect]:
+    def stop(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """End with what there is."""
-        return self._cut_off("stopped", reason, now)
+        return self._cut_off("stopped", reason)
 
-    def brief_edited(self, generation: int, text: str, author: str) -> list[PlanEffect]:
+    def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """A person rewrote a brief; generations proposed from now on see it."""
-        return self._write_brief(generation, text, author, ())
+        if isinstance(news, BriefEdit):
+            return self._write_brief(news.generation, news.text, news.author, ())
+        return []
 
     # -- the seed program ------------------------------------------------------------------------------------------
 
-    def _seed_judged(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
+    def _seed_judged(self, outcome: TaskOutcome) -> list[PlanEffect]:
         evaluation = _evaluation(outcome)
         row = self._row(
             Slot(SEED_CANDIDATE, cast("Any", "seed"), ()), evaluation, code=self._stage.seed_hash, proposer="problem"
@@ -335,11 +345,11 @@ class SearchPlan:
                 *effects,
                 Finish("failed", f"the seed program does not score ({why}); mend the problem and try again"),
             ]
-        return effects + self._open(0, now)
+        return effects + self._open(0)
 
     # -- a generation ----------------------------------------------------------------------------------------------
 
-    def _open(self, number: int, now: float) -> list[PlanEffect]:  # noqa: ARG002
+    def _open(self, number: int) -> list[PlanEffect]:
         s = self._settings
         selection = select(
             self._archive,
@@ -430,7 +440,7 @@ class SearchPlan:
             )
         return self._row(candidate.slot, evaluation, proposal=proposal, code=code, twin=twin)
 
-    def _close_if_done(self, now: float) -> list[PlanEffect]:
+    def _close_if_done(self) -> list[PlanEffect]:
         generation = cast("_Generation", self._generation)
         if any(not c.proposed for c in generation.candidates.values()):
             return []
@@ -496,7 +506,7 @@ class SearchPlan:
 
     # -- brief and end ---------------------------------------------------------------------------------------------
 
-    def _briefed(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
+    def _briefed(self, outcome: TaskOutcome) -> list[PlanEffect]:
         generation = cast("_Generation", self._generation)
         if outcome.status == "completed" and outcome.output is not None:
             answer = msgspec.json.decode(outcome.output.data)
@@ -507,7 +517,7 @@ class SearchPlan:
         effects = self._write_brief(generation.number, text, author, cited)
         if self._ending is not None:
             return effects + self._finish(*self._ending)
-        return effects + self._open(generation.number + 1, now)
+        return effects + self._open(generation.number + 1)
 
     def _write_brief(self, generation: int, text: str, author: str, cited: tuple[str, ...]) -> list[PlanEffect]:
         version = self._brief_versions.get(generation, 0) + 1
@@ -518,7 +528,7 @@ class SearchPlan:
         brief = BriefWritten(generation=generation, version=version, author=author, text=text, cited=cited)
         return [Write(ref, text, "brief"), Emit(brief)]
 
-    def _cut_off(self, status: str, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
+    def _cut_off(self, status: str, reason: str) -> list[PlanEffect]:
         if not len(self._archive):
             return [Finish(status, f"{reason}, before the seed program was judged")]
         generation = self._generation

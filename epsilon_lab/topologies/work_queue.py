@@ -81,7 +81,12 @@ class WorkQueue:
 
     def prepare(self, run: RunDirectory) -> tuple[WorkQueuePlan, Sequence[Body]]:
         """Write the function into the run directory."""
-        saved = run.save(f"code/{self._code.sha256}.pkl", self._code.blob, kind="code")
+        events: list[Body] = [run.save(f"code/{self._code.sha256}.pkl", self._code.blob, kind="code")]
+        payloads: list[Value] = []
+        for index, payload in enumerate(self._payloads):
+            kept, saved = run.keep(payload, f"inputs/{item_task_id(index)}", kind="input", task_id=item_task_id(index))
+            payloads.append(kept)
+            events += saved
         tasks = tuple(
             TaskSpec(
                 task_id=item_task_id(index),
@@ -92,9 +97,9 @@ class WorkQueue:
                 retries=self.retries,
                 time_limit_s=self.time_limit_s,
             )
-            for index, payload in enumerate(self._payloads)
+            for index, payload in enumerate(payloads)
         )
-        return WorkQueuePlan(tasks), [saved]
+        return WorkQueuePlan(tasks), events
 
 
 def _payload(index: int, item: Any) -> Value:
@@ -107,9 +112,8 @@ def _payload(index: int, item: Any) -> Value:
 class WorkQueuePlan:
     """The rules of a work queue: all at once, over when all are settled."""
 
-    limits: dict[str, int] = {}
-
     def __init__(self, tasks: tuple[TaskSpec, ...]) -> None:
+        self.limits: dict[str, int] = {}
         self._tasks = tasks
         self._open = {task.task_id for task in tasks}
         self._completed = 0
@@ -138,6 +142,10 @@ class WorkQueuePlan:
 
     def tick(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Time means nothing here."""
+        return []
+
+    def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        """There is nothing to be told."""
         return []
 
     def stop(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002

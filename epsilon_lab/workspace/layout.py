@@ -28,6 +28,8 @@ from pathlib import Path, PurePosixPath
 
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.events import ArtifactSaved
+from epsilon_lab.messages.values import Value
+from epsilon_lab.settings import INLINE_LIMIT
 
 JOURNAL = "journal.ndjson"
 STOP = "STOP"
@@ -88,6 +90,30 @@ class RunDirectory:
             raise
         digest = hashlib.sha256(data).hexdigest()
         return ArtifactSaved(path=ref, kind=kind, sha256=digest, bytes=len(data), task_id=task_id)
+
+    def keep(
+        self, value: Value, stem: str, *, kind: str, task_id: str | None = None
+    ) -> tuple[Value, list[ArtifactSaved]]:
+        """Keep a value that is too large for the journal in a file; a small one comes back as it is.
+
+        Args:
+            value: A `json` or `pickle` value.
+            stem: Where, without the suffix.
+            kind: What it is, for people.
+            task_id: The task it belongs to.
+        """
+        if value.form == "file" or len(value.data) <= INLINE_LIMIT:
+            return value, []
+        ref = f"{stem}.{'json' if value.form == 'json' else 'pkl'}"
+        saved = self.save(ref, value.data, kind=kind, task_id=task_id)
+        return Value("file", ref.encode()), [saved]
+
+    def fetch(self, value: Value) -> Value:
+        """Take a value back from its file; one that is not in a file comes back as it is."""
+        if value.form != "file":
+            return value
+        ref = value.data.decode()
+        return Value("json" if ref.endswith(".json") else "pickle", self.read_bytes(ref))
 
     def read_text(self, ref: str) -> str:
         """Read a text file of the run."""

@@ -1,5 +1,7 @@
 """A run's state: its clock stands still while paused, and its end is final."""
 
+from typing import ClassVar
+
 from epsilon_lab.messages.events import RunEnded, RunPaused, RunResumed, TasksCancelled
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import pack
@@ -31,7 +33,7 @@ def ended(name, status="completed"):
 class TwoSteps:
     """a, then b; ends with b, or when its own clock reaches 10."""
 
-    limits = {}
+    limits: ClassVar = {}
 
     def __init__(self):
         self.seen = []
@@ -45,6 +47,9 @@ class TwoSteps:
 
     def tick(self, now):
         return [Finish("completed", "time is over")] if now >= 10 else []
+
+    def told(self, news, now):
+        return []
 
     def stop(self, reason, now):
         return [Finish("stopped", reason)]

@@ -1,0 +1,345 @@
+"""The handles a user holds: a run, and a search with its candidates.
+
+A handle holds no rules and no state of its own: each method is a line into a room. Live and past runs answer alike,
+because both are read from the disk; what only a live run can do (pause, resume) says so on a past one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+from epsilon_lab.errors import InvalidInput, LabError, RunFailed
+from epsilon_lab.messages.values import unpack
+from epsilon_lab.search.candidate import Candidate, Lineage, lineage
+from epsilon_lab.topologies.engine import Pause, Resume, Stimulus, Stop, Tell
+from epsilon_lab.topologies.population_search import BriefEdit
+from epsilon_lab.topologies.runner import Runner
+from epsilon_lab.workspace.layout import STOP, RunDirectory
+from epsilon_lab.workspace.outputs import run_output, task_outputs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from epsilon_lab.views.figures import ScoreFigure
+    from epsilon_lab.views.live import LivePanel
+    from epsilon_lab.workspace.tables import Tables
+
+T = TypeVar("T")
+
+
+class Home(Protocol):
+    """What a run needs of its lab."""
+
+    @property
+    def path(self) -> Path:
+        """The workspace."""
+        ...
+
+    @property
+    def store(self) -> Tables:
+        """The workspace's tables."""
+        ...
+
+    def on_loop(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function on `lab-io` and wait for it."""
+        ...
+
+    def refuse_on_loop(self, what: str) -> None:
+        """Raise where waiting would stop the lab itself."""
+        ...
+
+    def owns(self, run_id: str) -> bool:
+        """Whether the run was born in this workspace."""
+        ...
+
+    def start_panel(self, run: Run) -> LivePanel:
+        """Show a run's state, kept up to date while it lasts."""
+        ...
+
+
+class Run:
+    """A run, live or past.
+
+    Attributes:
+        run_id: Its id, also the name of its directory.
+        path: Its directory.
+    """
+
+    __epsilon_live__ = True
+
+    def __init__(self, home: Home, directory: RunDirectory, runner: Runner | None = None) -> None:
+        self._home = home
+        self._directory = directory
+        self._runner = runner
+        self.run_id = directory.run_id
+        self.path = directory.path
+
+    # -- what it is ------------------------------------------------------------------------------------------------
+
+    def _row(self, column: str) -> Any:
+        frame = self._home.store.sql(f"select {column} from runs where run_id = ?", [self.run_id])  # noqa: S608
+        return None if frame.empty else frame.iloc[0, 0]
+
+    @property
+    def name(self) -> str:
+        """The name it was started under."""
+        return str(self._row("name") or self.run_id)
+
+    @property
+    def topology(self) -> str:
+        """The topology's name."""
+        return str(self._row("topology") or "")
+
+    @property
+    def status(self) -> str:
+        """`running`, `paused`, `completed`, `failed`, `stopped` or `interrupted`."""
+        if self._runner is not None:
+            return self._runner.state.status
+        return str(self._row("status") or "interrupted")
+
+    @property
+    def reason(self) -> str:
+        """Why it ended, one sentence; empty while it lasts."""
+        if self._runner is not None:
+            return self._runner.state.reason
+        return str(self._row("reason") or "")
+
+    def __repr__(self) -> str:
+        status = self._runner.state.status if self._runner is not None else "past"
+        return f"<{type(self).__name__} {self.run_id}: {status}>"
+
+    def _repr_html_(self) -> str:
+        status = self._runner.state.status if self._runner is not None else "past"
+        return f"<code>{html.escape(self.run_id)}</code> {html.escape(status)}"
+
+    # -- waiting and steering --------------------------------------------------------------------------------------
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """Wait until the run has ended; Ctrl-C ends the wait, not the run.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Raises:
+            RunFailed: It failed, or its lab was closed before it ended.
+            TimeoutError: It goes on.
+            LabError: Called on one of the lab's own threads; `await` it there.
+        """
+        if self._runner is not None:
+            self._home.refuse_on_loop("run.wait()")
+            try:
+                _patiently(self._runner.done, timeout)
+            except FutureTimeout:
+                raise TimeoutError(
+                    f"run {self.run_id} is still {self.status} after {timeout:g} s; it goes on"
+                ) from None
+        return self._result()
+
+    def __await__(self) -> Generator[Any, None, Run]:
+        return self._ended().__await__()
+
+    async def _ended(self) -> Run:
+        if self._runner is not None:
+            done = self._runner.done
+            loop = asyncio.get_running_loop()
+            ended = asyncio.Event()
+            done.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(ended.set))
+            await ended.wait()
+        return self._result()
+
+    def _result(self) -> Run:
+        status = self.status
+        if status in ("failed", "interrupted"):
+            raise RunFailed(self.run_id, status, self.reason)
+        if status in ("running", "paused"):
+            raise LabError(f"run {self.run_id} is live in another process; look at it with run.status and run.frame()")
+        return self
+
+    def stop(self) -> None:
+        """End the run early with what it has, also from another process."""
+        if self._runner is not None:
+            self._send(Stop("stopped by the user"))
+        elif self.status in ("running", "paused"):
+            (self.path / STOP).touch()
+
+    def pause(self) -> None:
+        """Assign nothing more; what runs, finishes."""
+        self._send(Pause())
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._send(Resume())
+
+    def _send(self, stimulus: Stimulus) -> None:
+        if self._runner is None:
+            raise LabError(
+                f"run {self.run_id} is not live in this lab ({self.status}); only stop() reaches it from here"
+            )
+        self._home.on_loop(self._runner.send, stimulus)
+
+    # -- what it gave ----------------------------------------------------------------------------------------------
+
+    def results(self, failed: Literal["raise", "none", "keep"] = "raise") -> list[Any]:
+        """Leaf outputs, in item order.
+
+        Args:
+            failed: What stands for an item without output: `raise` a `RunFailed` naming the first, `none` puts None,
+                `keep` puts a `LabError` that says why.
+
+        Raises:
+            RunFailed: An item has no output, and `failed` is `raise`.
+        """
+        if failed not in ("raise", "none", "keep"):
+            raise InvalidInput("failed", f"must be 'raise', 'none' or 'keep', got {failed!r}")
+        outputs = task_outputs(self._directory)
+        tasks = self._home.store.sql(
+            "select task_id, status, error from tasks where run_id = ? and kind = 'item' order by task_id",
+            [self.run_id],
+        )
+        results: list[Any] = []
+        for task_id, status, error in tasks.itertuples(index=False):
+            if task_id in outputs:
+                results.append(self._value(task_id, outputs[task_id]))
+                continue
+            why = f"task {task_id} is {status}" + (f": {error}" if isinstance(error, str) and error else "")
+            if failed == "raise":
+                raise RunFailed(self.run_id, self.status, f"{why}; results(failed='none') skips it")
+            results.append(LabError(why) if failed == "keep" else None)
+        return results
+
+    @property
+    def output(self) -> Any:
+        """The topology's final output: a work queue's results, a search's best program; None while it lasts."""
+        value = run_output(self._directory)
+        if value is not None:
+            return self._value("output", value)
+        return self.results("none") if self.topology == "work_queue" and self.status == "completed" else None
+
+    def _value(self, name: str, value: Any) -> Any:
+        value = self._directory.fetch(value)
+        if value.form == "pickle" and not self._home.owns(self.run_id):
+            raise LabError(
+                f"{name} of run {self.run_id} is a pickle, and the run was born in another workspace; "
+                f"pickles of strangers are not loaded. Everything else of the run can be read"
+            )
+        return unpack(value)
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        """Tasks that gave no output: task_id, kind, status, error, traceback, stdout_tail, stderr_tail, finished_at."""
+        return self._home.store.failures(self.run_id)
+
+    def frame(self, table: str) -> pd.DataFrame:
+        """Read a table, this run's rows only; JSON columns are decoded."""
+        return self._home.store.frame(table, run_id=self.run_id)
+
+    # -- what it looks like ----------------------------------------------------------------------------------------
+
+    def panel(self) -> LivePanel:
+        """A live view; in a notebook it shows itself, elsewhere it is text."""
+        return self._home.start_panel(self)
+
+    def show(self) -> Any:
+        """One static frame."""
+        return self._home.start_panel(self).static()
+
+    def _ipython_display_(self) -> None:
+        self.panel().display()
+
+
+class SearchRun(Run):
+    """A population search, live or past."""
+
+    @property
+    def best(self) -> Candidate | None:
+        """The best candidate that passed its check so far."""
+        return self._first("checked")
+
+    @property
+    def leader(self) -> Candidate | None:
+        """The best score so far, checked or not."""
+        return self._first("true")
+
+    @property
+    def direction(self) -> str:
+        """`maximize` or `minimize`."""
+        return str(self._row("config ->> 'direction'") or "maximize")
+
+    def _first(self, where: str) -> Candidate | None:
+        order = "asc" if self.direction == "minimize" else "desc"
+        frame = self._home.store.sql(
+            f"select candidate_id from candidates where run_id = ? and outcome = 'scored' and {where} "  # noqa: S608
+            f"order by score {order}, generation, candidate_id limit 1",
+            [self.run_id],
+        )
+        return None if frame.empty else self.candidate(frame.iloc[0, 0])
+
+    @property
+    def candidates(self) -> pd.DataFrame:
+        """One row a candidate, the seed program and failed ones too; further scores in columns `score_<name>`."""
+        return self.frame("candidates")
+
+    def candidate(self, candidate_id: str) -> Candidate:
+        """One candidate: source, prompt, reply, traceback, parents, diff.
+
+        Raises:
+            InvalidInput: There is none of that id.
+        """
+        frame = self.candidates
+        rows = frame[frame["candidate_id"] == candidate_id]
+        if rows.empty:
+            known = ", ".join(frame["candidate_id"].head(3)) or "none yet"
+            raise InvalidInput(f"candidate {candidate_id!r}", f"is not in run {self.run_id}", f"it has {known} ...")
+        return Candidate.from_row(self._directory, rows.iloc[0].to_dict())
+
+    def brief(self, generation: int, *, text: str | None = None) -> str:
+        """Read a generation's brief, or rewrite it: generations proposed later see the new version.
+
+        Args:
+            generation: The generation.
+            text: A new version, kept beside the old ones in the `briefs` table.
+
+        Raises:
+            InvalidInput: That generation has no brief (yet).
+        """
+        frame = self._home.store.sql(
+            "select text from briefs where run_id = ? and generation = ? order by version desc limit 1",
+            [self.run_id, generation],
+        )
+        if frame.empty:
+            raise InvalidInput(f"generation {generation}", f"has no brief in run {self.run_id} (yet)")
+        if text is None:
+            return str(frame.iloc[0, 0])
+        if self.status not in ("running", "paused"):
+            raise LabError(f"run {self.run_id} is {self.status}; a new brief would be read by nobody")
+        self._send(Tell(BriefEdit(generation, text)))
+        return text
+
+    def lineage(self) -> Lineage:
+        """Who came from whom: candidate_id, generation, strategy, parent_ids, code_hash, outcome, score."""
+        return lineage(self.candidates)
+
+    def plot_scores(self, ax: Any = None) -> ScoreFigure:
+        """Draw best, median and every candidate; in a notebook the figure shows itself.
+
+        Args:
+            ax: A matplotlib Axes to draw into instead of a new figure.
+        """
+        from epsilon_lab.views.figures import score_figure  # noqa: PLC0415 - matplotlib loads when someone draws
+
+        return score_figure(self, ax=ax)
+
+
+def open_run(home: Home, directory: RunDirectory, topology: str, runner: Runner | None = None) -> Run:
+    """Make the handle that fits a run's topology."""
+    return (SearchRun if topology == "population_search" else Run)(home, directory, runner)
+
+
+def _patiently(done: Future[None], timeout: float | None) -> None:
+    done.result(timeout)
