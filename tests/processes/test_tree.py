@@ -65,7 +65,7 @@ def test_kill_tree_ends_children_and_grandchildren(started: list[subprocess.Pope
         for level in range(4):
             if os.fork():
                 break
-        os.write(1, b"%d\n" % os.getpid())
+        os.write(1, f"{os.getpid()} ".encode() + bytes([10]))
         signal.pause()
     """)
     started.append(process)
