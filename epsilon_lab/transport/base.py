@@ -1,0 +1,63 @@
+"""What a transport promises, so that rules and tests need not know which one carries them.
+
+Frames arrive whole, once, and in the order in which one peer sent them; a frame may be lost only together with the
+connection of its peer. Each end belongs to the thread that made it. Nothing here blocks, except `Dialer.poll`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Listener(Protocol):
+    """The end that many peers reach."""
+
+    @property
+    def address(self) -> str:
+        """Where peers dial."""
+        ...
+
+    def receive(self, limit: int = 256) -> list[tuple[str, bytes]]:
+        """Take at most `limit` frames that have arrived, oldest first, each with its sender's peer id."""
+        ...
+
+    def send(self, peer: str, frame: bytes) -> bool:
+        """Send a frame to a peer; False where the peer is not connected or takes no more."""
+        ...
+
+    async def wait_readable(self) -> None:
+        """Wait until `receive` has something to give; one waiter at a time."""
+        ...
+
+    def close(self) -> None:
+        """End it; closing twice does nothing."""
+        ...
+
+
+class Dialer(Protocol):
+    """The end of one peer."""
+
+    def receive(self, limit: int = 256) -> list[bytes]:
+        """Take at most `limit` frames that have arrived, oldest first."""
+        ...
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame; one sent before the listener is there waits for it.
+
+        Raises:
+            BadFrame: The frame is larger than `MAX_FRAME`.
+            LabError: Too many frames are waiting for the listener.
+        """
+        ...
+
+    def poll(self, timeout_s: float | None) -> bool:
+        """Block until `receive` has something to give, for at most `timeout_s` seconds (None: for ever)."""
+        ...
+
+    async def wait_readable(self) -> None:
+        """Wait until `receive` has something to give; one waiter at a time."""
+        ...
+
+    def close(self) -> None:
+        """End it; what was sent still goes out if the listener is there. Closing twice does nothing."""
+        ...

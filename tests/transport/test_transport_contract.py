@@ -1,0 +1,76 @@
+"""Both transports keep the contract, and ZeroMQ keeps strangers out."""
+
+import os
+import stat
+
+import pytest
+import zmq
+
+from epsilon_lab.errors import InvalidInput, WorkspaceError
+from epsilon_lab.testing.transport_contract import TransportContract
+from epsilon_lab.transport import memory, zeromq
+
+
+class TestMemory(TransportContract):
+    @pytest.fixture
+    def transport(self):
+        return memory
+
+
+class TestZeroMQ(TransportContract):
+    @pytest.fixture
+    def transport(self):
+        return zeromq
+
+
+def test_the_socket_lies_in_a_directory_of_ones_own_that_goes_away():
+    with zeromq.private_address() as address:
+        path = address.removeprefix("ipc://")
+        assert len(os.fsencode(path)) <= zmq.IPC_PATH_MAX_LEN
+        directory = os.path.dirname(path)
+        assert stat.S_IMODE(os.stat(directory).st_mode) == 0o700
+        zeromq.listen(address).close()
+    assert not os.path.exists(directory)
+
+
+def test_a_long_temporary_directory_is_passed_over(tmp_path, monkeypatch):
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
+    with zeromq.private_address() as address:
+        assert not address.startswith(f"ipc://{deep}")
+        zeromq.listen(address).close()
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:5555", "ipc://", "nonsense", "ipc:///" + "x" * 107])
+def test_other_addresses_are_refused(address):
+    with pytest.raises(InvalidInput, match="address"):
+        zeromq.listen(address)
+    with pytest.raises(InvalidInput, match="address"):
+        zeromq.dial(address, "s/a")
+
+
+def test_a_directory_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(WorkspaceError, match="cannot listen on"):
+        zeromq.listen(f"ipc://{tmp_path}/none/b")
+
+
+def test_a_message_of_several_parts_counts_as_empty():
+    """It is no message of ours; whoever reads it refuses it by name."""
+    with zeromq.private_address() as address:
+        listener = zeromq.listen(address)
+        context = zmq.Context()
+        stranger = context.socket(zmq.REQ)
+        stranger.setsockopt(zmq.ROUTING_ID, b"s/\xff")
+        stranger.setsockopt(zmq.LINGER, 0)
+        stranger.connect(address)
+        stranger.send(b"hello")
+        poller = zmq.Poller()
+        poller.register(listener._socket, zmq.POLLIN)
+        assert poller.poll(10_000)
+        [(peer, frame)] = listener.receive()
+        assert frame == b""
+        assert listener.send(peer, b"answer")
+        stranger.close()
+        context.term()
+        listener.close()
