@@ -17,6 +17,9 @@ PROTOCOL_VERSION = 1
 MAX_FRAME = 64 * 1024 * 1024
 """Bytes; larger values travel as files."""
 
+UNKNOWN_PEER = "unknown peer"
+"""How the problem of a `Refused` begins when the broker does not know its sender (any more): say `Hello` again."""
+
 
 class _Frame(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Common settings of all frames."""

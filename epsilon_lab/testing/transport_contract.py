@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import anyio
@@ -70,13 +70,13 @@ class TransportContract:
     @pytest.fixture
     def listener(self, transport: Transport, address: str) -> Iterator[Listener]:
         """Give a listener at the address."""
-        with closing(transport.listen(address)) as listener:
+        with transport.listen(address) as listener:
             yield listener
 
     @pytest.fixture
     def dialer(self, transport: Transport, address: str) -> Iterator[Dialer]:
         """Give a peer called s/a."""
-        with closing(transport.dial(address, "s/a")) as dialer:
+        with transport.dial(address, "s/a") as dialer:
             yield dialer
 
     def test_frames_arrive_whole_in_order_and_named(self, listener: Listener, dialer: Dialer) -> None:
@@ -90,7 +90,7 @@ class TransportContract:
         self, transport: Transport, address: str, listener: Listener, dialer: Dialer
     ) -> None:
         """Each peer gets its own."""
-        with closing(transport.dial(address, "s/ä")) as other:
+        with transport.dial(address, "s/ä") as other:
             dialer.send(b"here")
             other.send(b"here")
             _gather(listener, 2)
@@ -105,10 +105,10 @@ class TransportContract:
 
     def test_a_peer_that_left_is_an_answer_too(self, listener: Listener, transport: Transport, address: str) -> None:
         """Sooner or later every send is refused."""
-        with closing(transport.dial(address, "s/b")) as leaver:
+        with transport.dial(address, "s/b") as leaver:
             leaver.send(b"here")
             _gather(listener, 1)
-        with closing(transport.dial(address, "s/c")) as witness:  # its frames come after the other's end
+        with transport.dial(address, "s/c") as witness:  # its frames come after the other's end
             tries = 0
             while listener.send("s/b", b"x"):
                 witness.send(b"again")
@@ -128,9 +128,9 @@ class TransportContract:
 
     def test_what_is_sent_before_the_listener_is_there_waits(self, transport: Transport, address: str) -> None:
         """Order of starting does not matter."""
-        with closing(transport.dial(address, "s/early")) as dialer:
+        with transport.dial(address, "s/early") as dialer:
             dialer.send(b"early")
-            with closing(transport.listen(address)) as listener:
+            with transport.listen(address) as listener:
                 assert _gather(listener, 1) == [("s/early", b"early")]
 
     def test_a_name_is_taken_over_by_who_dials_last(
@@ -139,7 +139,7 @@ class TransportContract:
         """A restarted peer gets what is for it."""
         dialer.send(b"old")
         _gather(listener, 1)
-        with closing(transport.dial(address, "s/a")) as again:
+        with transport.dial(address, "s/a") as again:
             again.send(b"new")
             assert _gather(listener, 1) == [("s/a", b"new")]
             assert listener.send("s/a", b"for the new one")
@@ -190,7 +190,7 @@ class TransportContract:
         got: list[bytes] = []
 
         def live() -> None:
-            with closing(transport.dial(address, "s/thread")) as dialer:
+            with transport.dial(address, "s/thread") as dialer:
                 assert dialer.poll(0) is False
                 dialer.send(b"ready")
                 got.extend(_gather_at(dialer, 1))
@@ -208,7 +208,7 @@ class TransportContract:
         """Eight threads, 200 frames each."""
 
         def live(name: str) -> None:
-            with closing(transport.dial(address, name)) as dialer:
+            with transport.dial(address, name) as dialer:
                 for number in range(200):
                     dialer.send(f"{name} {number}".encode())
                 _gather_at(dialer, 1)

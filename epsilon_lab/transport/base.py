@@ -6,11 +6,19 @@ connection of its peer. Each end belongs to the thread that made it. Nothing her
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, Self
 
 
 class Listener(Protocol):
-    """The end that many peers reach."""
+    """The end that many peers reach; a `with` block closes it."""
+
+    def __enter__(self) -> Self:
+        """The end itself."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        ...
 
     @property
     def address(self) -> str:
@@ -35,7 +43,15 @@ class Listener(Protocol):
 
 
 class Dialer(Protocol):
-    """The end of one peer."""
+    """The end of one peer; a `with` block closes it."""
+
+    def __enter__(self) -> Self:
+        """The end itself."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        ...
 
     def receive(self, limit: int = 256) -> list[bytes]:
         """Take at most `limit` frames that have arrived, oldest first."""

@@ -12,7 +12,7 @@ import select
 import threading
 from collections import deque
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 import anyio
 
@@ -126,6 +126,12 @@ class MemoryListener:
         self.address = address
         self._hub = hub
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def receive(self, limit: int = 256) -> list[tuple[str, bytes]]:
         """Take frames that have arrived."""
         return self._hub.inbox.take(limit)
@@ -152,6 +158,12 @@ class MemoryDialer:
         self._peer_id = peer_id
         self._inbox: _Inbox[bytes] = _Inbox()
         hub.peers[peer_id] = self._inbox  # a peer that dials again takes over its name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def receive(self, limit: int = 256) -> list[bytes]:
         """Take frames that have arrived."""

@@ -1,0 +1,7 @@
+"""Who runs what.
+
+state.py     every rule of it, pure: stimulus in, effects out
+queue.py     what is ready, and whose turn it is
+host.py      the shell, and the only place that waits: frames in, journals committed, then frames out
+client.py    a peer's end of the conversation
+"""

@@ -1,0 +1,157 @@
+"""A peer's end of the conversation with the broker, so that no member has to know its rules.
+
+A child process, in its own thread (one task at a time, in the order assigned):
+
+    with dial(address, peer_id) as dialer:
+        peer = Peer(dialer, Hello(pid=os.getpid(), host=socket.gethostname(), lanes=("process",), slots=1))
+        peer.greet()
+        while True:
+            peer.poll(None)
+            peer.receive()                     # fills peer.tasks; keeps cancelled and outdated assignments out of it
+            while peer.tasks:
+                assignment = peer.tasks.popleft()
+                ...
+                peer.done(results=(result,))
+                peer.receive()                 # what was recalled meanwhile must not be started
+
+A supervisor, or the async lane, on a loop, reads the messages themselves:
+
+    async for message in peer:
+        match message: case Tasks(): ... case Cancel(): ... case Kill(): ...
+
+The broker forgets a peer whose session was silent for too long, and all its assignments with it. The peer then says
+hello again, by itself; what it still works on is refused as stale when it is done, and what it had noted is sent again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+
+from epsilon_lab.messages.frames import (
+    UNKNOWN_PEER,
+    Bye,
+    Cancel,
+    Done,
+    Hello,
+    Lost,
+    Note,
+    Recorded,
+    Refused,
+    Renew,
+    Tasks,
+    ToBroker,
+    ToPeer,
+    Welcome,
+    decode_from_broker,
+    encode,
+)
+from epsilon_lab.messages.tasks import Assignment, AttemptOutcome, Event, Failure, Result
+from epsilon_lab.transport.base import Dialer
+
+
+class Peer:
+    """One member of a session, or its supervisor. It belongs to the thread of its dialer, which the caller closes.
+
+    Attributes:
+        welcome: The broker's latest greeting: its epoch, the lease and the beat in seconds. None until it came.
+        tasks: Assignments received, neither cancelled nor outdated, oldest first; the caller takes them from the left.
+        refusals: Problems the broker found with what this peer sent, apart from not knowing it; the latest 16.
+    """
+
+    def __init__(self, dialer: Dialer, hello: Hello) -> None:
+        self.welcome: Welcome | None = None
+        self.tasks: deque[Assignment] = deque()
+        self.refusals: deque[str] = deque(maxlen=16)
+        self._dialer = dialer
+        self._hello = hello
+        self._notes: dict[int, Note] = {}
+        self._last_note = 0
+        self._is_greeting = False
+
+    def greet(self) -> None:
+        """Say hello; until then the broker gives this peer nothing."""
+        self._is_greeting = True
+        self._send(self._hello)
+
+    def receive(self, limit: int = 256) -> list[ToPeer]:
+        """Take what has arrived, at most `limit` messages, without waiting.
+
+        Raises:
+            BadFrame: The other side is not a broker of this version.
+        """
+        messages = [decode_from_broker(frame) for frame in self._dialer.receive(limit)]
+        for message in messages:
+            self._heed(message)
+        return messages
+
+    def poll(self, timeout_s: float | None) -> bool:
+        """Block until something has arrived, for at most `timeout_s` seconds (None: for ever)."""
+        return self._dialer.poll(timeout_s)
+
+    async def wait(self) -> None:
+        """Wait until something has arrived."""
+        await self._dialer.wait_readable()
+
+    async def __aiter__(self) -> AsyncIterator[ToPeer]:
+        while True:
+            await self.wait()
+            for message in self.receive():
+                yield message
+
+    def done(self, *, results: tuple[Result, ...] = (), failures: tuple[Failure, ...] = ()) -> None:
+        """Answer tasks; one call for all that finished since the last.
+
+        Raises:
+            BadFrame: Together they are too large for a frame; outputs over 64 KiB belong in files.
+        """
+        self._send(Done(results=results, failures=failures))
+
+    def note(self, run_id: str, task_id: str, events: tuple[Event, ...]) -> int:
+        """Ask for journal lines to be made safe; the answer is `Recorded` with the number returned."""
+        self._last_note += 1
+        note = Note(run_id=run_id, task_id=task_id, note_id=self._last_note, events=events)
+        self._notes[note.note_id] = note
+        self._send(note)
+        return note.note_id
+
+    def renew(self) -> None:
+        """Beat: this session lives. Supervisors do this every `welcome.beat_s` seconds."""
+        self._send(Renew())
+
+    def lost(self, member: str, reason: str, outcome: AttemptOutcome = "crashed") -> None:
+        """Tell that a member of this session died, and what its task's attempt came to."""
+        self._send(Lost(member=member, reason=reason, outcome=outcome))
+
+    def bye(self) -> None:
+        """Leave in good order; a supervisor takes its whole session with it."""
+        self._send(Bye())
+
+    def _send(self, message: ToBroker) -> None:
+        self._dialer.send(encode(message))
+
+    def _heed(self, message: ToPeer) -> None:
+        match message:
+            case Tasks(assignments=assignments):
+                self.tasks.extend(assignments)
+            case Cancel(fences=fences):
+                gone = set(fences)
+                self.tasks = deque(task for task in self.tasks if task.fence not in gone)
+            case Welcome():
+                self.welcome = message
+                self._is_greeting = False
+            case Recorded(note_id=note_id):
+                self._notes.pop(note_id, None)
+            case Refused(problem=problem) if problem.startswith(UNKNOWN_PEER):
+                self._greet_again()
+            case Refused(problem=problem):
+                self.refusals.append(problem)
+
+    def _greet_again(self) -> None:
+        """The broker forgot this peer: what it was given belongs to others by now."""
+        if self._is_greeting:  # several frames were refused before the first answer came
+            return
+        self.tasks.clear()
+        self.greet()
+        for note in self._notes.values():
+            self._send(note)
