@@ -1,0 +1,329 @@
+"""From events to rows: what a journal says, told as the tables of schema.py.
+
+Pure, and the same rows come out however the journal is cut into pieces: a fold keeps only what a later event may still
+change (open tasks, attempts whose answer may come late) and hands on each row as soon as it is touched. So reading a
+journal's tail costs what the tail costs, and finished work leaves memory. Types and fields nobody here knows are
+passed over, so that a newer lab's run opens in an older one.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from epsilon_lab.messages.events import (
+    BODIES,
+    ArtifactSaved,
+    BriefWritten,
+    CandidateSettled,
+    CompletedLine,
+    FailedLine,
+    GenerationClosed,
+    LabClosed,
+    LabOpened,
+    LlmCall,
+    RunBorn,
+    RunEnded,
+    RunPaused,
+    RunResumed,
+    RunStarted,
+    TaskLine,
+    TasksAssigned,
+    TasksCancelled,
+    TasksCompleted,
+    TasksFailed,
+    TasksReleased,
+    TasksStale,
+    TasksSubmitted,
+    TasksWaiting,
+    WorkerJoined,
+    WorkerLeft,
+)
+from epsilon_lab.workspace.journal import Record
+from epsilon_lab.workspace.layout import JOURNAL
+from epsilon_lab.workspace.schema import TABLES
+
+Row = dict[str, object]
+"""Column -> value; a timestamp is wall seconds since the epoch, a JSON column is its Python object."""
+
+_LATE = ("lost", "expired")  # outcomes after which the answer may still come, too late
+
+INTERRUPTED = "its lab ended without ending it"
+
+
+class Fold:
+    """The rows of one journal, a run's or the lab's own.
+
+    Attributes:
+        run_id: The run; None for the lab's journal.
+        touched: table -> key -> row, since they were last drained.
+        born: Runs begun since the lab was last opened (the lab's journal alone).
+        lab: Who opened the lab last, unless it was closed since (the lab's journal alone).
+        unread: The first event whose body does not fit its type, in words.
+    """
+
+    def __init__(self, run_id: str | None) -> None:
+        self.run_id = run_id
+        self.touched: dict[str, dict[object, Row]] = {name: {} for name in TABLES}
+        self.born: set[str] = set()
+        self.lab: LabOpened | None = None
+        self.unread: str | None = None
+        self._run: Row | None = None
+        self._state = ""  # what the journal says of the run; whether anyone is at it, the journal cannot know
+        self._tasks: dict[str, Row] = {}
+        self._attempts: dict[int, Row] = {}
+        self._workers: dict[str, Row] = {}
+
+    def take(self, record: Record) -> None:
+        """Fold one more event in."""
+        expected = BODIES.get(record.type)
+        if expected is None:
+            return
+        try:
+            body = msgspec.json.decode(record.body, type=expected)
+        except msgspec.ValidationError as error:
+            self.unread = self.unread or f"event {record.seq} ({record.type}) does not read: {error}"
+            return
+        self._apply(body, record.ts, record.seq)
+
+    def drain(self, table: str) -> list[Row]:
+        """Take a table's touched rows."""
+        rows = list(self.touched[table].values())
+        self.touched[table] = {}
+        return rows
+
+    def watched(self, live: bool) -> None:
+        """Say whether a lab is at this run: one without an end that nobody is at was interrupted."""
+        if self._run is None:
+            return
+        open_ended = self._state in ("running", "paused")
+        status = self._state if live or not open_ended else "interrupted"
+        if self._run["status"] != status:
+            self._run["status"] = status
+            if open_ended:
+                self._run["reason"] = None if live else INTERRUPTED
+            self._touch("runs", self._run)
+
+    def _touch(self, table: str, row: Row) -> None:
+        key = TABLES[table].key
+        rows = self.touched[table]
+        rows[tuple(row[column] for column in key) if key else len(rows)] = row
+
+    def _add(self, table: str, body: msgspec.Struct, **columns: object) -> None:
+        """Add a row out of a body's fields of the same names; empty text becomes NULL."""
+        row: Row = {}
+        for column in TABLES[table].columns:
+            value = columns[column] if column in columns else getattr(body, column, None)
+            row[column] = None if value == "" else value
+        row["run_id"] = self.run_id
+        self._touch(table, row)
+
+    def _apply(self, body: msgspec.Struct, ts: float, seq: int) -> None:
+        match body:
+            case CandidateSettled():
+                self._add("candidates", body, created_at=ts)
+            case TasksCompleted():
+                for done in body.tasks:
+                    self._complete(done, body.worker_id, seq)
+            case TasksAssigned():
+                for task_id, attempt, fence in body.tasks:
+                    self._assign(task_id, attempt, fence, body.worker_id, ts)
+            case TasksSubmitted():
+                for line in body.tasks:
+                    self._submit(line, "queued", ts)
+            case TasksWaiting():
+                for line in body.tasks:
+                    self._submit(line, "waiting", None)
+            case TasksFailed():
+                for failure in body.tasks:
+                    self._fail(failure, body.worker_id, ts)
+            case TasksReleased():
+                for task_id, _, fence in body.tasks:
+                    self._release(task_id, fence, body.reason, ts)
+            case TasksStale():
+                for task_id, fence in body.tasks:
+                    self._late(task_id, fence, body.worker_id, ts)
+            case TasksCancelled():
+                for task_id in body.task_ids:
+                    self._cancel(task_id, body.reason, ts)
+            case ArtifactSaved():
+                self._add("artifacts", body, created_at=ts)
+            case LlmCall():
+                self._add("llm_calls", body, created_at=ts)
+            case GenerationClosed():
+                self._add("generations", body, closed_at=ts)
+            case BriefWritten():
+                self._add("briefs", body, created_at=ts)
+            case RunStarted():
+                self._start(body, ts)
+            case RunPaused():
+                self._set_state("paused")
+            case RunResumed():
+                self._set_state("running")
+            case RunEnded():
+                self._set_state(body.status, body.reason or None, ts)
+            case WorkerJoined():
+                self._join(body, ts)
+            case WorkerLeft():
+                self._leave(body.worker_id, body.reason, ts)
+            case LabOpened():
+                self._close_lab(ts)
+                self.lab = body
+            case LabClosed():
+                self._close_lab(ts)
+            case RunBorn():
+                self.born.add(body.run_id)
+
+    # -- the run ------------------------------------------------------------------------------------------------------
+
+    def _start(self, body: RunStarted, ts: float) -> None:
+        self._run = {
+            "run_id": self.run_id,  # the directory's name: a copy beside its original is a run of its own
+            "topology": body.topology,
+            "name": body.name,
+            "tags": body.tags,
+            "status": "running",
+            "reason": None,
+            "seed": body.seed,
+            "config": body.config,
+            "started_at": ts,
+            "ended_at": None,
+            "parent_run_id": body.parent_run_id,
+        }
+        self._state = "running"
+        self._touch("runs", self._run)
+
+    def _set_state(self, state: str, reason: str | None = None, ended_at: float | None = None) -> None:
+        if self._run is None:
+            return
+        self._state = state
+        self._run.update(status=state, reason=reason, ended_at=ended_at)
+        self._touch("runs", self._run)
+
+    # -- tasks and attempts -------------------------------------------------------------------------------------------
+
+    def _submit(self, line: TaskLine, status: str, ts: float | None) -> None:
+        task: Row = dict.fromkeys(TABLES["tasks"].columns)
+        task.update(
+            run_id=self.run_id,
+            task_id=line.task_id,
+            kind=line.kind,
+            leaf=line.entry,
+            depends_on=line.depends_on,
+            priority=line.priority,
+            lane=line.lane,
+            status=status,
+            attempts=0,
+            enqueued_at=ts,
+        )
+        self._tasks[line.task_id] = task
+        self._touch("tasks", task)
+
+    def _update(self, task_id: str, **columns: object) -> None:
+        task = self._tasks.get(task_id)
+        if task is None:  # settled already
+            return
+        task.update(columns)
+        self._touch("tasks", task)
+        if task["status"] not in ("waiting", "queued", "running"):
+            del self._tasks[task_id]
+
+    def _assign(self, task_id: str, attempt: int, fence: int, worker_id: str, ts: float) -> None:
+        self._update(task_id, status="running", attempts=attempt, worker_id=worker_id, started_at=ts)
+        row = self._attempt(task_id, fence, worker_id)
+        row.update(attempt=attempt, started_at=ts)
+
+    def _attempt(self, task_id: str, fence: int, worker_id: str) -> Row:
+        """The row of an execution, touched; made where it is not known."""
+        row = self._attempts.get(fence)
+        if row is None:
+            row = dict.fromkeys(TABLES["attempts"].columns)
+            row.update(run_id=self.run_id, task_id=task_id, fence=fence, worker_id=worker_id)
+            self._attempts[fence] = row
+        self._touch("attempts", row)
+        return row
+
+    def _end(self, row: Row, outcome: str, ts: float | None, **columns: object) -> None:
+        row.update(columns, outcome=outcome, ended_at=ts)
+        if outcome not in _LATE:
+            self._attempts.pop(row["fence"], None)  # type: ignore[call-overload]  # a fence is an int
+
+    def _complete(self, done: CompletedLine, worker_id: str, seq: int) -> None:
+        row = self._attempt(done.task_id, done.fence, worker_id)
+        self._end(row, "completed", done.ended_at, attempt=done.attempt, started_at=done.started_at)
+        self._update(
+            done.task_id,
+            status="completed",
+            attempts=done.attempt,
+            worker_id=worker_id,
+            started_at=done.started_at,
+            finished_at=done.ended_at,
+            error=None,
+            output_ref=done.output.file or f"{JOURNAL}#{seq}",
+        )
+
+    def _fail(self, failure: FailedLine, worker_id: str, ts: float) -> None:
+        row = self._attempt(failure.task_id, failure.fence, worker_id)
+        ended_at = failure.ended_at or ts
+        self._end(
+            row,
+            failure.outcome,
+            ended_at,
+            attempt=failure.attempt,
+            started_at=failure.started_at or row["started_at"],
+            error=failure.error,
+            traceback=failure.traceback or None,
+            stdout_tail=failure.stdout_tail or None,
+            stderr_tail=failure.stderr_tail or None,
+        )
+        again = failure.then == "queued"
+        self._update(
+            failure.task_id,
+            status=failure.then,
+            attempts=failure.attempt,
+            worker_id=None if again else worker_id,
+            started_at=None if again else row["started_at"],
+            finished_at=None if again else ended_at,
+            error=failure.error,
+        )
+
+    def _release(self, task_id: str, fence: int, reason: str, ts: float) -> None:
+        if fence in self._attempts:
+            row = self._attempts[fence]
+            self._end(row, "lost", ts, error=reason or None)
+            self._touch("attempts", row)
+        self._update(task_id, status="queued", worker_id=None, started_at=None)
+
+    def _late(self, task_id: str, fence: int, worker_id: str, ts: float) -> None:
+        if fence in self._attempts:
+            self._end(self._attempt(task_id, fence, worker_id), "stale", ts)
+
+    def _cancel(self, task_id: str, reason: str, ts: float) -> None:
+        if task_id in self._tasks and self._tasks[task_id]["status"] == "running":
+            for row in list(self._attempts.values()):
+                if row["task_id"] == task_id and row["outcome"] is None:
+                    self._end(row, "cancelled", ts, error=reason or None)
+                    self._touch("attempts", row)
+        self._update(task_id, status="cancelled", finished_at=ts, error=reason or None)
+
+    # -- the lab ------------------------------------------------------------------------------------------------------
+
+    def _join(self, body: WorkerJoined, ts: float) -> None:
+        worker: Row = dict.fromkeys(TABLES["workers"].columns)
+        worker.update(
+            worker_id=body.worker_id, pid=body.pid, host=body.host, slots=body.slots, lanes=body.lanes, joined_at=ts
+        )
+        self._workers[body.worker_id] = worker
+        self._touch("workers", worker)
+
+    def _leave(self, worker_id: str, reason: str, ts: float) -> None:
+        worker = self._workers.pop(worker_id, None)
+        if worker is not None:
+            worker.update(left_at=ts, reason=reason or None)
+            self._touch("workers", worker)
+
+    def _close_lab(self, ts: float) -> None:
+        """Let go of whoever is still there: they belonged to a lab that is no more."""
+        for worker_id in list(self._workers):
+            self._leave(worker_id, "its lab ended", ts)
+        self.born.clear()
+        self.lab = None

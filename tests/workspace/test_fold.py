@@ -1,0 +1,170 @@
+"""A fold: the same rows however the journal is cut, and no memory of what is settled."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epsilon_lab.messages.events import (
+    TYPES,
+    Body,
+    CandidateSettled,
+    CompletedLine,
+    FailedLine,
+    LabClosed,
+    LabOpened,
+    RunEnded,
+    RunPaused,
+    RunResumed,
+    RunStarted,
+    StoredValue,
+    TaskLine,
+    TasksAssigned,
+    TasksCancelled,
+    TasksCompleted,
+    TasksFailed,
+    TasksReleased,
+    TasksStale,
+    TasksSubmitted,
+    TasksWaiting,
+    WorkerJoined,
+    WorkerLeft,
+)
+from epsilon_lab.workspace.fold import Fold, Row
+from epsilon_lab.workspace.journal import Record
+from epsilon_lab.workspace.schema import TABLES
+
+NAMES = st.sampled_from(["a", "b", "c"])
+FENCES = st.integers(1, 4)
+OUTPUT = StoredValue(json=msgspec.Raw(b"1"))
+
+
+def line(task_id: str) -> TaskLine:
+    return TaskLine(task_id=task_id, kind="item", lane="process", entry="code:0", payload=OUTPUT)
+
+
+BODIES = st.one_of(
+    st.builds(lambda n: TasksSubmitted(tasks=(line(n),)), NAMES),
+    st.builds(lambda n: TasksWaiting(tasks=(line(n),)), NAMES),
+    st.builds(lambda n, f: TasksAssigned(worker_id="w", tasks=((n, 1, f),)), NAMES, FENCES),
+    st.builds(
+        lambda n, f: TasksCompleted(
+            worker_id="w",
+            tasks=(CompletedLine(task_id=n, attempt=1, fence=f, output=OUTPUT, started_at=1.0, ended_at=2.0),),
+        ),
+        NAMES,
+        FENCES,
+    ),
+    st.builds(
+        lambda n, f, o, then: TasksFailed(
+            worker_id="w", tasks=(FailedLine(task_id=n, attempt=1, fence=f, outcome=o, error="E", then=then),)
+        ),
+        NAMES,
+        FENCES,
+        st.sampled_from(["failed", "lost", "expired"]),
+        st.sampled_from(["queued", "failed", "dead"]),
+    ),
+    st.builds(lambda n, f: TasksReleased(worker_id="w", reason="gone", tasks=((n, 1, f),)), NAMES, FENCES),
+    st.builds(lambda n, f: TasksStale(worker_id="w", tasks=((n, f),)), NAMES, FENCES),
+    st.builds(lambda n: TasksCancelled(task_ids=(n,), reason="stop"), NAMES),
+    st.builds(
+        lambda n, s: CandidateSettled(candidate_id=n, generation=0, strategy="fresh", score=s), NAMES, st.floats()
+    ),
+    st.just(RunStarted(run_id="r", topology="t", name="n")),
+    st.just(RunPaused()),
+    st.just(RunResumed()),
+    st.just(RunEnded(status="completed", reason="done")),
+    st.builds(lambda n: WorkerJoined(worker_id=n, pid=1, host="h", slots=1), NAMES),
+    st.builds(lambda n: WorkerLeft(worker_id=n, reason="bye"), NAMES),
+    st.just(LabOpened(epoch=1, pid=1, host="h")),
+    st.just(LabClosed()),
+)
+
+
+def records(bodies: list[Body]) -> list[Record]:
+    return [
+        Record(seq, float(seq), TYPES[type(body)], msgspec.Raw(msgspec.json.encode(body)))
+        for seq, body in enumerate(bodies, 1)
+    ]
+
+
+def drained(fold: Fold, into: dict[str, dict[object, Row]]) -> None:
+    for table, described in TABLES.items():
+        for row in fold.drain(table):
+            key = tuple(row[column] for column in described.key) or len(into[table])
+            into[table][key] = dict(row)
+
+
+@given(st.lists(BODIES, max_size=30), st.data())
+def test_any_way_of_cutting_a_journal_gives_the_same_rows(bodies: list[Body], data: st.DataObject) -> None:
+    lines = records(bodies)
+    whole: dict[str, dict[object, Row]] = {table: {} for table in TABLES}
+    at_once = Fold("r")
+    for record in lines:
+        at_once.take(record)
+    drained(at_once, whole)
+    pieces: dict[str, dict[object, Row]] = {table: {} for table in TABLES}
+    bit_by_bit = Fold("r")
+    for record in lines:
+        bit_by_bit.take(record)
+        if data.draw(st.booleans()):
+            drained(bit_by_bit, pieces)
+    drained(bit_by_bit, pieces)
+    assert pieces == whole
+
+
+@given(st.lists(BODIES, max_size=30))
+def test_every_row_has_the_columns_of_its_table(bodies: list[Body]) -> None:
+    fold = Fold("r")
+    for record in records(bodies):
+        fold.take(record)
+    for table, described in TABLES.items():
+        for row in fold.drain(table):
+            assert list(row) == list(described.columns)
+
+
+def test_an_answer_that_comes_after_its_lease_is_a_stale_attempt_and_changes_no_task() -> None:
+    fold = Fold("r")
+    expired = FailedLine(task_id="a", attempt=1, fence=1, outcome="expired", error="silent", then="queued")
+    for record in records(
+        [
+            TasksSubmitted(tasks=(line("a"),)),
+            TasksAssigned(worker_id="w", tasks=(("a", 1, 1),)),
+            TasksFailed(worker_id="w", tasks=(expired,)),
+            TasksStale(worker_id="w", tasks=(("a", 1),)),
+        ]
+    ):
+        fold.take(record)
+    assert [row["outcome"] for row in fold.drain("attempts")] == ["stale"]
+    assert [row["status"] for row in fold.drain("tasks")] == ["queued"]
+
+
+def test_settled_work_leaves_memory() -> None:
+    fold = Fold("r")
+    for i in range(50):
+        done = CompletedLine(task_id=f"t{i}", attempt=1, fence=i, output=OUTPUT, started_at=1.0, ended_at=2.0)
+        for record in records(
+            [
+                TasksSubmitted(tasks=(line(f"t{i}"),)),
+                TasksAssigned(worker_id="w", tasks=((f"t{i}", 1, i),)),
+                TasksCompleted(worker_id="w", tasks=(done,)),
+            ]
+        ):
+            fold.take(record)
+    assert not fold._tasks
+    assert not fold._attempts
+
+
+def test_workers_leave_with_their_lab() -> None:
+    fold = Fold(None)
+    for record in records(
+        [
+            LabOpened(epoch=1, pid=1, host="h"),
+            WorkerJoined(worker_id="s/1", pid=2, host="h", slots=1),
+            LabOpened(epoch=2, pid=3, host="h"),
+        ]
+    ):
+        fold.take(record)
+    (worker,) = fold.drain("workers")
+    assert (worker["left_at"], worker["reason"]) == (3.0, "its lab ended")

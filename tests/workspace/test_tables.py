@@ -1,0 +1,546 @@
+"""Tables: what the journals say, in SQL and frames; and a query can do nothing but read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pytest
+
+from epsilon_lab.errors import InvalidInput, LabError
+from epsilon_lab.messages.events import (
+    ArtifactSaved,
+    Body,
+    BriefWritten,
+    CandidateSettled,
+    CompletedLine,
+    FailedLine,
+    GenerationClosed,
+    LabOpened,
+    LlmCall,
+    RunBorn,
+    RunEnded,
+    RunPaused,
+    RunResumed,
+    RunStarted,
+    StoredValue,
+    TaskLine,
+    TasksAssigned,
+    TasksCompleted,
+    TasksFailed,
+    TasksSubmitted,
+    WorkerJoined,
+)
+from epsilon_lab.messages.tasks import Event
+from epsilon_lab.workspace.journal import Journal
+from epsilon_lab.workspace.layout import JOURNAL
+from epsilon_lab.workspace.schema import TABLES
+from epsilon_lab.workspace.tables import Tables
+
+HOSTILE = "<script>alert(1)</script> '; drop table runs; -- \x00 é 💥 $\\frac$ \u202e"
+
+
+class Workspace:
+    """A workspace with journals that stay open, as a live lab's do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.live: set[str] = set()
+        self._journals: dict[str, Journal] = {}
+
+    def write(self, run_id: str, *bodies: Body | Event, ts: float = 1_700_000_000.0) -> None:
+        if run_id not in self._journals:
+            (self.path / run_id).mkdir(exist_ok=True, parents=True)
+            self._journals[run_id] = Journal.open(self.path / run_id / JOURNAL)
+        self._journals[run_id].append(ts, *bodies)
+        self._journals[run_id].commit()
+
+    def start(self, run_id: str, *, live: bool = True, **fields: object) -> None:
+        body = {"topology": "work_queue", "name": run_id, **fields}
+        self.write(run_id, RunStarted(run_id=run_id, **body))  # type: ignore[arg-type]
+        if live:
+            self.live.add(run_id)
+
+    def close(self) -> None:
+        for journal in self._journals.values():
+            journal.close()
+        self._journals.clear()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    made = Workspace(tmp_path / "runs")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def tables(workspace: Workspace) -> Iterator[Tables]:
+    made = Tables(workspace.path, live_run_ids=lambda: workspace.live)
+    yield made
+    made.close()
+
+
+def task(task_id: str, **fields: object) -> TaskLine:
+    return TaskLine(
+        **{  # type: ignore[arg-type]
+            "task_id": task_id,
+            "kind": "item",
+            "lane": "process",
+            "entry": "code:abc",
+            "payload": StoredValue(json=msgspec.Raw(b"1")),
+            **fields,
+        }
+    )
+
+
+def candidate(candidate_id: str, **fields: object) -> CandidateSettled:
+    return CandidateSettled(**{"candidate_id": candidate_id, "generation": 0, "strategy": "fresh", **fields})  # type: ignore[arg-type]
+
+
+# -- what is in them ---------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_workspace_has_every_table_with_its_columns_and_the_dtypes_of_a_full_one(
+    workspace: Workspace, tables: Tables
+) -> None:
+    empty = {name: tables.frame(name) for name in TABLES}
+    for name, frame in empty.items():
+        assert list(frame.columns) == list(TABLES[name].columns)
+        assert len(frame) == 0
+        assert list(tables.sql(f"select * from {name}").columns) == list(TABLES[name].columns)
+    workspace.start("r", seed=3)
+    workspace.write("r", candidate("seed", score=1.0, checked=True), TasksSubmitted(tasks=(task("a"),)))
+    for name in ("runs", "candidates", "tasks", "events"):
+        full = tables.frame(name)
+        assert len(full) > 0
+        assert full.dtypes.to_dict() == empty[name].dtypes.to_dict()
+
+
+def test_a_run_is_a_row_with_its_json_columns_decoded(workspace: Workspace, tables: Tables) -> None:
+    workspace.start(
+        "r-1", tags={"who": HOSTILE}, seed=2**53 + 1, config={"items": [1, {"a": None}]}, parent_run_id="r-0"
+    )
+    row = tables.frame("runs", "r-1").iloc[0]
+    assert row["tags"] == {"who": HOSTILE}
+    assert row["config"] == {"items": [1, {"a": None}]}
+    assert row["seed"] == 2**53 + 1
+    assert row["parent_run_id"] == "r-0"
+    assert row["started_at"].isoformat() == "2023-11-14T22:13:20"
+    assert tables.sql("select tags->>'who' as who from runs")["who"][0] == HOSTILE
+
+
+def test_a_task_is_followed_from_the_queue_through_a_lost_worker_to_its_output(
+    workspace: Workspace, tables: Tables
+) -> None:
+    def now() -> dict[str, object]:
+        return tables.frame("tasks", "r").iloc[0].to_dict()
+
+    workspace.start("r")
+    workspace.write("r", TasksSubmitted(tasks=(task("item-0", depends_on=("x",), priority=4),)), ts=100.0)
+    row = now()
+    assert (row["status"], row["leaf"], row["kind"], row["depends_on"], row["priority"]) == (
+        "queued", "code:abc", "item", ["x"], 4,
+    )  # fmt: skip
+    workspace.write("r", TasksAssigned(worker_id="s/1", tasks=(("item-0", 1, 11),)), ts=101.0)
+    assert (now()["status"], now()["worker_id"], now()["attempts"]) == ("running", "s/1", 1)
+    crash = FailedLine(task_id="item-0", attempt=1, fence=11, outcome="crashed", error="signal 9", then="queued")
+    workspace.write("r", TasksFailed(worker_id="s/1", tasks=(crash,)), ts=102.0)
+    assert (now()["status"], now()["error"]) == ("queued", "signal 9")
+    workspace.write("r", TasksAssigned(worker_id="s/2", tasks=(("item-0", 2, 12),)), ts=103.0)
+    done = CompletedLine(
+        task_id="item-0",
+        attempt=2,
+        fence=12,
+        output=StoredValue(json=msgspec.Raw(b"7")),
+        started_at=103.5,
+        ended_at=104.0,
+    )
+    workspace.write("r", TasksCompleted(worker_id="s/2", tasks=(done,)), ts=104.1)
+    row = now()
+    assert (row["status"], row["attempts"], row["worker_id"], row["output_ref"]) == (
+        "completed", 2, "s/2", "journal.ndjson#6",
+    )  # fmt: skip
+    assert tables.sql("select error is null as ok, epoch(finished_at) as t from tasks").values.tolist() == [
+        [True, 104.0]
+    ]
+    attempts = tables.frame("attempts", "r")
+    assert attempts["outcome"].tolist() == ["crashed", "completed"]
+    assert attempts["worker_id"].tolist() == ["s/1", "s/2"]
+
+
+def test_failures_say_what_the_last_attempt_left_behind(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
+    workspace.write("r", TasksSubmitted(tasks=(task("good"), task("bad"), task("dead"))))
+    for fence, (name, then) in enumerate((("bad", "queued"), ("bad", "failed"), ("dead", "dead")), 1):
+        line = FailedLine(
+            task_id=name, attempt=fence, fence=fence, outcome="failed", error=f"E{fence}", then=then,
+            traceback=f"T{fence}", stdout_tail="out", stderr_tail="err",
+        )  # fmt: skip
+        workspace.write("r", TasksFailed(worker_id="w", tasks=(line,)), ts=float(fence))
+    frame = tables.failures("r")
+    assert frame[["task_id", "error", "traceback", "stdout_tail", "stderr_tail"]].values.tolist() == [
+        ["bad", "E2", "T2", "out", "err"],
+        ["dead", "E3", "T3", "out", "err"],
+    ]
+    assert tables.frame("dead_letters", "r")["task_id"].tolist() == ["dead"]
+
+
+def test_a_candidates_frame_has_a_column_for_each_score_and_the_seed_first(
+    workspace: Workspace, tables: Tables
+) -> None:
+    workspace.start("r", topology="population_search")
+    workspace.write(
+        "r",
+        candidate("g000-c000", scores={"seconds": 0.5}, score=1.0),
+        candidate("g001-c000", generation=1, outcome="timeout", error=HOSTILE),
+        candidate("seed", strategy="seed", scores={"seconds": 2.0, "rows": 3.0}, score=0.5, checked=True),
+    )
+    frame = tables.frame("candidates", "r")
+    assert frame["candidate_id"].tolist() == ["seed", "g000-c000", "g001-c000"]
+    assert frame["score_seconds"].tolist()[:2] == [2.0, 0.5]
+    assert frame["score_rows"].isna().tolist() == [False, True, True]
+    assert frame["checked"].tolist()[0] is True
+    assert frame["error"].isna().tolist() == [True, True, False]
+    assert frame["error"][2] == HOSTILE
+
+
+def test_a_later_line_of_a_candidate_replaces_its_row(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
+    workspace.write("r", candidate("seed", score=1.0))
+    assert tables.sql("select score from candidates")["score"].tolist() == [1.0]
+    workspace.write("r", candidate("seed", score=2.0, checked=True))
+    assert tables.sql("select score from candidates")["score"].tolist() == [2.0]
+
+
+def test_every_other_event_becomes_a_row(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
+    workspace.write(
+        "r",
+        ArtifactSaved(path="a.txt", kind="source", sha256="0" * 64, bytes=3, task_id="t"),
+        ArtifactSaved(path="a.txt", kind="source", sha256="1" * 64, bytes=4),
+        LlmCall(task_id="t", call=0, model="m", outcome="ok", prompt_ref="p", prompt_sha256="x", prompt_tokens=5),
+        LlmCall(task_id="t", call=0, model="m", outcome="cached", prompt_ref="p", prompt_sha256="x", cached=True),
+        GenerationClosed(
+            generation=0, best=1.0, best_id="seed", median=0.5, top=1.0, candidates=4, valid_share=0.75, stall=1,
+            elites=("seed",),
+        ),
+        BriefWritten(generation=0, version=1, author="deterministic", text=HOSTILE, cited=("seed",)),
+        BriefWritten(generation=0, version=2, author="HUMAN", text="mine"),
+    )  # fmt: skip
+    workspace.write("lab", WorkerJoined(worker_id="s/1", pid=4, host="h", slots=1, lanes=("process",)))
+    assert tables.frame("artifacts", "r")["bytes"].tolist() == [4]
+    calls = tables.frame("llm_calls", "r")
+    assert calls["outcome"].tolist() == ["ok", "cached"]
+    assert calls["cost_usd"].isna().all()
+    generation = tables.frame("generations", "r").iloc[0]
+    assert (generation["valid_share"], generation["elites"], generation["stall"]) == (0.75, ["seed"], 1)
+    assert tables.frame("briefs", "r")["text"].tolist() == [HOSTILE, "mine"]
+    assert tables.frame("workers")["lanes"].tolist() == [["process"]]
+    events = tables.frame("events", "r")
+    assert events["seq"].tolist() == list(range(1, 9))
+    assert events["body"][1]["path"] == "a.txt"
+    assert tables.sql("select count(*) as n from events where run_id is null")["n"].tolist() == [1]
+
+
+def test_names_count_rows_and_give_a_line_of_code(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
+    workspace.write("r", candidate("seed"))
+    names = tables.names().set_index("name")
+    assert list(names.index) == list(TABLES)
+    assert names["rows"].to_dict() | {"runs": 1, "candidates": 1, "events": 2} == names["rows"].to_dict()
+    assert "candidate_id" in names.loc["candidates", "columns"]
+    for example in names["example"]:
+        assert tables.sql(example.removeprefix('lab.sql("').removesuffix('")')) is not None
+
+
+# -- who is live -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_without_an_end_is_interrupted_unless_a_lab_is_at_it(workspace: Workspace, tables: Tables) -> None:
+    def status() -> list[str]:
+        return tables.sql("select status from runs where run_id = 'r'")["status"].tolist()
+
+    workspace.start("r")
+    assert status() == ["running"]
+    workspace.write("r", RunPaused())
+    assert status() == ["paused"]
+    workspace.live.clear()
+    assert status() == ["interrupted"]
+    assert "without ending it" in tables.frame("runs", "r")["reason"][0]
+    workspace.live.add("r")
+    workspace.write("r", RunResumed())
+    assert status() == ["running"]
+    workspace.write("r", RunEnded(status="stopped", reason="enough"))
+    assert status() == ["stopped"]
+    workspace.live.clear()
+    assert status() == ["stopped"]
+    assert tables.frame("runs", "r")["reason"][0] == "enough"
+
+
+def test_a_process_that_looks_on_learns_from_the_labs_journal_who_is_live(workspace: Workspace) -> None:
+    looker = Tables(workspace.path)
+    workspace.start("old")
+    workspace.write("lab", RunBorn(run_id="old"))
+    host = socket.gethostname()
+    workspace.write("lab", LabOpened(epoch=2, pid=os.getpid(), host=host), RunBorn(run_id="new"))
+    workspace.start("new")
+    query = "select run_id, status from runs order by run_id"
+    assert looker.sql(query).values.tolist() == [["new", "running"], ["old", "interrupted"]]
+    workspace.write("lab", LabOpened(epoch=3, pid=2**22 + 1, host=host), RunBorn(run_id="new"))  # no such process
+    assert looker.sql(query).values.tolist() == [["new", "interrupted"], ["old", "interrupted"]]
+    looker.close()
+
+
+# -- following journals ------------------------------------------------------------------------------------------------
+
+
+def test_a_query_sees_what_was_committed_before_it_and_no_torn_tail(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
+    for i in range(5):
+        workspace.write("r", candidate(f"g000-c{i:03d}"))
+        assert tables.sql("select count(*) as n from candidates")["n"][0] == i + 1
+    workspace.close()
+    path = workspace.path / "r" / JOURNAL
+    with path.open("ab") as file:
+        file.write(b'{"seq":7,"ts":1.0,"type":"stage.cand')
+    assert tables.sql("select count(*) as n from candidates")["n"][0] == 5
+    workspace.write("r", candidate("g000-c005"))  # cuts the tail and goes on
+    assert tables.sql("select count(*) as n from candidates")["n"][0] == 6
+
+
+def test_events_asked_for_late_are_all_there_once(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
+    assert tables.sql("select count(*) as n from runs")["n"][0] == 1
+    workspace.write("r", candidate("seed"))
+    assert tables.sql("select seq from events order by seq")["seq"].tolist() == [1, 2]
+    workspace.write("r", candidate("g000-c000"))
+    assert tables.sql("select seq from events order by seq")["seq"].tolist() == [1, 2, 3]
+    assert tables.sql("select count(*) as n from candidates")["n"][0] == 2
+
+
+def test_what_a_newer_lab_writes_does_no_harm(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
+    body = msgspec.to_builtins(candidate("seed", score=1.0)) | {"hue": "red"}
+    workspace.write("r", Event("stage.candidate", body), Event("mood.changed", {"to": "good"}))
+    assert tables.sql("select score from candidates")["score"].tolist() == [1.0]
+    assert tables.sql("select type from events where seq = 3")["type"].tolist() == ["mood.changed"]
+
+
+def test_an_event_that_does_not_read_is_said_once_and_passed_over(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
+    workspace.write("r", Event("stage.candidate", {"candidate_id": 5}), candidate("seed", score=1.0))
+    with pytest.warns(UserWarning, match=r"event 2 \(stage.candidate\)"):
+        assert len(tables.frame("candidates")) == 1
+    assert len(tables.frame("candidates")) == 1
+
+
+def test_directories_that_are_no_runs_are_passed_over(workspace: Workspace, tables: Tables) -> None:
+    (workspace.path / "notes").mkdir(parents=True)
+    (workspace.path / "empty").mkdir()
+    (workspace.path / "empty" / JOURNAL).touch()
+    (workspace.path / "file.txt").write_text("x")
+    workspace.start("r")
+    assert tables.sql("select run_id from runs")["run_id"].tolist() == ["r"]
+
+
+def test_a_damaged_run_is_named_and_the_others_still_answer(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("bad")
+    workspace.start("good")
+    workspace.close()
+    path = workspace.path / "bad" / JOURNAL
+    path.write_bytes(path.read_bytes().replace(b"bad", b"mad", 1))
+    with pytest.warns(UserWarning, match="bad/journal.ndjson is damaged"):
+        assert tables.sql("select run_id from runs")["run_id"].tolist() == ["good"]
+    assert tables.sql("select run_id from runs")["run_id"].tolist() == ["good"]  # said once
+
+
+def test_a_run_that_is_copied_replaced_or_removed_is_followed(workspace: Workspace, tables: Tables) -> None:
+    def runs() -> list[list[object]]:
+        query = "select run_id, name, count(candidate_id) from runs left join candidates using (run_id) group by all"
+        return tables.sql(query + " order by 1").values.tolist()
+
+    workspace.start("r", name="first")
+    workspace.write("r", candidate("seed"), candidate("g000-c000"))
+    assert runs() == [["r", "first", 2]]
+    shutil.copytree(workspace.path / "r", workspace.path / "copy")
+    assert runs() == [["copy", "first", 2], ["r", "first", 2]]
+    workspace.close()
+    shutil.rmtree(workspace.path / "r")
+    assert runs() == [["copy", "first", 2]]
+    workspace.start("r", name="second")
+    workspace.write("r", candidate("seed"))
+    assert runs() == [["copy", "first", 2], ["r", "second", 1]]
+    workspace.close()
+    (workspace.path / "r" / JOURNAL).unlink()
+    workspace.start("r", name="third")
+    assert runs() == [["copy", "first", 2], ["r", "third", 0]]
+
+
+def test_position_grows_when_anything_happened(workspace: Workspace, tables: Tables) -> None:
+    assert tables.position("r") == 0
+    workspace.start("r")
+    assert tables.position("r") == 1
+    workspace.write("r", candidate("seed"), candidate("g000-c000"))
+    assert tables.position("r") == 3
+    assert tables.position("r") == 3
+
+
+def test_an_interrupted_look_starts_again(
+    workspace: Workspace, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.start("r")
+    workspace.write("r", candidate("seed"))
+    assert len(tables.frame("candidates")) == 1
+    workspace.write("r", candidate("g000-c000"))
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("epsilon_lab.workspace.tables._Store.take", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tables.frame("candidates")
+    assert len(tables.frame("candidates")) == 2
+
+
+def test_many_threads_query_while_a_run_writes(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
+    seen: list[list[int]] = [[] for _ in range(4)]
+    failed: list[BaseException] = []
+    done = threading.Event()
+
+    def ask(counts: list[int]) -> None:
+        try:
+            while not done.is_set():
+                counts.append(int(tables.sql("select count(*) as n from candidates")["n"][0]))
+                assert len(tables.frame("runs", "r")) == 1
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=ask, args=(counts,)) for counts in seen]
+    for thread in threads:
+        thread.start()
+    for i in range(60):
+        workspace.write("r", candidate(f"g000-c{i:03d}"))
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert all(counts == sorted(counts) for counts in seen)
+    assert tables.sql("select count(*) as n from candidates")["n"][0] == 60
+
+
+# -- what a query may do -----------------------------------------------------------------------------------------------
+
+REFUSED = [
+    "select * from '{file}'",
+    "select * from read_text('{file}')",
+    "select * from read_csv('{file}')",
+    "select * from glob('/etc/*')",
+    "copy runs to '{file}'",
+    "with d as (copy (select 1) to '{file}') select * from d",
+    "with d as (delete from runs returning *) select * from d",
+    "explain analyze delete from runs",
+    "explain analyze insert into runs (run_id, topology, name, status) values ('x', 'x', 'x', 'x')",
+    "delete from runs",
+    "insert into runs (run_id, topology, name, status) values ('x', 'x', 'x', 'x')",
+    "update runs set name = 'x'",
+    "drop table runs",
+    "create table t as select 1",
+    "create temp table t as select 1",
+    "create macro f(x) as x",
+    "attach ':memory:' as other",
+    "attach '{file}' as other",
+    "set temp_directory = '/tmp'",
+    "set enable_external_access = true",
+    "pragma threads = 1",
+    "install httpfs",
+    "load httpfs",
+    "call pragma_version()",
+    "begin transaction",
+    "checkpoint",
+    "export database '{file}'",
+    "select 1; select 2",
+    "select 1; drop table runs",
+    "",
+    "select * from query('drop table runs')",
+    "select * from json_execute_serialized_sql('{{}}')",
+    "select local_frame from local_frame",
+    "selec 1",
+    "select nothing from runs",
+]
+
+
+@pytest.mark.parametrize("query", REFUSED)
+def test_a_query_does_nothing_but_read(workspace: Workspace, tables: Tables, tmp_path: Path, query: str) -> None:
+    file = tmp_path / "secret.csv"
+    file.write_text("a,b\n1,2\n")
+    local_frame = duckdb.sql("select 42 as local_frame").df()
+    assert len(local_frame) == 1
+    workspace.start("r")
+    with pytest.raises(InvalidInput):
+        tables.sql(query.format(file=file))
+    assert file.read_text() == "a,b\n1,2\n"
+    assert tables.sql("select run_id, name from runs").values.tolist() == [["r", "r"]]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "from runs",
+        "describe runs",
+        "show tables",
+        "summarize runs",
+        "explain select * from runs",
+        "with a as (select 1 as x) select * from a",
+        'select * from "runs"',
+        "select count(*) from query_table('runs')",
+    ],
+)
+def test_every_way_of_reading_is_welcome(workspace: Workspace, tables: Tables, query: str) -> None:
+    workspace.start("r")
+    assert len(tables.sql(query)) > 0
+
+
+def test_parameters_are_values_and_never_text(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r", name=HOSTILE)
+    assert tables.sql("select run_id from runs where name = ?", [HOSTILE])["run_id"].tolist() == ["r"]
+    assert tables.sql("select run_id from runs where name = $n", {"n": HOSTILE})["run_id"].tolist() == ["r"]
+    with pytest.raises(InvalidInput):
+        tables.sql("select ?", [object(), 2])
+
+
+def test_an_unknown_table_is_answered_with_the_tables_there_are(tables: Tables) -> None:
+    with pytest.raises(InvalidInput, match="the tables are runs, tasks, attempts"):
+        tables.sql("select * from candidate")
+    with pytest.raises(InvalidInput, match="the tables are runs, tasks, attempts"):
+        tables.frame("candidate")
+    with pytest.raises(InvalidInput, match="there is no run 'nope'"):
+        tables.frame("tasks", "nope")
+    with pytest.raises(InvalidInput, match="workers belong to the lab"):
+        tables.frame("workers", "nope")
+
+
+def test_closed_tables_say_so(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
+    assert len(tables.frame("runs")) == 1
+    tables.close()
+    tables.close()
+    with pytest.raises(LabError, match="closed with their lab"):
+        tables.sql("select 1")
+
+
+def test_the_database_itself_is_locked_whatever_a_query_looks_like(tables: Tables) -> None:
+    settings = tables.sql("select name, value from duckdb_settings()").set_index("name")["value"]
+    assert settings["enable_external_access"] == "false"
+    assert settings["lock_configuration"] == "true"
+    assert settings["python_enable_replacements"] == "false"
+    assert settings["autoload_known_extensions"] == "false"
+    assert settings["temp_directory"] == ""
