@@ -1,0 +1,411 @@
+"""The spawner's process: warm, single-threaded, forks one program at a time and sees it to its end.
+
+Started fresh by `Spawner`, it imports what programs are likely to use (they may be unable to read the interpreter's
+files once they have another user id), and then holds nothing but the candidate's side of one problem: no scorer, no
+key, no descriptor besides its channel. It is not dumpable, so a program cannot trace it; it is a subreaper, so a program
+that forks twice and calls `setsid` comes back to be killed. A fork from here costs a millisecond or two.
+
+What comes back from a program is bytes and exit codes. The clocks are read here, not there, so a program that patches
+`time` changes nothing; CPU time is the kernel's own count.
+"""
+
+from __future__ import annotations
+
+import ast
+import gc
+import importlib
+import io
+import linecache
+import os
+import pickle
+import random
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from types import ModuleType, TracebackType
+from typing import Any, NoReturn
+
+from epsilon_lab.processes import orphans, tree
+from epsilon_lab.processes.channel import Channel, ChannelClosed
+from epsilon_lab.processes.companion import signal_name
+from epsilon_lab.processes.confinement import Confinement, strongest
+from epsilon_lab.processes.data import Malformed, NotData, TooLarge, decode, encode
+from epsilon_lab.processes.limits import Limits, loosen_memory
+from epsilon_lab.processes.scratch import Scratch
+
+PRELOADED = """
+    abc array ast base64 binascii bisect bz2 calendar cmath codecs collections collections.abc concurrent.futures
+    concurrent.futures.thread contextlib copy csv dataclasses datetime decimal difflib enum fnmatch fractions functools
+    gc glob graphlib gzip hashlib heapq hmac inspect io itertools json keyword linecache locale logging lzma math mmap
+    numbers operator os os.path pathlib pickle pprint queue random re secrets shutil signal stat statistics string struct
+    subprocess sys tempfile textwrap threading time timeit tokenize traceback types typing unicodedata uuid warnings
+    weakref zlib zoneinfo
+    encodings.ascii encodings.cp1252 encodings.idna encodings.latin_1 encodings.utf_16 encodings.utf_32
+    encodings.utf_8_sig
+    numpy numpy.fft numpy.lib.stride_tricks numpy.linalg numpy.ma numpy.polynomial numpy.random
+""".split()
+"""What a program can import whatever its user id may read; besides these, what its problem's seed program imports."""
+
+_PR_SET_DUMPABLE = 4
+_RESULT_FD = 3
+_CONTROL_FD = 50  # out of the way of the descriptors a program gets
+_READ = 1 << 18
+_TAIL = 16_000  # bytes of output kept
+_STORY = 1 << 16  # bytes of a failed program's own account
+_TRACE = 8_000
+_LINE = 500
+_FILE = "candidate.py"
+
+
+def main(fd: int) -> None:
+    """Serve one spawner until its channel closes."""
+    control = socket.socket(fileno=os.dup2(fd, _CONTROL_FD, inheritable=False))
+    os.close(fd)
+    with suppress(ChannelClosed):
+        _serve(Channel(control))
+
+
+def _serve(channel: Channel) -> None:
+    setup = channel.receive()
+    if tree.become_subreaper():
+        tree.prctl(_PR_SET_DUMPABLE, 0)
+    sys.dont_write_bytecode = True
+    _load(PRELOADED)
+    _load(setup["preload"])
+    confinement = strongest(setup["uids"])
+    try:
+        run, inputs = _candidate_side(setup["side"], setup["sys_path"])
+    except Exception as error:
+        # Whatever a user's module raises on import is told to the user.
+        channel.send({"error": f"{type(error).__name__}: {error}"})
+        return
+    scratch = Scratch(setup["files"], confinement.uid)
+    try:
+        zygote = Zygote(
+            channel=channel,
+            scratch=scratch,
+            confinement=confinement,
+            limits=Limits(**setup["limits"]),
+            entry=setup["entry"],
+            run=run,
+            inputs=inputs,
+        )
+        channel.send({"isolation": confinement.tier})
+        zygote.serve()
+    finally:
+        tree.reap_children()
+        scratch.remove()
+
+
+def imported_by(source: str) -> list[str]:
+    """Names of the modules a trusted program imports; none if it does not parse."""
+    try:
+        parsed = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    names: set[str] = set()
+    for node in ast.walk(parsed):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+    return sorted(names)
+
+
+def _load(names: Iterable[str]) -> None:
+    for name in names:
+        with suppress(Exception):  # a program that needs it will say so itself, in its own row
+            importlib.import_module(name)
+
+
+def _candidate_side(blob: bytes, search: list[str]) -> tuple[Callable[[Any], Any] | None, tuple[Any, ...]]:
+    """Unpickle `run` and the inputs; their modules are searched where the lab's own process would."""
+    own = sys.path[:]
+    sys.path[:] = search
+    try:
+        run, inputs = pickle.loads(blob)
+    finally:
+        sys.path[:] = own
+    return run, tuple(inputs)
+
+
+class Zygote:
+    """Forks programs and reports what became of each."""
+
+    def __init__(
+        self,
+        *,
+        channel: Channel,
+        scratch: Scratch,
+        confinement: Confinement,
+        limits: Limits,
+        entry: str,
+        run: Callable[[Any], Any] | None,
+        inputs: tuple[Any, ...],
+    ) -> None:
+        self.channel = channel
+        self.scratch = scratch
+        self.confinement = confinement
+        self.limits = limits
+        self.entry = entry
+        self.run = run
+        self.inputs = inputs
+
+    def serve(self) -> NoReturn:
+        """Run what is asked for, one program at a time, until the channel closes.
+
+        Raises:
+            ChannelClosed: Nobody asks any more; whatever ran is dead.
+        """
+        home = self.scratch.path
+        os.environ.update(HOME=home, TMPDIR=home, TEMP=home, TMP=home)
+        sys.path.insert(0, home)
+        sys.argv[:] = [_FILE]
+        sys.stdout = io.TextIOWrapper(
+            io.FileIO(1, "w", closefd=False), encoding="utf-8", errors="backslashreplace", line_buffering=True
+        )
+        sys.stderr = io.TextIOWrapper(
+            io.FileIO(2, "w", closefd=False), encoding="utf-8", errors="backslashreplace", line_buffering=True
+        )
+        gc.collect()
+        gc.freeze()  # no collection of a fork touches, and so copies, what was loaded before
+        while True:
+            request = self.channel.receive()
+            self.channel.send(self._see_through(request["source"], request["seed"]))
+
+    def _see_through(self, source: str, seed: int) -> dict[str, Any]:
+        answer, result_end = os.pipe()
+        prints, print_end = os.pipe()
+        parent = os.getpid()
+        watch = _Watch(answer, prints, self.channel, self.limits)
+        started = time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._become(parent, print_end, result_end)
+                _perform(source, seed, self.entry, self.run, self.inputs, self.limits)
+            finally:
+                os._exit(70)
+        os.close(result_end)
+        os.close(print_end)
+        try:
+            stopped = watch.until_exit(pid, started + self.limits.timeout_s)
+            _, status, usage = os.wait4(pid, 0)
+            seconds = time.monotonic() - started
+        finally:
+            # Also when the channel closed: then all this ends here, and so does the program.
+            tree.reap_children()
+        stopped = watch.drain() or stopped
+        self.scratch.restore()
+        return _verdict(watch.answer, status, stopped, self.limits) | {
+            "stdout": watch.tail.decode("utf-8", "replace"),
+            "seconds": seconds,
+            "cpu_s": usage.ru_utime + usage.ru_stime,
+            "peak_mb": usage.ru_maxrss / (1024 if sys.platform == "linux" else 1 << 20),
+        }
+
+    def _become(self, parent: int, print_end: int, result_end: int) -> None:
+        """In the fork: turn into a process that has nothing of ours."""
+        os.setsid()
+        os.dup2(print_end, 1)
+        os.dup2(print_end, 2)
+        os.dup2(result_end, _RESULT_FD)
+        os.closerange(_RESULT_FD + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        os.chdir(self.scratch.path)
+        os.umask(0o077)
+        self.limits.impose(alone=self.confinement.uid is not None)
+        self.confinement.enter()
+        if sys.platform == "linux":
+            orphans.die_with_parent(parent)  # after the change of user, which cancels it
+
+
+class _Watch:
+    """Reads what a program writes while it runs, and ends it at the first limit it exceeds."""
+
+    def __init__(self, answer_fd: int, print_fd: int, channel: Channel, limits: Limits) -> None:
+        self.answer = bytearray()
+        self.tail = bytearray()
+        self._channel = channel
+        self._cap = limits.output_bytes + _STORY
+        self._open = {answer_fd: self.answer, print_fd: self.tail}
+        for fd in self._open:
+            os.set_blocking(fd, False)
+
+    def until_exit(self, pid: int, deadline: float) -> str:
+        """Wait for a program to end, and kill it if it must be.
+
+        Returns:
+            Why it was killed: "timeout", "too_large", or "" if it was not.
+        """
+        stopped = ""
+        poll = select.poll()
+        for fd in (*self._open, self._channel.fileno()):
+            poll.register(fd, select.POLLIN)
+        exit_fd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+        if exit_fd is not None:
+            poll.register(exit_fd, select.POLLIN)
+        try:
+            while True:
+                left = deadline - time.monotonic()
+                if left <= 0 and not stopped:
+                    os.kill(pid, signal.SIGKILL)
+                    stopped = "timeout"
+                pause = 1.0 if stopped else left
+                # Without a descriptor for the exit (macOS) it is asked for two hundred times a second.
+                ready = poll.poll(1000 * max(0.0, min(pause, 1.0 if exit_fd is not None else 0.005)))
+                for fd, _ in ready:
+                    if fd in self._open:
+                        if not self._read(fd):
+                            poll.unregister(fd)
+                        if len(self.answer) > self._cap and not stopped:
+                            os.kill(pid, signal.SIGKILL)
+                            stopped = "too_large"
+                    elif fd == self._channel.fileno() and self._channel.is_closed():
+                        os.kill(pid, signal.SIGKILL)
+                        raise ChannelClosed("nobody waits for this program")
+                if any(fd == exit_fd for fd, _ in ready) or (exit_fd is None and _has_exited(pid)):
+                    return stopped
+        finally:
+            if exit_fd is not None:
+                os.close(exit_fd)
+
+    def drain(self) -> str:
+        """Once nobody is left to write: read what is left, and close."""
+        for fd in list(self._open):
+            while self._read(fd) and len(self.answer) <= self._cap:
+                pass
+        for fd in list(self._open):
+            self._close(fd)
+        return "too_large" if len(self.answer) > self._cap else ""
+
+    def _read(self, fd: int) -> bool:
+        """Take what is there; False once there can be no more."""
+        try:
+            part = os.read(fd, _READ)
+        except BlockingIOError:
+            return True
+        if not part:
+            self._close(fd)
+            return False
+        kept = self._open[fd]
+        kept += part
+        if kept is self.tail:
+            del kept[:-_TAIL]
+        return True
+
+    def _close(self, fd: int) -> None:
+        del self._open[fd]
+        os.close(fd)
+
+
+def _has_exited(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _verdict(answer: bytearray, status: int, stopped: str, limits: Limits) -> dict[str, Any]:
+    """Tell an output from each kind of failure. Whatever the program itself says can only fail it."""
+    if stopped == "timeout" or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
+        return _failed("timeout", f"the program ran for more than {limits.timeout_s:g} s and was killed")
+    if stopped == "too_large":
+        return _failed("too_large", str(TooLarge(limits.output_bytes)))
+    if os.WIFSIGNALED(status):
+        return _failed("crashed", f"the program was killed by {signal_name(os.WTERMSIG(status))}")
+    if os.WEXITSTATUS(status):
+        return _failed("crashed", f"the program ended with exit code {os.WEXITSTATUS(status)}")
+    if answer[:1] == b"o":
+        return {"outcome": None, "output": bytes(memoryview(answer)[1:]), "error": "", "traceback": ""}
+    if answer[:1] == b"e" and len(answer) <= _STORY:
+        with suppress(Malformed, ValueError, TypeError):
+            outcome, error, trace = decode(bytes(answer[1:]))
+            if outcome in ("crashed", "memory", "too_large", "bad_type") and type(error) is type(trace) is str:
+                return _failed(outcome, error, trace)
+    return _failed("crashed", "the program ended before it returned an output (exit code 0)")
+
+
+def _failed(outcome: str, error: str, trace: str = "") -> dict[str, Any]:
+    return {"outcome": outcome, "output": None, "error": error, "traceback": trace}
+
+
+# --- in the fork, from here on ---------------------------------------------------------------------------------------
+
+
+def _perform(
+    source: str,
+    seed: int,
+    entry: str,
+    run: Callable[[Any], Any] | None,
+    inputs: tuple[Any, ...],
+    limits: Limits,
+) -> NoReturn:
+    """Run a program and write its output, or how it failed; then end, whatever it has left running."""
+    leave = os._exit
+    write = os.write
+    answer = b""
+    try:
+        random.seed(seed)
+        sys.modules["numpy"].random.seed(seed % 2**32)
+        program = ModuleType("candidate")
+        program.__file__ = _FILE
+        sys.modules["candidate"] = program
+        linecache.cache[_FILE] = (len(source), None, source.splitlines(keepends=True), _FILE)
+        exec(compile(source, _FILE, "exec"), program.__dict__)
+        if run is not None:
+            output = run(program)
+        else:
+            function = getattr(program, entry, None)
+            if function is None:
+                raise NameError(f"the program defines no function {entry!r}")
+            output = function(*inputs)
+        answer = b"o" + encode(output, limits.output_bytes)
+    except NotData as error:
+        answer = _story("bad_type", str(error))
+    except TooLarge as error:
+        answer = _story("too_large", str(error))
+    except MemoryError as error:
+        loosen_memory()
+        answer = _story("memory", f"the program asked for more than {limits.memory_mb:g} MiB", error)
+    except BaseException as error:
+        # Here even SystemExit is only one program's way to fail.
+        answer = _story("crashed", _one_line(error), error)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BaseException):
+            stream.flush()
+    rest = memoryview(answer)
+    while rest:
+        rest = rest[write(_RESULT_FD, rest) :]
+    leave(0)
+
+
+def _story(outcome: str, line: str, error: BaseException | None = None) -> bytes:
+    trace = ""
+    if error is not None:
+        with suppress(BaseException):
+            trace = "".join(traceback.format_exception(type(error), error, _trimmed(error.__traceback__), limit=-20))
+    return b"e" + encode((outcome, line[:_LINE], trace[-_TRACE:]))
+
+
+def _one_line(error: BaseException) -> str:
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except BaseException:
+        text = "(its message cannot be shown)"
+    if isinstance(error, SystemExit):
+        text = f"{text} (the program called sys.exit)"
+    elif isinstance(error, ModuleNotFoundError) and not os.access(io.__file__, os.R_OK):
+        text += "; here a program can import the usual standard modules, numpy, and what the seed program imports"
+    return " ".join(f"{name}: {text}".split())
+
+
+def _trimmed(trace: TracebackType | None) -> TracebackType | None:
+    """Leave out our own frames: begin at the program's first, or after ours where the program has none."""
+    found = trace
+    while found is not None and found.tb_frame.f_code.co_filename != _FILE:
+        found = found.tb_next
+    return found or (trace.tb_next if trace is not None else None)
