@@ -69,6 +69,13 @@ class Lost(_Frame, frozen=True, kw_only=True, array_like=True, tag="lost"):
     outcome: str = "crashed"
     """The attempt outcome of the task it was working on."""
 
+    fence: int | None = None
+    """Of the task it had started, which is the one to blame; 0 if it was between two tasks; None if nobody knows: then
+    it is the first that is unfinished."""
+
+    stdout_tail: str = ""
+    stderr_tail: str = ""
+
 
 class Bye(_Frame, frozen=True, kw_only=True, array_like=True, tag="bye"):
     """A session ends in good order; unfinished tasks go back to the queue unblamed."""
