@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _LOCK_DOWN = (
     "set temp_directory = ''",
     "set enable_external_access = false",
-    "set python_enable_replacements = false",
+    "set global python_enable_replacements = false",
     "set autoload_known_extensions = false",
     "set autoinstall_known_extensions = false",
     "set lock_configuration = true",

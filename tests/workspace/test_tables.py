@@ -543,4 +543,4 @@ def test_the_database_itself_is_locked_whatever_a_query_looks_like(tables: Table
     assert settings["lock_configuration"] == "true"
     assert settings["python_enable_replacements"] == "false"
     assert settings["autoload_known_extensions"] == "false"
-    assert settings["temp_directory"] == ""
+    assert not settings["temp_directory"]
