@@ -29,6 +29,9 @@ SETTLE_S = 10.0
 LIBRARY_THREADS = ("IPythonHistorySavingThread",)
 """Beginnings of the names of threads that libraries start once and never end."""
 
+DRIVER_THREADS = ("asyncio_",)
+"""The same, in browser tests: the executor of the loop that drives the session's one browser."""
+
 LIBRARY_CHILDREN = ("multiprocessing.resource_tracker",)
 """Processes that the standard library starts once and never ends."""
 
@@ -124,15 +127,16 @@ def _pending_tasks() -> set[asyncio.Task[object]]:
     return {task for task in list(known) if not task.done()}
 
 
-def _threads() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if not thread.name.startswith(LIBRARY_THREADS)}
+def _threads(known: tuple[str, ...]) -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if not thread.name.startswith(known)}
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     complaints = _Complaints()
     logging.getLogger("asyncio").addHandler(complaints)
-    threads, tasks, open_before, born_before = _threads(), _pending_tasks(), _descriptors(), pids()
+    known_threads = LIBRARY_THREADS + (DRIVER_THREADS if request.node.get_closest_marker("browser") else ())
+    threads, tasks, open_before, born_before = _threads(known_threads), _pending_tasks(), _descriptors(), pids()
     children_before = set(children())
     yield
     logging.getLogger("asyncio").removeHandler(complaints)
@@ -155,7 +159,7 @@ def nothing_left_behind(request: pytest.FixtureRequest, tmp_path_factory: pytest
 
     found = {}
     for what, left in {
-        "threads": lambda: {thread.name for thread in _threads() - threads},
+        "threads": lambda: {thread.name for thread in _threads(known_threads) - threads},
         "child processes": left_children,
         "orphaned processes": left_orphans,
         "unfinished asyncio tasks": lambda: {repr(task) for task in _pending_tasks() - tasks},
