@@ -119,9 +119,27 @@ class Peer:
         """Beat: this session lives. Supervisors do this every `welcome.beat_s` seconds."""
         self._send(Renew())
 
-    def lost(self, member: str, reason: str, outcome: AttemptOutcome = "crashed") -> None:
-        """Tell that a member of this session died, and what its task's attempt came to."""
-        self._send(Lost(member=member, reason=reason, outcome=outcome))
+    def lost(
+        self,
+        member: str,
+        reason: str,
+        outcome: AttemptOutcome = "crashed",
+        *,
+        fence: int | None = None,
+        stdout_tail: str = "",
+        stderr_tail: str = "",
+    ) -> None:
+        """Tell that a member of this session died, what its task's attempt came to, and which task that was."""
+        self._send(
+            Lost(
+                member=member,
+                reason=reason,
+                outcome=outcome,
+                fence=fence,
+                stdout_tail=stdout_tail,
+                stderr_tail=stderr_tail,
+            )
+        )
 
     def bye(self) -> None:
         """Leave in good order; a supervisor takes its whole session with it."""

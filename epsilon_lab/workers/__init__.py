@@ -1,0 +1,13 @@
+"""Who executes: a supervisor and its child processes, and the async lane.
+
+supervisor.py   a session: starts children, watches them, replaces the dead, says who was lost
+member.py       one child as its supervisor holds it: process, lifeline, what it printed, which task it had started
+guardian.py     the process above each child: ends the child's whole tree, whoever died first
+child.py        the loop that takes tasks and answers
+orders.py       what a child is told before it works
+progress.py     which task a child has started, readable after its death
+answers.py      results and failures on their way to the broker
+execution.py    an assignment becomes a result or a failure
+capture.py      what a task prints, at the level of descriptors, its tail kept
+leaves.py       the async lane: many leaves at once on one loop
+"""

@@ -1,0 +1,117 @@
+"""What a task prints, down to its C libraries and child processes: the tail is kept, the rest is let go.
+
+Descriptors 1 and 2 of a child are unnamed files, not pipes: a pipe blocks its writer once nobody reads, and a library
+that prints while it holds the GIL would stop the very thread that should read. A file takes everything at once; a
+thread cuts it down to its tail while tasks run, so a flood costs megabytes and not what it would amount to. The
+supervisor holds the same files and can read the tail of a child that died.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from typing import IO
+
+from epsilon_lab.settings import TAIL_LIMIT
+
+_CUT_ABOVE = 1 << 20
+"""Bytes a file may hold before it is cut."""
+
+_LOOK_S = 0.02
+
+
+def open_tail() -> IO[bytes]:
+    """Open an unnamed file that every writer appends to."""
+    file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it
+    fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
+    return file
+
+
+def read_tail(fd: int) -> str:
+    """The last `TAIL_LIMIT` characters of such a file."""
+    size = os.fstat(fd).st_size
+    data = os.pread(fd, 4 * TAIL_LIMIT, max(0, size - 4 * TAIL_LIMIT))
+    return data.decode("utf-8", "replace")[-TAIL_LIMIT:]
+
+
+class Capture:
+    """The two files of one child process.
+
+    Args:
+        stdout: Descriptor of the file that standard output appends to.
+        stderr: The same for standard error.
+    """
+
+    def __init__(self, stdout: int = 1, stderr: int = 2) -> None:
+        self._fds = (stdout, stderr)
+        self._streams = tuple(
+            open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+            for fd in self._fds
+        )
+        self._libc = ctypes.CDLL(None)
+        self._busy = threading.Event()
+        self._over = False
+        self._cutter = threading.Thread(target=self._keep_cutting, name="capture", daemon=True)
+        self._cutter.start()
+
+    def begin(self) -> None:
+        """Forget what was printed, before a task: also give it back the streams that another task took or closed."""
+        for index, (fd, name) in enumerate(zip(self._fds, ("stdout", "stderr"), strict=True)):
+            stream = self._streams[index]
+            if getattr(sys, name) is not stream or stream.closed:
+                self._restore(index, name)
+            if os.fstat(fd).st_size:
+                os.ftruncate(fd, 0)
+
+    def tails(self) -> tuple[str, str]:
+        """The last of what the task printed to stdout and stderr."""
+        self._flush()
+        out, err = self._fds
+        return read_tail(out), read_tail(err)
+
+    def watch(self, *, busy: bool) -> None:
+        """Cut while tasks run, and rest while there are none."""
+        if busy:
+            self._busy.set()
+        else:
+            self._flush()
+            self._busy.clear()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._over = True
+        self._busy.set()
+        self._cutter.join()
+
+    def _restore(self, index: int, name: str) -> None:
+        if self._streams[index].closed:
+            renewed = open(  # noqa: SIM115
+                self._fds[index], "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
+            )
+            self._streams = tuple(renewed if i == index else stream for i, stream in enumerate(self._streams))
+        setattr(sys, name, self._streams[index])
+
+    def _flush(self) -> None:
+        for stream in self._streams:
+            with suppress(ValueError, OSError):  # closed by the task; or the disk is full, which the task was told
+                stream.flush()
+        self._libc.fflush(None)
+
+    def _keep_cutting(self) -> None:
+        while True:
+            self._busy.wait()
+            if self._over:
+                return
+            time.sleep(_LOOK_S)
+            for fd in self._fds:
+                size = os.fstat(fd).st_size
+                if size > _CUT_ABOVE:
+                    tail = os.pread(fd, 4 * TAIL_LIMIT, size - 4 * TAIL_LIMIT)
+                    os.ftruncate(fd, 0)
+                    os.write(fd, tail)

@@ -1,0 +1,109 @@
+"""The loop that takes tasks and answers: one task at a time, in this thread, in the order assigned.
+
+A child has the kernel's `sys.path` and working directory and never imports the kernel's `__main__`. It is told where to
+go in one line on its standard input, and who it is in a second one, so that a spare can be started, with everything
+imported, before it is needed.
+
+A task is answered at once, unless tasks just like it have taken next to no time lately: then the answers of a few
+milliseconds travel together. Which task has begun is written where the supervisor sees it, so an answer that is lost
+with its process is a task done again, and never a task blamed for the next one's crash.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import socket
+from contextlib import closing
+
+import msgspec
+
+from epsilon_lab.broker.client import Peer
+from epsilon_lab.messages.frames import Hello
+from epsilon_lab.messages.tasks import Failure, Result
+from epsilon_lab.processes import tree
+from epsilon_lab.transport.zeromq import dial
+from epsilon_lab.workers.answers import send_answers
+from epsilon_lab.workers.capture import Capture
+from epsilon_lab.workers.execution import execute
+from epsilon_lab.workers.orders import Identity, Orders, take_up
+from epsilon_lab.workers.progress import Progress
+
+_QUICK_S = 0.0002
+_QUICK_IN_A_ROW = 8
+_HOLD_S = 0.002
+_HOLD_MOST = 64
+
+
+class Batch:
+    """Answers not sent yet."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._answers: list[Result | Failure] = []
+        self._entry = ""
+        self._streak = 0
+
+    def add(self, answer: Result | Failure, entry: str) -> None:
+        """Take an answer, and send what is due."""
+        self._answers.append(answer)
+        ended, started = answer.ended_at or 0.0, answer.started_at or 0.0
+        is_like_the_last = entry == self._entry and ended - started < _QUICK_S
+        self._entry, self._streak = entry, self._streak + 1 if is_like_the_last else 0
+        tasks = self._peer.tasks
+        if (
+            self._streak < _QUICK_IN_A_ROW
+            or not tasks
+            or tasks[0].task.entry != entry
+            or len(self._answers) >= _HOLD_MOST
+            or ended - (self._answers[0].ended_at or 0.0) > _HOLD_S
+        ):
+            self.send()
+
+    def send(self) -> None:
+        """Send all of them, and hear what is new."""
+        if self._answers:
+            send_answers(self._peer, self._answers)
+            self._answers = []
+        self._peer.receive()
+
+
+def serve(peer: Peer, progress: Progress, capture: Capture) -> None:
+    """Greet the broker, then work for ever."""
+    home = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    batch = Batch(peer)
+    peer.greet()
+    progress.ready()
+    while True:
+        while not peer.tasks:
+            capture.watch(busy=False)
+            peer.poll(None)
+            peer.receive()
+        capture.watch(busy=True)
+        while peer.tasks:
+            assignment = peer.tasks.popleft()
+            progress.started(assignment.fence)
+            answer = execute(assignment, capture)
+            os.fchdir(home)
+            tree.reap_children()
+            progress.ended()
+            batch.add(answer, assignment.task.entry)
+
+
+def main() -> None:
+    """Be a child: take orders from standard input, then serve."""
+    with open(0, "rb", closefd=False, buffering=0) as lines:
+        orders = msgspec.json.decode(lines.readline(), type=Orders)
+        take_up(orders)
+        tree.become_subreaper()
+        faulthandler.enable(file=2)
+        capture = Capture()
+        identity = msgspec.json.decode(lines.readline() or b"null", type=Identity | None)
+    if identity is None:  # the supervisor went before this spare was needed
+        return
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)  # `input()` in a task meets the end of the file; the guardian keeps the lifeline
+    os.close(null)
+    with closing(dial(orders.address, identity.peer_id)) as dialer:
+        hello = Hello(pid=os.getpid(), host=socket.gethostname(), lanes=("process",), slots=1)
+        serve(Peer(dialer, hello), Progress(orders.progress_fd), capture)

@@ -1,0 +1,170 @@
+"""An assignment becomes a result or a failure: the one boundary where any exception is caught.
+
+Whatever user code does inside Python, an answer comes out: a raise, `sys.exit`, a result that cannot travel. What it
+does to the process (`os._exit`, a segfault) is the supervisor's to see. Both lanes share the same three steps: resolve
+and read, call, pack.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import traceback
+from pathlib import Path
+from types import CoroutineType, TracebackType
+from typing import Any
+
+import msgspec
+
+import epsilon_lab
+from epsilon_lab.agents.function import Entry, resolve
+from epsilon_lab.agents.leaf import Leaf, Recorder
+from epsilon_lab.errors import InvalidInput, LabError, LeafFailed
+from epsilon_lab.messages.tasks import Assignment, AttemptOutcome, Failure, Result
+from epsilon_lab.messages.values import pack, unpack
+from epsilon_lab.workers.capture import Capture
+from epsilon_lab.workspace.layout import RunDirectory
+
+_HOUSE = str(Path(epsilon_lab.__file__).parent)
+_ERROR_LIMIT = 500
+_TRACEBACK_LIMIT = 20_000
+
+
+class Refused(LabError):
+    """The framework, and no user code, says why this attempt can have no output; another attempt would be the same."""
+
+
+class Attempt:
+    """One assignment, on its way to an answer."""
+
+    def __init__(self, assignment: Assignment, recorder: Recorder | None = None) -> None:
+        self.started_at = time.time()
+        self._assignment = assignment
+        self.leaf = Leaf(
+            _run_directory(assignment.run_dir), assignment.task.task_id, assignment.attempt, assignment.fence, recorder
+        )
+
+    def prepare(self, *, in_async_lane: bool) -> tuple[Entry, tuple[Any, ...]]:
+        """Find what to call, and with what.
+
+        Raises:
+            Refused: There is no such function, it belongs in the other lane, or its input cannot be read.
+        """
+        task = self._assignment.task
+        try:
+            entry = resolve(task.entry, self._assignment.run_dir)
+            payload = unpack(self.leaf.run.fetch(task.payload))
+        except Exception as error:
+            raise Refused(error_line(error)) from error
+        if entry.is_async is not in_async_lane:
+            lane, other = ("async", "a plain function") if in_async_lane else ("process", "an async function")
+            raise Refused(f"task {task.task_id} was sent to lane {lane!r}, but {task.entry} is {other}")
+        return entry, (payload, self.leaf) if entry.takes_leaf else (payload,)
+
+    def completed(self, value: Any) -> Result:
+        """Pack the output; a large one becomes a file.
+
+        Raises:
+            Refused: It cannot travel, or cannot be written.
+        """
+        task_id = self._assignment.task.task_id
+        if isinstance(value, CoroutineType):
+            value.close()
+        try:
+            kept, saved = self.leaf.run.keep(pack(value), f"outputs/{task_id}", kind="output", task_id=task_id)
+        except InvalidInput as error:
+            raise Refused(f"the output, {error}") from error
+        except RecursionError as error:
+            raise Refused(f"the output, a value of type {type(value).__name__}, is nested too deeply") from error
+        except OSError as error:
+            raise Refused(f"the output could not be written: {error}") from error
+        for artifact in saved:
+            self.leaf.emit(artifact)
+        return Result(
+            task_id=task_id,
+            run_id=self._assignment.run_id,
+            fence=self._assignment.fence,
+            output=kept,
+            started_at=self.started_at,
+            ended_at=time.time(),
+            events=tuple(self.leaf.events),
+        )
+
+    def failed(self, error: BaseException, tails: tuple[str, str] = ("", "")) -> Failure:
+        """Say why there is no output."""
+        return Failure(
+            task_id=self._assignment.task.task_id,
+            run_id=self._assignment.run_id,
+            fence=self._assignment.fence,
+            outcome=_outcome(error),
+            error=error_line(error),
+            traceback=_traceback(error),
+            stdout_tail=tails[0],
+            stderr_tail=tails[1],
+            started_at=self.started_at,
+            ended_at=time.time(),
+            retryable=not isinstance(error, Refused | InvalidInput),
+            events=tuple(self.leaf.events),
+        )
+
+    def cancelled(self) -> Failure:
+        """Say that nobody wants the output any more; what was emitted goes along."""
+        return msgspec.structs.replace(self.failed(Refused("cancelled")), outcome="cancelled")
+
+
+def execute(assignment: Assignment, capture: Capture | None = None) -> Result | Failure:
+    """Run a task of the process lane, here and now.
+
+    Args:
+        assignment: The task.
+        capture: Where its output goes, for the tails of a failure.
+    """
+    if capture is not None:
+        capture.begin()
+    attempt = Attempt(assignment)
+    try:
+        entry, arguments = attempt.prepare(in_async_lane=False)
+        return attempt.completed(entry.call(*arguments))
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything, and the child lives on
+        return attempt.failed(error, capture.tails() if capture is not None else ("", ""))
+
+
+def error_line(error: BaseException) -> str:
+    """One line: type and message. A leaf's own words stand alone."""
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - a stranger's __str__
+        message = "(its message could not be read)"
+    if isinstance(error, LeafFailed | Refused) and message:
+        return message[:_ERROR_LIMIT]
+    return (type(error).__qualname__ + (f": {message}" if message else ""))[:_ERROR_LIMIT]
+
+
+@functools.lru_cache(maxsize=64)
+def _run_directory(path: str) -> RunDirectory:
+    return RunDirectory(path)
+
+
+def _outcome(error: BaseException) -> AttemptOutcome:
+    return "memory" if isinstance(error, MemoryError) else "failed"
+
+
+def _traceback(error: BaseException) -> str:
+    """The user's part of a traceback: our frames above it are left out, and all of it where there is no user's part."""
+    if isinstance(error, Refused):
+        return ""
+    frame = error.__traceback__
+    while frame is not None and _is_ours(frame):
+        frame = frame.tb_next
+    if frame is None and isinstance(error, LeafFailed):
+        return ""
+    try:
+        lines = traceback.format_exception(type(error), error, frame or error.__traceback__)
+    except Exception:  # noqa: BLE001 - a stranger's exception
+        return error_line(error)
+    text = "".join(lines)
+    return text if len(text) <= _TRACEBACK_LIMIT else f"...\n{text[-_TRACEBACK_LIMIT:]}"
+
+
+def _is_ours(frame: TracebackType) -> bool:
+    return frame.tb_frame.f_code.co_filename.startswith(_HOUSE)

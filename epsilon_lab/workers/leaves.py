@@ -1,0 +1,104 @@
+"""The async lane: model calls and the user's async functions, many at once on the loop thread `lab-leaves`.
+
+Each leaf is a task of its own, with a context of its own; what one raises, its answer says, and no other notices. Plain
+functions are refused here, because one that blocks would stop them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import socket
+from contextlib import closing
+
+import anyio
+
+from epsilon_lab.broker.client import Peer
+from epsilon_lab.messages.frames import Cancel, Hello, Recorded
+from epsilon_lab.messages.tasks import Assignment, Event, Failure, Result
+from epsilon_lab.transport.zeromq import dial
+from epsilon_lab.workers.answers import send_answers
+from epsilon_lab.workers.execution import Attempt
+
+
+class AsyncLane:
+    """The member of a session that executes async leaves.
+
+    Args:
+        address: The broker's.
+        peer_id: `<session>/<member>`.
+        slots: Most leaves at once.
+    """
+
+    def __init__(self, address: str, peer_id: str, slots: int = 256) -> None:
+        self._address = address
+        self._peer_id = peer_id
+        self._slots = slots
+        self._scopes: dict[int, anyio.CancelScope] = {}
+        self._notes: dict[int, anyio.Event] = {}
+        self._answers: list[Result | Failure] = []
+        self._has_answers = anyio.Event()
+
+    async def serve(self) -> None:
+        """Run leaves until cancelled; what still runs then is cancelled too."""
+        self._has_answers = anyio.Event()
+        with closing(dial(self._address, self._peer_id)) as dialer:
+            hello = Hello(pid=os.getpid(), host=socket.gethostname(), lanes=("async",), slots=self._slots)
+            peer = Peer(dialer, hello)
+            peer.greet()
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._answer, peer)
+                while True:
+                    await peer.wait()
+                    for message in peer.receive():
+                        match message:
+                            case Cancel(fences=fences):
+                                for fence in fences:
+                                    if fence in self._scopes:
+                                        self._scopes[fence].cancel()
+                            case Recorded(note_id=note_id) if note_id in self._notes:
+                                self._notes.pop(note_id).set()
+                    while peer.tasks:
+                        assignment = peer.tasks.popleft()
+                        group.start_soon(self._run, peer, assignment, name=f"leaf {assignment.task.task_id}")
+
+    async def _run(self, peer: Peer, assignment: Assignment) -> None:
+        attempt = Attempt(assignment, functools.partial(self._record, peer, assignment))
+        answer: Result | Failure | None = None
+        with anyio.CancelScope() as scope:
+            self._scopes[assignment.fence] = scope
+            try:
+                entry, arguments = attempt.prepare(in_async_lane=True)
+                answer = attempt.completed(await entry.call(*arguments))
+            except BaseException as error:  # user code may raise anything; the lane lives on
+                if _is_cancelled(error):
+                    raise
+                answer = attempt.failed(error)
+            finally:
+                del self._scopes[assignment.fence]
+        if answer is None and attempt.leaf.events:
+            # Nobody waits for this answer, but what it paid for belongs on record.
+            answer = attempt.cancelled()
+        if answer is not None:
+            self._answers.append(answer)
+            self._has_answers.set()
+
+    async def _answer(self, peer: Peer) -> None:
+        """Send what has finished since the last time round the loop, in one frame."""
+        while True:
+            await self._has_answers.wait()
+            self._has_answers = anyio.Event()
+            answers, self._answers = self._answers, []
+            send_answers(peer, answers)
+
+    async def _record(self, peer: Peer, assignment: Assignment, events: tuple[Event, ...]) -> None:
+        note_id = peer.note(assignment.run_id, assignment.task.task_id, events)
+        recorded = self._notes[note_id] = anyio.Event()
+        await recorded.wait()
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Tell a cancellation by us from a `CancelledError` that user code raised by itself."""
+    task = asyncio.current_task()
+    return isinstance(error, anyio.get_cancelled_exc_class()) and task is not None and task.cancelling() > 0
