@@ -20,7 +20,11 @@ from epsilon_lab.processes import tree
 from epsilon_lab.processes.channel import Channel, ChannelClosed
 
 _ROOT = str(Path(__file__).resolve().parents[2])
-_BOOT = "import sys; sys.path.append(sys.argv[1]); import importlib; importlib.import_module(sys.argv[2]).main(int(sys.argv[3]))"
+_BOOT = """
+import importlib, sys
+sys.path.append(sys.argv[1])
+importlib.import_module(sys.argv[2]).main(int(sys.argv[3]))
+"""
 _PARTING_S = 5.0
 _TAIL = 2_000
 

@@ -25,10 +25,10 @@ class Limits:
     timeout_s: float
     """Wall seconds; CPU seconds are bounded by this times the number of cores."""
 
-    memory_mb: int
+    memory_mb: float
     """MiB of address space on top of the warm interpreter's. Several processes of one program may have it each."""
 
-    output_mb: int
+    output_mb: float
     """MiB of encoded output."""
 
     processes: int = 32

@@ -37,8 +37,7 @@ class Scratch:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         if uid is not None:
             os.chown(self.path, -1, uid)
-            # Sticky: the program may add files, and remove only those.
-            os.chmod(self.path, 0o1770)
+            os.chmod(self.path, 0o1770)  # noqa: S103 - sticky: the program may add files, and remove only those
         self.restore()
 
     def restore(self) -> None:

@@ -68,8 +68,8 @@ class Spawner:
     """A warm sandbox for the programs of one problem; one program at a time, from one thread.
 
     Args:
-        side: Pickle of `(run, inputs)`, loaded once in the sandbox: `run(program)` is called, or, where that is None,
-            the program's `entry` with the inputs.
+        side: Pickle of a function without arguments that gives `(run, inputs)`, loaded once in the sandbox:
+            `run(program)` is called, or, where that is None, the program's `entry` with the inputs.
         files: name -> content of the working directory, the same before every run.
         limits: What one run may take.
         entry: Name of the program's function.
@@ -103,7 +103,9 @@ class Spawner:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     @property
@@ -147,9 +149,7 @@ class Spawner:
         assert self._companion is not None
         started = time.monotonic()
         try:
-            report = self._companion.call(
-                {"source": source, "seed": seed}, timeout_s=self.limits.timeout_s + _GRACE_S
-            )
+            report = self._companion.call({"source": source, "seed": seed}, timeout_s=self.limits.timeout_s + _GRACE_S)
         except CompanionLost as lost:
             self._companion = None
             return RunReport(

@@ -2,8 +2,8 @@
 
 Started fresh by `Spawner`, it imports what programs are likely to use (they may be unable to read the interpreter's
 files once they have another user id), and then holds nothing but the candidate's side of one problem: no scorer, no
-key, no descriptor besides its channel. It is not dumpable, so a program cannot trace it; it is a subreaper, so a program
-that forks twice and calls `setsid` comes back to be killed. A fork from here costs a millisecond or two.
+key, no descriptor besides its channel. It is not dumpable, so a program cannot trace it; it is a subreaper, so what
+forks twice and calls `setsid` comes back to be killed. A fork from here costs a millisecond or two.
 
 What comes back from a program is bytes and exit codes. The clocks are read here, not there, so a program that patches
 `time` changes nothing; CPU time is the kernel's own count.
@@ -25,13 +25,13 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any, NoReturn
 
 from epsilon_lab.processes import orphans, tree
+from epsilon_lab.processes.account import frames, one_line
 from epsilon_lab.processes.channel import Channel, ChannelClosed
 from epsilon_lab.processes.companion import signal_name
 from epsilon_lab.processes.confinement import Confinement, strongest
@@ -43,13 +43,13 @@ PRELOADED = """
     abc array ast base64 binascii bisect bz2 calendar cmath codecs collections collections.abc concurrent.futures
     concurrent.futures.thread contextlib copy csv dataclasses datetime decimal difflib enum fnmatch fractions functools
     gc glob graphlib gzip hashlib heapq hmac inspect io itertools json keyword linecache locale logging lzma math mmap
-    numbers operator os os.path pathlib pickle pprint queue random re secrets shutil signal stat statistics string struct
-    subprocess sys tempfile textwrap threading time timeit tokenize traceback types typing unicodedata uuid warnings
-    weakref zlib zoneinfo
+    numbers operator os os.path pathlib pickle pprint queue random re secrets shutil signal stat statistics string
+    struct subprocess sys tempfile textwrap threading time timeit tokenize traceback types typing unicodedata uuid
+    warnings weakref zlib zoneinfo
     encodings.ascii encodings.cp1252 encodings.idna encodings.latin_1 encodings.utf_16 encodings.utf_32
     encodings.utf_8_sig
     numpy numpy.fft numpy.lib.stride_tricks numpy.linalg numpy.ma numpy.polynomial numpy.random
-""".split()
+""".split()  # noqa: SIM905 - a list of ninety quoted names is harder to read
 """What a program can import whatever its user id may read; besides these, what its problem's seed program imports."""
 
 _PR_SET_DUMPABLE = 4
@@ -58,8 +58,6 @@ _CONTROL_FD = 50  # out of the way of the descriptors a program gets
 _READ = 1 << 18
 _TAIL = 16_000  # bytes of output kept
 _STORY = 1 << 16  # bytes of a failed program's own account
-_TRACE = 8_000
-_LINE = 500
 _FILE = "candidate.py"
 
 
@@ -81,9 +79,8 @@ def _serve(channel: Channel) -> None:
     confinement = strongest(setup["uids"])
     try:
         run, inputs = _candidate_side(setup["side"], setup["sys_path"])
-    except Exception as error:
-        # Whatever a user's module raises on import is told to the user.
-        channel.send({"error": f"{type(error).__name__}: {error}"})
+    except Exception as error:  # noqa: BLE001 - whatever a user's module raises on import is told to the user
+        channel.send({"error": one_line(error)})
         return
     scratch = Scratch(setup["files"], confinement.uid)
     try:
@@ -129,7 +126,7 @@ def _candidate_side(blob: bytes, search: list[str]) -> tuple[Callable[[Any], Any
     own = sys.path[:]
     sys.path[:] = search
     try:
-        run, inputs = pickle.loads(blob)
+        run, inputs = pickle.loads(blob)()
     finally:
         sys.path[:] = own
     return run, tuple(inputs)
@@ -354,7 +351,7 @@ def _perform(
         program.__file__ = _FILE
         sys.modules["candidate"] = program
         linecache.cache[_FILE] = (len(source), None, source.splitlines(keepends=True), _FILE)
-        exec(compile(source, _FILE, "exec"), program.__dict__)
+        exec(compile(source, _FILE, "exec"), program.__dict__)  # noqa: S102 - what this process is for
         if run is not None:
             output = run(program)
         else:
@@ -370,9 +367,8 @@ def _perform(
     except MemoryError as error:
         loosen_memory()
         answer = _story("memory", f"the program asked for more than {limits.memory_mb:g} MiB", error)
-    except BaseException as error:
-        # Here even SystemExit is only one program's way to fail.
-        answer = _story("crashed", _one_line(error), error)
+    except BaseException as error:  # noqa: BLE001 - even SystemExit is here only one program's way to fail
+        answer = _story("crashed", _say(error), error)
     for stream in (sys.stdout, sys.stderr):
         with suppress(BaseException):
             stream.flush()
@@ -383,29 +379,13 @@ def _perform(
 
 
 def _story(outcome: str, line: str, error: BaseException | None = None) -> bytes:
-    trace = ""
-    if error is not None:
-        with suppress(BaseException):
-            trace = "".join(traceback.format_exception(type(error), error, _trimmed(error.__traceback__), limit=-20))
-    return b"e" + encode((outcome, line[:_LINE], trace[-_TRACE:]))
+    return b"e" + encode((outcome, line, "" if error is None else frames(error, file=_FILE, skip=1)))
 
 
-def _one_line(error: BaseException) -> str:
-    name = type(error).__name__
-    try:
-        text = str(error)
-    except BaseException:
-        text = "(its message cannot be shown)"
+def _say(error: BaseException) -> str:
+    line = one_line(error)
     if isinstance(error, SystemExit):
-        text = f"{text} (the program called sys.exit)"
-    elif isinstance(error, ModuleNotFoundError) and not os.access(io.__file__, os.R_OK):
-        text += "; here a program can import the usual standard modules, numpy, and what the seed program imports"
-    return " ".join(f"{name}: {text}".split())
-
-
-def _trimmed(trace: TracebackType | None) -> TracebackType | None:
-    """Leave out our own frames: begin at the program's first, or after ours where the program has none."""
-    found = trace
-    while found is not None and found.tb_frame.f_code.co_filename != _FILE:
-        found = found.tb_next
-    return found or (trace.tb_next if trace is not None else None)
+        return f"{line} (the program called sys.exit)"
+    if isinstance(error, ModuleNotFoundError) and not os.access(io.__file__, os.R_OK):
+        return f"{line}; here a program can import the usual standard modules, numpy, and what the seed program imports"
+    return line

@@ -31,7 +31,7 @@ class Trial:
 
     baseline_seconds: float | None
     """CPU seconds of the cheapest of as many runs of the seed program, interleaved with the candidate's; None where
-    `repeats` is 1 and the scorer did not ask for a baseline by naming `trial`."""
+    `repeats` is 1."""
 
     seed: int
     inputs: tuple[Any, ...]
@@ -59,11 +59,12 @@ class Problem:
         files: name -> path or bytes or text: read-only for both sides, in the working directory.
         judge_files: the same, for the judge alone.
         timeout_s: Wall seconds of one run of a candidate.
-        memory_mb: Address space of a candidate, MiB.
+        memory_mb: Memory a candidate may ask for beyond what the warm interpreter has, MiB.
         output_mb: Largest encoded output, MiB.
         judge_timeout_s: Wall seconds of one call of the judge.
         repeats: Runs of each candidate, interleaved with as many of the seed program. More than 1 says that the score
-            is a noisy measurement.
+            is a noisy measurement: then every run must give the same output, a program may start no process or
+            thread (their time would go unseen), and a best score is measured again with three times as many runs.
         scorers: How many candidates are evaluated at once; None for as many as there are workers.
         alternatives: name of a function in the source -> other bodies for it (each a complete `def`), material for the
             offline proposer.

@@ -1,0 +1,44 @@
+"""How an exception is told to someone who did not see it: one line, and the frames that are theirs.
+
+The exception may come from a stranger: its message may raise, be endless, or run over many lines.
+"""
+
+from __future__ import annotations
+
+import traceback
+from types import TracebackType
+
+_LINE = 500
+_TRACE = 8_000
+_FRAMES = 20
+
+
+def one_line(error: BaseException) -> str:
+    """`ValueError: what it says`, in one line of bounded length."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - whatever a stranger's __str__ raises
+        text = "(its message cannot be shown)"
+    text = " ".join(text[: 2 * _LINE].split())
+    return (f"{type(error).__name__}: {text}" if text else type(error).__name__)[:_LINE]
+
+
+def frames(error: BaseException, *, file: str | None = None, skip: int = 0) -> str:
+    """The traceback as text, the innermost frames of it.
+
+    Args:
+        error: The exception.
+        file: Begin at the first frame of this file, if there is one.
+        skip: Otherwise leave out so many outermost frames.
+    """
+    start: TracebackType | None = error.__traceback__
+    while file is not None and start is not None and start.tb_frame.f_code.co_filename != file:
+        start = start.tb_next
+    if start is None:
+        start = error.__traceback__
+        for _ in range(skip):
+            start = start.tb_next if start is not None else None
+    try:
+        return "".join(traceback.format_exception(type(error), error, start, limit=-_FRAMES))[-_TRACE:]
+    except Exception:  # noqa: BLE001 - the same; a traceback is a courtesy
+        return ""

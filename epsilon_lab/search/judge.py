@@ -1,0 +1,107 @@
+"""The judge as its worker knows it: bytes in, a verdict out, and a new process whenever one was lost.
+
+A candidate's program never enters the judge's process, and the judge's process never imports a candidate's program:
+they share neither memory nor files nor user id.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from epsilon_lab.errors import LabError
+from epsilon_lab.processes.companion import Companion, CompanionLost
+from epsilon_lab.search.verdict import Verdict
+
+_START_S = 60.0
+
+
+class JudgeFailed(LabError):
+    """The judge's side of a problem cannot be loaded, or `setup` raised.
+
+    Attributes:
+        traceback: The user's own frames.
+    """
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        self.traceback = traceback
+        super().__init__(message)
+
+
+class Judge:
+    """A warm process that scores outputs of one problem; one at a time, from one thread.
+
+    Args:
+        side: A packed function without arguments that gives `(score, check, setup, inputs)`; see agents/function.py.
+        files: name -> content of its working directory.
+        timeout_s: Wall seconds of one call of `score` or `check`.
+    """
+
+    def __init__(self, side: bytes, files: Mapping[str, bytes], *, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._order = {
+            "side": side,
+            "files": dict(files),
+            "sys_path": [os.path.abspath(path) for path in sys.path],
+            "parent": os.getpid(),
+        }
+        self._companion: Companion | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The warm process; None before the first call and after its loss."""
+        return None if self._companion is None else self._companion.pid
+
+    def start(self) -> None:
+        """Start the process if none runs; `score` and `check` do so themselves.
+
+        Raises:
+            JudgeFailed: The judge's side cannot be loaded, or `setup` raised, ended the process or took too long.
+        """
+        if self._companion is not None:
+            return
+        # A worker's environment has lost its keys already, except those the user named for tasks and judges.
+        companion = Companion("epsilon_lab.search.judge_main", environment={**os.environ, "PYTHONHASHSEED": "0"})
+        try:
+            ready = companion.call(self._order, timeout_s=_START_S + self.timeout_s)
+        except CompanionLost as lost:
+            raise JudgeFailed(f"the judge did not start: {lost}; see the problem's setup", lost.tail) from lost
+        if "error" in ready:
+            companion.close()
+            raise JudgeFailed(f"the judge did not start: setup raised {ready['error']}", ready["traceback"])
+        self._companion = companion
+
+    def score(self, output: bytes, *, trial: dict[str, Any]) -> Verdict:
+        """Ask for the score of an encoded output.
+
+        Args:
+            output: Bytes from a stranger.
+            trial: The numbers of a `Trial`.
+        """
+        return self._ask({"op": "score", "output": output, "trial": trial}, "score")
+
+    def check(self, output: bytes) -> Verdict:
+        """Put an encoded output to the strict check; the outcome is `scored` if it passed."""
+        return self._ask({"op": "check", "output": output}, "check")
+
+    def close(self) -> None:
+        """End the process. A later call starts another."""
+        if self._companion is not None:
+            self._companion.close()
+            self._companion = None
+
+    def _ask(self, request: dict[str, Any], what: str) -> Verdict:
+        try:
+            self.start()
+            assert self._companion is not None
+            return msgspec.convert(self._companion.call(request, timeout_s=self.timeout_s), Verdict)
+        except JudgeFailed as failed:
+            return Verdict(outcome="scorer_failed", error=str(failed), traceback=failed.traceback)
+        except CompanionLost as lost:
+            self._companion = None
+            how = f"gave {lost}" if lost.timed_out else f"ended the judge's process ({lost})"
+            return Verdict(outcome="scorer_failed", error=f"{what} {how}; the judge was restarted", traceback=lost.tail)

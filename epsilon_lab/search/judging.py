@@ -1,0 +1,390 @@
+"""The evaluate task: a program runs in a sandbox, its output is judged elsewhere, and the two never share a process.
+
+A problem is packed once, at the start of a run, as two pickles of which each side is handed its own. A worker's process
+keeps one sandbox and one judge warm for the problem it is working on; both end with it.
+
+A timed problem (`repeats` > 1) is measured A/B/A/B against the seed program by CPU time as the kernel counts it,
+cheapest run against cheapest run: on a noisy machine that is worth more than any average. The best of many noisy values
+is too good by a few standard deviations, so a score that would become the best is measured afresh, three times as long,
+and the fresh value stands. A best is announced only after the strict check; where a problem has none, a score that beat
+the incumbent counts as checked, because nothing stricter exists.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+import msgspec
+from msgspec.structs import replace
+
+from epsilon_lab.agents.function import identity, pack_function
+from epsilon_lab.agents.leaf import Leaf
+from epsilon_lab.errors import InvalidInput
+from epsilon_lab.messages.events import Body
+from epsilon_lab.processes.limits import Limits
+from epsilon_lab.processes.spawner import RunReport, Spawner, SpawnerFailed
+from epsilon_lab.processes.zygote import imported_by
+from epsilon_lab.search.context import Direction
+from epsilon_lab.search.evaluation import EvaluateRequest, Evaluation, Outcome
+from epsilon_lab.search.judge import Judge
+from epsilon_lab.search.problem import Problem
+from epsilon_lab.settings import TAIL_LIMIT
+from epsilon_lab.workspace.layout import RunDirectory
+
+_AGAIN = 3
+"""How many times more runs a would-be best gets."""
+
+_STARTS_S = 200.0
+"""Seconds that starting the sandbox and the judge, and replacing them, may take."""
+
+_benches: dict[tuple[str, str], Bench] = {}
+_BENCHES_KEPT = 2
+
+
+class Docket(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bench must know of a packed problem besides the two pickles; `problem/judging.json`."""
+
+    entry: str
+    direction: Direction
+    timeout_s: float
+    memory_mb: float
+    output_mb: float
+    judge_timeout_s: float
+    repeats: int
+    has_check: bool
+    scorer_hash: str
+    """Identity of everything that makes a score of an output: code, captured values, inputs and files."""
+
+    files: dict[str, str]
+    """name -> SHA-256 of `problem/files/<name>`, which both sides get."""
+
+    judge_files: dict[str, str]
+    """The same for the judge alone."""
+
+
+# -- at the start of a run --------------------------------------------------------------------------------------------
+
+
+def pack_problem(problem: Problem, run: RunDirectory) -> tuple[str, list[Body]]:
+    """Write a problem's two sides into a run directory.
+
+    Returns:
+        The reference of its public part, by which `evaluate` finds the rest; and the descriptions of the files, to be
+        journalled.
+
+    Raises:
+        InvalidInput: A function cannot travel, or a file cannot be read.
+    """
+    inputs = tuple(problem.inputs or ())
+    files = {name: _content(problem.files[name], f"Problem files[{name!r}]") for name in sorted(problem.files)}
+    secret = {
+        name: _content(problem.judge_files[name], f"Problem judge_files[{name!r}]")
+        for name in sorted(problem.judge_files)
+    }
+    with _house_by_value(problem.run):
+        candidate = _pack(problem.run, inputs)
+    judge = _pack(problem.score, problem.check, problem.setup, inputs)
+    hashes, secret_hashes = _hashes(files), _hashes(secret)
+    functions = (problem.score, problem.check, problem.setup, problem.run)
+    scoring = (*functions, *map(_house_source, functions), problem.entry, inputs, problem.repeats)
+    docket = Docket(
+        entry=problem.entry,
+        direction=problem.direction,
+        timeout_s=problem.timeout_s,
+        memory_mb=problem.memory_mb,
+        output_mb=problem.output_mb,
+        judge_timeout_s=problem.judge_timeout_s,
+        repeats=problem.repeats,
+        has_check=problem.check is not None,
+        scorer_hash=identity((*scoring, hashes, secret_hashes)),
+        files=hashes,
+        judge_files=secret_hashes,
+    )
+    public_ref = "problem/public.json"
+    events: list[Body] = [
+        run.save(public_ref, _json(problem.public), kind="problem"),
+        run.save("problem/statement.md", problem.statement, kind="problem"),
+        run.save("problem/seed.py", problem.source, kind="source"),
+        run.save("problem/judging.json", _json(docket), kind="problem"),
+        run.save("problem/candidate.pkl", candidate, kind="code"),
+        run.save("problem/judge.pkl", judge, kind="code"),
+    ]
+    for folder, contents in (("files", files), ("judge_files", secret)):
+        events += [run.save(f"problem/{folder}/{name}", body, kind="problem") for name, body in contents.items()]
+    return public_ref, events
+
+
+def evaluation_limit_s(problem: Problem) -> float:
+    """Seconds that no evaluation of this problem can take while its sandbox and judge work as they should."""
+    runs = 2 * problem.repeats * (1 + _AGAIN) if problem.repeats > 1 else 1
+    return runs * problem.timeout_s + 4 * problem.judge_timeout_s + _STARTS_S
+
+
+def _pack(*parts: Any) -> bytes:
+    try:
+        # One pickle, so that functions born together share their globals; a builtin, so that loading imports nothing.
+        return pack_function(functools.partial(tuple, parts)).blob
+    except InvalidInput:
+        for part in parts:
+            if callable(part):
+                pack_function(part)  # raises for the one at fault, by its name
+        raise
+
+
+@contextmanager
+def _house_by_value(run: Any) -> Iterator[None]:
+    """Let `run` of a ready-made problem travel without its module: the scorer is in there too."""
+    module = _house_module(run)
+    if module is None:
+        yield
+        return
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+def _house_module(function: Any) -> ModuleType | None:
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    return module if module is not None and module.__name__.startswith("epsilon_lab.") else None
+
+
+def _house_source(function: Any) -> str:
+    """Our own modules travel by name, so what they say is no part of a function's identity; here it must be."""
+    module = _house_module(function)
+    return "" if module is None else inspect.getsource(module)
+
+
+def _content(content: str | bytes | Path, what: str) -> bytes:
+    if isinstance(content, bytes):
+        return content
+    if isinstance(content, str):
+        return content.encode()
+    try:
+        return content.read_bytes()
+    except OSError as error:
+        raise InvalidInput(what, f"cannot be read ({error})") from error
+
+
+def _hashes(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+def _json(value: msgspec.Struct) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=1)
+
+
+# -- in a worker's process --------------------------------------------------------------------------------------------
+
+
+def evaluate(payload: dict[str, Any], leaf: Leaf) -> dict[str, Any]:
+    """Evaluate a program: the entry of `evaluate` tasks.
+
+    Args:
+        payload: An `EvaluateRequest`.
+        leaf: Names the run.
+
+    Returns:
+        An `Evaluation`. Whatever a program or a scorer does is an outcome in it, never an exception.
+    """
+    request = msgspec.convert(payload, EvaluateRequest)
+    source = leaf.run.read_text(request.source_ref)
+    found = _bench(leaf.run, request.problem_ref).evaluate(
+        source, seed=request.seed, incumbent=request.incumbent, must_check=request.must_check
+    )
+    return dict(msgspec.to_builtins(found))
+
+
+def close_benches() -> None:
+    """End the sandboxes and judges this process keeps warm; they would also end with it."""
+    while _benches:
+        _benches.popitem()[1].close()
+
+
+def _bench(run: RunDirectory, problem_ref: str) -> Bench:
+    key = (str(run.path), problem_ref)
+    bench = _benches.pop(key, None) or Bench.open(run, problem_ref)
+    _benches[key] = bench  # the latest last
+    while len(_benches) > _BENCHES_KEPT:
+        _benches.pop(next(iter(_benches))).close()
+    return bench
+
+
+class _Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs of one program that all gave the same output."""
+
+    output: bytes
+    seconds: float
+    cpu_s: float
+    peak_mb: float
+    baseline_seconds: float | None
+    stdout: str
+
+
+_TRIAL = ("seconds", "cpu_s", "peak_mb", "baseline_seconds")
+
+
+class Bench:
+    """A sandbox and a judge for one problem, and the order in which they are asked."""
+
+    def __init__(self, docket: Docket, *, seed_source: str, spawner: Spawner, judge: Judge) -> None:
+        self.docket = docket
+        self.seed_source = seed_source
+        self.spawner = spawner
+        self.judge = judge
+
+    @classmethod
+    def open(cls, run: RunDirectory, problem_ref: str) -> Bench:
+        """Read a packed problem; nothing is started, and nothing is unpickled here."""
+        home = PurePosixPath(problem_ref).parent
+        docket = msgspec.json.decode(run.read_bytes(f"{home}/judging.json"), type=Docket)
+        files = {name: run.read_bytes(f"{home}/files/{name}") for name in docket.files}
+        secret = {name: run.read_bytes(f"{home}/judge_files/{name}") for name in docket.judge_files}
+        seed_source = run.read_text(f"{home}/seed.py")
+        limits = Limits(
+            timeout_s=docket.timeout_s,
+            memory_mb=docket.memory_mb,
+            output_mb=docket.output_mb,
+            processes=1 if docket.repeats > 1 else Limits.processes,
+        )
+        return cls(
+            docket,
+            seed_source=seed_source,
+            spawner=Spawner(
+                run.read_bytes(f"{home}/candidate.pkl"),
+                files,
+                limits,
+                entry=docket.entry,
+                preload=imported_by(seed_source),
+            ),
+            judge=Judge(run.read_bytes(f"{home}/judge.pkl"), files | secret, timeout_s=docket.judge_timeout_s),
+        )
+
+    def close(self) -> None:
+        """End both processes."""
+        self.spawner.close()
+        self.judge.close()
+
+    def evaluate(
+        self, source: str, *, seed: int, incumbent: float | None = None, must_check: bool = False
+    ) -> Evaluation:
+        """Run a program and have its output judged.
+
+        Args:
+            source: The program.
+            seed: Of the random generators it begins with.
+            incumbent: Best checked score so far.
+            must_check: Check the score though it does not beat the incumbent.
+        """
+
+        def promises(evaluation: Evaluation) -> bool:
+            return evaluation.score is not None and (must_check or self._beats(evaluation.score, incumbent))
+
+        evaluation, output = self._score(source, seed, self.docket.repeats)
+        if self.docket.repeats > 1 and promises(evaluation):
+            first = evaluation.score
+            evaluation, output = self._score(source, seed, _AGAIN * self.docket.repeats)
+            if first is not None and evaluation.outcome == "scored":
+                evaluation = replace(evaluation, scores={**evaluation.scores, "first_score": first})
+        return self._check(evaluation, output) if promises(evaluation) else evaluation
+
+    def _beats(self, score: float, incumbent: float | None) -> bool:
+        if incumbent is None:
+            return True
+        return score > incumbent if self.docket.direction == "maximize" else score < incumbent
+
+    def _score(self, source: str, seed: int, repeats: int) -> tuple[Evaluation, bytes]:
+        measured = self._measure(source, seed, repeats)
+        if isinstance(measured, Evaluation):
+            return measured, b""
+        trial = {name: getattr(measured, name) for name in _TRIAL} | {"seed": seed}
+        verdict = self.judge.score(measured.output, trial=trial)
+        return self._row(
+            verdict.outcome,
+            score=verdict.score,
+            scores=verdict.scores,
+            feedback={_clean(name): _clean(text) for name, text in verdict.feedback.items()},
+            error=verdict.error,
+            traceback=verdict.traceback,
+            stdout=measured.stdout,
+            duration_s=measured.seconds,
+            cpu_s=measured.cpu_s,
+            peak_mb=measured.peak_mb,
+        ), measured.output
+
+    def _check(self, evaluation: Evaluation, output: bytes) -> Evaluation:
+        if not self.docket.has_check:
+            return replace(evaluation, checked=True)
+        verdict = self.judge.check(output)
+        if verdict.outcome != "scored":
+            failed = replace(evaluation, outcome=verdict.outcome, score=None, checked=False)
+            return replace(failed, error=_clean(verdict.error), traceback=_clean(verdict.traceback))
+        score = evaluation.score if verdict.score is None else verdict.score
+        return replace(evaluation, score=score, checked=True)
+
+    def _measure(self, source: str, seed: int, repeats: int) -> _Measured | Evaluation:
+        """Run a program as often as asked; each time, for a timed problem, followed by the seed program."""
+        runs: list[RunReport] = []
+        baseline: list[RunReport] = []
+        for _ in range(repeats):
+            try:
+                report = self.spawner.run(source, seed=seed)
+                if report.outcome is None and repeats > 1:
+                    baseline.append(self.spawner.run(self.seed_source, seed=seed))
+            except SpawnerFailed as failed:
+                return self._row("scorer_failed", error=str(failed))
+            runs.append(report)
+            if report.outcome is not None:
+                return self._failed(report, report.outcome, report.error)
+            if report.output != runs[0].output:
+                return self._failed(report, "invalid", "the output differs between runs of the same program")
+            if baseline and baseline[-1].outcome is not None:
+                return self._failed(report, "scorer_failed", f"the seed program failed: {baseline[-1].error}")
+        assert runs[0].output is not None
+        return _Measured(
+            output=runs[0].output,
+            seconds=min(report.seconds for report in runs),
+            cpu_s=min(report.cpu_s for report in runs),
+            peak_mb=max(report.peak_mb for report in runs),
+            baseline_seconds=min((report.cpu_s for report in baseline), default=None),
+            stdout=runs[0].stdout,
+        )
+
+    def _failed(self, report: RunReport, outcome: Outcome, error: str) -> Evaluation:
+        return self._row(
+            outcome,
+            error=error,
+            traceback=report.traceback,
+            stdout=report.stdout,
+            duration_s=report.seconds,
+            cpu_s=report.cpu_s,
+            peak_mb=report.peak_mb,
+        )
+
+    def _row(
+        self, outcome: Outcome, *, error: str = "", traceback: str = "", stdout: str = "", **facts: Any
+    ) -> Evaluation:
+        return Evaluation(
+            outcome=outcome,
+            error=_clean(error),
+            traceback=_clean(traceback),
+            stdout=_clean(stdout)[-TAIL_LIMIT:],
+            scorer_hash=self.docket.scorer_hash,
+            isolation=self.spawner.isolation,
+            **facts,
+        )
+
+
+def _clean(text: str) -> str:
+    """Text from a stranger as text that any file and any JSON can hold."""
+    return text.encode("utf-8", "replace").decode()
