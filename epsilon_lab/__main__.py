@@ -1,0 +1,127 @@
+"""The few commands: what a newcomer runs before opening a notebook.
+
+python -m epsilon_lab demo      the first notebook, headless: leaderboard, score curve, run directory
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from epsilon_lab.errors import LabError
+from epsilon_lab.workspace.layout import JOURNAL
+
+NOTEBOOK = Path("notebooks") / "01_population_search.ipynb"
+CELL_LIMIT_S = 600
+PLACES = 10
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit code is 0 where it did what was asked."""
+    parser = argparse.ArgumentParser(prog="python -m epsilon_lab", description="Population search, in a notebook.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo_parser = commands.add_parser("demo", help="run the first notebook headless and say what it found")
+    demo_parser.add_argument("--notebook", type=Path, default=NOTEBOOK, help="default: %(default)s")
+    demo_parser.add_argument("--out", type=Path, default=Path("out"), help="where results go; default: %(default)s")
+    chosen = parser.parse_args(arguments)
+    try:
+        demo(chosen.notebook, chosen.out)
+    except LabError as error:
+        print(f"{parser.prog} {chosen.command}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def demo(notebook: Path, out: Path) -> None:
+    """Execute a notebook in a kernel of its own and say what its runs found and where everything lies.
+
+    Args:
+        notebook: The notebook; its cells find the workspace in the variable EPSILON_WORKSPACE.
+        out: Directory for the executed notebook and the workspace.
+
+    Raises:
+        LabError: The notebook is missing, one of its cells failed, or it left no run.
+    """
+    if not notebook.is_file():
+        raise LabError(
+            f"there is no notebook {str(notebook)!r}; call this from a checkout, or name one with --notebook"
+        )
+    workspace = (out / "runs").resolve()
+    workspace.mkdir(parents=True, exist_ok=True)
+    before = _runs(workspace)
+    print(f"running {notebook} (about a minute)", flush=True)
+    started = time.monotonic()
+    executed = out / notebook.name
+    _execute(notebook, executed, {"EPSILON_WORKSPACE": str(workspace)})
+    born = [run for run in _runs(workspace) if run not in before]
+    if not born:
+        raise LabError(f"{notebook} left no run in {workspace}")
+    print(f"done in {time.monotonic() - started:.0f} s")
+    for run in born:
+        _report(run)
+    print(f"\nexecuted notebook   {executed}")
+    print("look around         make lab")
+
+
+def _execute(notebook: Path, executed: Path, env: dict[str, str]) -> None:
+    nbformat, nbclient = _optional("nbformat"), _optional("nbclient")
+    _optional("ipykernel")
+    document = nbformat.read(notebook, as_version=4)
+    client = nbclient.NotebookClient(
+        document, timeout=CELL_LIMIT_S, kernel_name="python3", resources={"metadata": {"path": str(notebook.parent)}}
+    )
+    try:
+        client.execute(env={**os.environ, **env})
+    except nbclient.exceptions.CellExecutionError as error:
+        raise LabError(f"a cell of {notebook} failed; what it did so far is in {executed}\n{error}") from None
+    except nbclient.exceptions.CellTimeoutError as error:
+        raise LabError(f"a cell of {notebook} took more than {CELL_LIMIT_S} s; see {executed}\n{error}") from None
+    finally:
+        nbformat.write(document, executed)
+
+
+def _report(run: Path) -> None:
+    """Show a run's leaderboard, and where its files lie."""
+    board = run / "leaderboard.json"
+    if board.is_file():
+        places: list[dict[str, Any]] = json.loads(board.read_text())
+        print(f"\n{'rank':>4}  {'score':>10}  {'candidate':<10}  {'strategy':<9}  {'checked':<7}  parents")
+        for place in places[:PLACES]:
+            checked = {True: "yes", False: "failed", None: ""}[place["checked"]]
+            print(
+                f"{place['rank']:>4}  {place['score']:>10.4g}  {place['candidate_id']:<10}  {place['strategy']:<9}  "
+                f"{checked:<7}  {' '.join(place['parent_ids'])}"
+            )
+        if len(places) > PLACES:
+            print(f"      ... {len(places) - PLACES} more in {_near(board)}")
+    print(f"\nrun directory       {_near(run)}")
+    if (run / "scores.png").is_file():
+        print(f"score curve         {_near(run / 'scores.png')}")
+
+
+def _runs(workspace: Path) -> list[Path]:
+    """The run directories of a workspace, oldest first."""
+    journals = [path for path in workspace.glob(f"*/{JOURNAL}") if path.parent.name != "lab"]
+    return [path.parent for path in sorted(journals, key=lambda path: path.stat().st_mtime)]
+
+
+def _near(path: Path) -> Path:
+    """A path as seen from here, where it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _optional(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise LabError(f"this command needs {name}, which is not installed: pip install 'epsilon-lab[dev]'") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
