@@ -23,6 +23,9 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     tick_s: float = 0.5
     """Seconds between the broker's looks at deadlines."""
 
+    grace_s: float = 1.0
+    """Seconds a process may go on with a cancelled task before it is killed."""
+
     poison_limit: int = 3
     """How many times a task may take its worker down with it before it is dead-lettered."""
 

@@ -1,0 +1,332 @@
+"""The shell around the broker's rules, and the only place of this room that waits.
+
+A turn: take the frames that have arrived, let the rules answer each, hand out what is ready, commit every journal that
+was written to (one write a run), and only then send answers and tell submitters. Whatever came together leaves
+together: the batch is as large as the load makes it, and there is no timer. What submitters do in answer belongs to
+the same turn.
+
+A journal that cannot be written ends its own run and no other: what would have been acknowledged is withheld. A frame
+that is no message is refused by name. If a turn came late (a cell that held the interpreter, a stopped process), the
+socket is drained first, and then all deadlines move by as much as the broker was late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import anyio
+
+from epsilon_lab.broker.state import BrokerState, WorkerRow
+from epsilon_lab.broker.stimuli import (
+    Assign,
+    CancelTasks,
+    CloseRun,
+    Effect,
+    OpenRun,
+    PauseRun,
+    Received,
+    Record,
+    ResumeRun,
+    Send,
+    Settle,
+    Stalled,
+    Stimulus,
+    Submit,
+    Tick,
+    Undelivered,
+)
+from epsilon_lab.clock import Clock
+from epsilon_lab.errors import BadFrame, InvalidInput, LabError
+from epsilon_lab.messages.events import Body
+from epsilon_lab.messages.frames import MAX_FRAME, Lost, Refused, Tasks, ToBroker, ToPeer, decode_from_peer, encode
+from epsilon_lab.messages.tasks import Event, TaskOutcome, TaskSpec
+from epsilon_lab.settings import BrokerSettings
+from epsilon_lab.transport.base import Listener
+from epsilon_lab.workspace.journal import Journal
+
+OnOutcomes = Callable[[list[TaskOutcome]], object]
+OnFailure = Callable[[str], object]
+
+_DRAIN = 256
+"""Frames taken in a turn, so that a flood does not put off the journal and the answers."""
+
+
+class _Home:
+    """Where a run's records and outcomes go."""
+
+    def __init__(self, journal: Journal, on_outcomes: OnOutcomes, on_failure: OnFailure | None) -> None:
+        self.journal = journal
+        self.on_outcomes = on_outcomes
+        self.on_failure = on_failure
+        self.has_failed = False
+
+
+class BrokerHost:
+    """A broker at work. All methods belong to the thread of the loop that serves it.
+
+    Calls take effect at once and become durable together, in the turn that follows; `flush` runs that turn now.
+
+    Args:
+        listener: Where peers reach it; the caller closes it.
+        lab_journal: The lab's own journal; the caller closes it.
+        settings: What the rules are tuned by.
+        clock: The lab's clock.
+        epoch: Larger than that of any broker that knew these runs before.
+
+    Attributes:
+        lab_failure: Why the lab's own journal could not be written, the last time it could not.
+    """
+
+    def __init__(
+        self, listener: Listener, *, lab_journal: Journal, settings: BrokerSettings, clock: Clock, epoch: int
+    ) -> None:
+        self.lab_failure: str | None = None
+        self._listener = listener
+        self._lab_journal = lab_journal
+        self._tick_s = settings.tick_s
+        self._clock = clock
+        self._state = BrokerState(settings, epoch=epoch)
+        self._homes: dict[str, _Home] = {}
+        self._touched: dict[str | None, LabError | None] = {}
+        self._sends: list[Send] = []
+        self._outcomes: list[TaskOutcome] = []
+        self._is_dirty = False
+        self._in_turn = False
+        self._idle: anyio.CancelScope | None = None
+        self._last_turn = self._next_tick = clock.monotonic()
+
+    # -- for submitters -----------------------------------------------------------------------------------------------
+
+    def open_run(
+        self,
+        run_id: str,
+        run_dir: str,
+        journal: Journal,
+        on_outcomes: OnOutcomes,
+        on_failure: OnFailure | None = None,
+    ) -> None:
+        """Take tasks of this run from now on.
+
+        Args:
+            run_id: The run.
+            run_dir: Absolute path of its directory.
+            journal: Its journal; the caller closes it, after `close_run`.
+            on_outcomes: Called with tasks that were settled, once that is recorded; it may call this host.
+            on_failure: Called with the reason when the run's records cannot be written. Without it the run is closed.
+
+        Raises:
+            InvalidInput: The run is open already.
+        """
+        if run_id in self._homes:
+            raise InvalidInput(f"run {run_id}", "is open already", "close it first")
+        self._homes[run_id] = _Home(journal, on_outcomes, on_failure)
+        self._tell(OpenRun(run_id, run_dir))
+
+    def submit(self, run_id: str, tasks: Iterable[TaskSpec]) -> None:
+        """Queue tasks of an open run; all of them, or none.
+
+        Raises:
+            InvalidInput: The run is not open, a task was submitted before, or a task cannot be executed.
+        """
+        self._tell(Submit(run_id, tuple(tasks)))
+
+    def record(self, run_id: str | None, *bodies: Body | Event) -> None:
+        """Put lines into a run's journal (None: the lab's), behind all that happened so far.
+
+        Raises:
+            InvalidInput: The run is not open, or a body cannot be written as JSON.
+        """
+        if run_id is not None and run_id not in self._homes:
+            raise InvalidInput(f"run {run_id}", "is not open in this lab", "start or resume it first")
+        for body in bodies:
+            self._write(run_id, body)
+        self._wake()
+
+    def pause(self, run_id: str) -> None:
+        """Assign nothing more of this run; what is assigned, finishes."""
+        self._tell(PauseRun(run_id))
+
+    def resume(self, run_id: str) -> None:
+        """Assign tasks of this run again."""
+        self._tell(ResumeRun(run_id))
+
+    def cancel(self, run_id: str, task_ids: Sequence[str] | None = None, reason: str = "") -> None:
+        """Give up these tasks (None: all) of a run; settled ones are passed over."""
+        self._tell(CancelTasks(run_id, None if task_ids is None else tuple(task_ids), reason))
+
+    def close_run(self, run_id: str) -> None:
+        """Forget a run; what it still has is given up without a record. An unknown run is passed over."""
+        self._tell(CloseRun(run_id))
+        self._homes.pop(run_id, None)
+        self._touched.pop(run_id, None)
+
+    def flush(self) -> None:
+        """Run the turn now: commit, then send and tell. Within a callback the running turn does it."""
+        if not self._in_turn:
+            self._end_turn()
+
+    def workers(self) -> list[WorkerRow]:
+        """List who is at work; `last_seen` in wall seconds."""
+        shift = self._clock.wall() - self._clock.monotonic()
+        return [row._replace(last_seen=row.last_seen + shift) for row in self._state.workers()]
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Serve peers and submitters until cancelled."""
+        self._last_turn = self._next_tick = self._clock.monotonic()
+        while True:
+            patience = 0.0 if self._is_dirty else max(0.0, self._next_tick - self._clock.monotonic())
+            with anyio.move_on_after(patience) as self._idle:
+                await self._listener.wait_readable()
+            self._idle = None
+            self._turn()
+
+    def _turn(self) -> None:
+        now = self._clock.monotonic()
+        late = now - self._last_turn - self._tick_s
+        self._last_turn = now
+        is_late = late > self._tick_s / 2
+        frames = self._listener.receive(_DRAIN)
+        while is_late and len(frames) % _DRAIN == 0 and (more := self._listener.receive(_DRAIN)):
+            frames += more
+        self._hear(frames, now)
+        if is_late:
+            self._absorb(self._state.step(Stalled(late), now))
+        if now >= self._next_tick:
+            self._next_tick = now + self._tick_s
+            self._absorb(self._state.step(Tick(), now))
+        self._end_turn()
+
+    def _hear(self, frames: list[tuple[str, bytes]], now: float) -> None:
+        """Let the rules answer each frame; word of a death comes last, behind what the dead still said."""
+        messages: list[tuple[str, ToBroker]] = []
+        for peer, frame in frames:
+            try:
+                messages.append((peer, decode_from_peer(frame)))
+            except BadFrame as error:
+                self._absorb([Send(peer, Refused(problem=str(error)))])
+        messages.sort(key=lambda each: isinstance(each[1], Lost))
+        for peer, message in messages:
+            self._absorb(self._state.step(Received(peer, message), now))
+
+    def _tell(self, stimulus: Stimulus) -> None:
+        self._absorb(self._state.step(stimulus, self._clock.monotonic()))
+        self._wake()
+
+    def _wake(self) -> None:
+        self._is_dirty = True
+        if self._idle is not None:
+            self._idle.cancel()
+
+    def _absorb(self, effects: list[Effect]) -> None:
+        """Buffer effects until the turn ends."""
+        for effect in effects:
+            match effect:
+                case Record(run_id=run_id, body=body):
+                    try:
+                        self._write(run_id, body)
+                    except LabError as error:
+                        self._touched[run_id] = error
+                case Send():
+                    self._sends.append(effect)
+                case Settle(outcome=outcome):
+                    self._outcomes.append(outcome)
+        if effects:
+            self._is_dirty = True
+
+    def _write(self, run_id: str | None, body: Body | Event) -> None:
+        home = None if run_id is None else self._homes.get(run_id)
+        if home is None and run_id is not None:
+            return  # closed in this very turn
+        journal = self._lab_journal if home is None else home.journal
+        self._touched.setdefault(run_id, None)
+        journal.append(self._clock.wall(), body)
+
+    def _end_turn(self) -> None:
+        """Hand out, commit, send, tell; again, as long as those who were told had something to say."""
+        self._in_turn = True
+        try:
+            while self._is_dirty:
+                self._absorb(self._state.step(Assign(), self._clock.monotonic()))
+                self._is_dirty = False
+                failed = self._commit()
+                self._deliver(failed)
+                self._settle(failed)
+                for run_id, error in failed.items():
+                    self._fail(run_id, str(error))
+        finally:
+            self._in_turn = False
+
+    def _commit(self) -> dict[str, LabError]:
+        """Commit what was written to; the runs whose records could not be."""
+        touched, self._touched = self._touched, {}
+        failed: dict[str, LabError] = {}
+        for run_id, error in touched.items():
+            home = None if run_id is None else self._homes.get(run_id)
+            if home is None and run_id is not None:
+                continue
+            try:
+                (self._lab_journal if home is None else home.journal).commit()
+            except LabError as second:
+                error = error or second
+            if error is not None and run_id is not None:
+                failed[run_id] = error
+            elif error is not None:
+                self.lab_failure = str(error)
+        return failed
+
+    def _deliver(self, failed: dict[str, LabError]) -> None:
+        """Send what the commit allows."""
+        sends, self._sends = self._sends, []
+        for send in sends:
+            message = send.message
+            if send.run_id in failed:
+                continue
+            if failed and isinstance(message, Tasks):
+                withheld = tuple(each for each in message.assignments if each.run_id in failed)
+                message = Tasks(assignments=tuple(each for each in message.assignments if each.run_id not in failed))
+                for run_id in {each.run_id for each in withheld}:
+                    self._tell(PauseRun(run_id))
+                self._tell(Undelivered(send.peer, Tasks(assignments=withheld), is_gone=False))
+                if not message.assignments:
+                    continue
+            self._send(send.peer, message)
+
+    def _send(self, peer: str, message: ToPeer) -> None:
+        frame = encode(message)
+        if len(frame) > MAX_FRAME and isinstance(message, Tasks) and len(message.assignments) > 1:
+            half = len(message.assignments) // 2
+            self._send(peer, Tasks(assignments=message.assignments[:half]))
+            self._send(peer, Tasks(assignments=message.assignments[half:]))
+        elif not self._listener.send(peer, frame):
+            self._tell(Undelivered(peer, message))
+
+    def _settle(self, failed: dict[str, LabError]) -> None:
+        """Tell submitters what was settled and recorded."""
+        outcomes, self._outcomes = self._outcomes, []
+        by_run: dict[str, list[TaskOutcome]] = {}
+        for outcome in outcomes:
+            by_run.setdefault(outcome.run_id, []).append(outcome)
+        for run_id, settled in by_run.items():
+            home = self._homes.get(run_id)
+            if home is None or run_id in failed:
+                continue
+            try:
+                home.on_outcomes(settled)
+            except Exception as error:  # noqa: BLE001 - a submitter's mistake ends its own run, never the broker
+                self._fail(run_id, f"{type(error).__name__} in the run's own rules: {error}")
+
+    def _fail(self, run_id: str, reason: str) -> None:
+        """Tell a run, once, that it cannot go on; whoever does not listen is closed."""
+        home = self._homes.get(run_id)
+        if home is None or home.has_failed:
+            return
+        home.has_failed = True
+        try:
+            if home.on_failure is not None:
+                home.on_failure(reason)
+                return
+        except Exception as error:  # noqa: BLE001 - as above
+            self.lab_failure = f"run {run_id} could not be told that it failed: {error}"
+        self.close_run(run_id)

@@ -1,0 +1,93 @@
+"""What the broker knows of runs, tasks and members: plain records that only the rules in state.py change."""
+
+from __future__ import annotations
+
+from epsilon_lab.messages.frames import Hello
+from epsilon_lab.messages.tasks import TaskSpec
+
+
+class Run:
+    """A run: which ids it ever had, which tasks are open, how long its kinds of task take."""
+
+    __slots__ = ("durations", "known", "run_dir", "run_id", "tasks")
+
+    def __init__(self, run_id: str, run_dir: str) -> None:
+        self.run_id = run_id
+        self.run_dir = run_dir
+        self.known: set[str] = set()
+        self.tasks: dict[str, Task] = {}
+        self.durations: dict[str, float] = {}
+
+    def learn(self, kind: str, seconds: float) -> None:
+        """Follow a kind's duration, quickly upwards and slowly downwards: a long task must not be queued behind."""
+        seconds = max(0.0, seconds)
+        known = self.durations.get(kind, seconds)
+        self.durations[kind] = known + (seconds - known) * (0.5 if seconds > known else 0.1)
+
+
+class Task:
+    """An open task: queued while `holder` is None."""
+
+    __slots__ = ("attempt", "failed", "fence", "holder", "lost", "run", "spec", "ticket")
+
+    def __init__(self, run: Run, spec: TaskSpec, ticket: int) -> None:
+        self.run = run
+        self.spec = spec
+        self.ticket = ticket
+        self.attempt = 0
+        self.lost = 0
+        self.failed = 0
+        self.fence = 0
+        self.holder: Member | None = None
+
+
+class Held:
+    """A place in a member's line. It outlives its task where the member is still busy with what was given up."""
+
+    __slots__ = ("estimate", "started", "task")
+
+    def __init__(self, task: Task, estimate: float) -> None:
+        self.task: Task | None = task
+        self.estimate = estimate
+        self.started: float | None = None
+
+
+class Member:
+    """A peer that said hello, and its line of work by fence, oldest first."""
+
+    __slots__ = ("away", "backlog", "heard", "held", "hello", "kill_at", "killed_at", "peer")
+
+    def __init__(self, peer: str, hello: Hello, now: float) -> None:
+        self.peer = peer
+        self.hello = hello
+        self.heard = now
+        self.held: dict[int, Held] = {}
+        self.backlog = 0.0
+        self.away = False
+        self.kill_at: float | None = None
+        self.killed_at: float | None = None
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it works on many tasks at once, so that none heads a line."""
+        return self.hello.slots > 1
+
+    def started(self) -> list[tuple[int, Held]]:
+        """The places it works on, as far as anyone can know."""
+        return [item for item, _ in zip(self.held.items(), range(self.hello.slots), strict=False)]
+
+    def mark_started(self, now: float) -> None:
+        """Note since when its first places are worked on."""
+        for _, held in self.started():
+            if held.started is None:
+                held.started = now
+
+
+class Session:
+    """A supervisor and its members: one lease."""
+
+    __slots__ = ("heard", "members")
+
+    def __init__(self, now: float) -> None:
+        self.heard = now
+        self.members: dict[str, Member] = {}

@@ -1,0 +1,113 @@
+"""What can happen to the broker, and what it can want done about it: the two sides of `BrokerState.step`, as values."""
+
+from __future__ import annotations
+
+import msgspec
+
+from epsilon_lab.messages.events import Body
+from epsilon_lab.messages.frames import ToBroker, ToPeer
+from epsilon_lab.messages.tasks import Event, TaskOutcome, TaskSpec
+
+
+class _Stimulus(msgspec.Struct, frozen=True):
+    """Something happened."""
+
+
+class OpenRun(_Stimulus, frozen=True):
+    """Tasks of this run will come."""
+
+    run_id: str
+    run_dir: str
+
+
+class Submit(_Stimulus, frozen=True):
+    """Tasks to be executed; all of them are taken, or none."""
+
+    run_id: str
+    tasks: tuple[TaskSpec, ...]
+
+
+class CancelTasks(_Stimulus, frozen=True):
+    """These tasks (None: all of the run) are no longer wanted; settled ones are passed over."""
+
+    run_id: str
+    task_ids: tuple[str, ...] | None
+    reason: str
+
+
+class PauseRun(_Stimulus, frozen=True):
+    """Assign nothing more of this run; what is assigned, finishes."""
+
+    run_id: str
+
+
+class ResumeRun(_Stimulus, frozen=True):
+    """Assign tasks of this run again."""
+
+    run_id: str
+
+
+class CloseRun(_Stimulus, frozen=True):
+    """Forget this run; what it still has is given up without a record."""
+
+    run_id: str
+
+
+class Received(_Stimulus, frozen=True):
+    """A peer said something."""
+
+    peer: str
+    message: ToBroker
+
+
+class Undelivered(_Stimulus, frozen=True):
+    """A message was not sent."""
+
+    peer: str
+    message: ToPeer
+    is_gone: bool = True
+    """Because its peer is not connected, or takes no more."""
+
+
+class Assign(_Stimulus, frozen=True):
+    """A turn is over: hand out what is ready, one batch a member."""
+
+
+class Tick(_Stimulus, frozen=True):
+    """Look at the deadlines."""
+
+
+class Stalled(_Stimulus, frozen=True):
+    """The broker itself was late by so many seconds."""
+
+    by: float
+
+
+Stimulus = (
+    OpenRun | Submit | CancelTasks | PauseRun | ResumeRun | CloseRun | Received | Undelivered | Assign | Tick | Stalled
+)
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send this once everything recorded so far is as safe as durability says."""
+
+    peer: str
+    message: ToPeer
+    run_id: str | None = None
+    """The run whose records this acknowledges; `Tasks` name their runs themselves."""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Put this into a run's journal (None: the lab's)."""
+
+    run_id: str | None
+    body: Body | Event
+
+
+class Settle(msgspec.Struct, frozen=True):
+    """Tell the submitter, once it is recorded."""
+
+    outcome: TaskOutcome
+
+
+Effect = Send | Record | Settle
