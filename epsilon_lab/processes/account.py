@@ -6,7 +6,6 @@ The exception may come from a stranger: its message may raise, be endless, or ru
 from __future__ import annotations
 
 import traceback
-from types import TracebackType
 
 _LINE = 500
 _TRACE = 8_000
@@ -31,13 +30,13 @@ def frames(error: BaseException, *, file: str | None = None, skip: int = 0) -> s
         file: Begin at the first frame of this file, if there is one.
         skip: Otherwise leave out so many outermost frames.
     """
-    start: TracebackType | None = error.__traceback__
-    while file is not None and start is not None and start.tb_frame.f_code.co_filename != file:
-        start = start.tb_next
-    if start is None:
-        start = error.__traceback__
-        for _ in range(skip):
-            start = start.tb_next if start is not None else None
+    start = theirs = error.__traceback__
+    for _ in range(skip):
+        start = start.tb_next if start is not None else None
+    while file is not None and theirs is not None and theirs.tb_frame.f_code.co_filename != file:
+        theirs = theirs.tb_next
+    if file is not None and theirs is not None:
+        start = theirs
     try:
         return "".join(traceback.format_exception(type(error), error, start, limit=-_FRAMES))[-_TRACE:]
     except Exception:  # noqa: BLE001 - the same; a traceback is a courtesy

@@ -1,0 +1,517 @@
+"""The hostile zoo: every program that misbehaves is one bad row, and the next honest one gets its true result."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pytest
+
+from epsilon_lab.processes import tree
+from epsilon_lab.processes.data import Malformed, decode, encode
+from epsilon_lab.processes.limits import Limits
+from epsilon_lab.processes.spawner import RunReport, Spawner, SpawnerFailed
+from epsilon_lab.testing.census import wait_until
+
+FILES = {"numbers.txt": b"1 2 3\n", "more.txt": b"4\n"}
+HONEST = "def solve(x):\n    return [x * 2, sum(map(int, open('numbers.txt').read().split()))]"
+
+
+def side(run: Callable[[Any], Any] | None = None, inputs: tuple[Any, ...] = (21,)) -> bytes:
+    return pickle.dumps(functools.partial(tuple, (run, inputs)))
+
+
+def limits(**changes: Any) -> Limits:
+    return Limits(**{"timeout_s": 5, "memory_mb": 256, "output_mb": 4} | changes)
+
+
+@pytest.fixture
+def spawner() -> Iterator[Spawner]:
+    """A sandbox; whatever the test did in it, the next honest program is right."""
+    with Spawner(side(), FILES, limits()) as spawner:
+        yield spawner
+        report = spawner.run(HONEST, seed=1)
+        assert report.outcome is None, report
+        assert decode(report.output or b"") == [42, 6]
+
+
+def solve(body: str) -> str:
+    return "def solve(x):\n" + "".join(f"    {line}\n" for line in body.strip("\n").splitlines())
+
+
+def output(report: RunReport) -> Any:
+    assert report.outcome is None, report
+    return decode(report.output or b"")
+
+
+def running_as(uid: int) -> list[int]:
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{name}").st_uid == uid or f"\nUid:\t{uid}\t" in Path(f"/proc/{name}/status").read_text():
+                found.append(int(name))
+        except OSError:
+            continue
+    return found
+
+
+def kill_once(pid: int, *, children: int) -> subprocess.Popen[bytes]:
+    """Kill a process as soon as it has so many children: from outside, for this process waits for it."""
+    look = f"len(open('/proc/{pid}/task/{pid}/children').read().split()) < {children}"
+    return subprocess.Popen([sys.executable, "-c", f"import os\nwhile {look}: pass\nos.kill({pid}, 9)"])
+
+
+# -- what an honest program gets -------------------------------------------------------------------------------------
+
+
+def test_an_honest_program_is_run_and_measured(spawner: Spawner) -> None:
+    report = spawner.run(solve("print('hello')\nsum(range(10**6))\nreturn (x, -0.0, {'a': b'b'})"), seed=1)
+    assert output(report) == (21, -0.0, {"a": b"b"})
+    assert report.stdout == "hello\n"
+    assert 0 < report.cpu_s < 5
+    assert 0 < report.seconds < 5
+    assert report.peak_mb > 5
+    assert report.error == report.traceback == ""
+
+
+def test_run_replaces_the_call_of_the_entry() -> None:
+    captured = [1, 2]
+
+    def run(program: Any) -> Any:
+        return [program.g(value) for value in captured]
+
+    with Spawner(cloudpickle.dumps(functools.partial(tuple, (run, ()))), {}, limits()) as spawner:
+        assert output(spawner.run("def g(x): return x + 1", seed=1)) == [2, 3]
+
+
+def test_the_seed_decides_the_dice(spawner: Spawner) -> None:
+    program = "import random, numpy\ndef solve(x):\n    return [random.random(), float(numpy.random.random())]"
+    first, again, other = (output(spawner.run(program, seed=seed)) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_set_order_is_the_same_in_every_sandbox() -> None:
+    program = solve("return list({'alpha', 'beta', 'gamma', 'delta', 'epsilon'})")
+    orders = []
+    for _ in range(3):
+        with Spawner(side(), {}, limits()) as spawner:
+            orders.append(output(spawner.run(program, seed=1)))
+    assert orders[0] == orders[1] == orders[2]
+
+
+def test_nothing_of_one_program_reaches_the_next(spawner: Spawner) -> None:
+    spawner.run("import math, builtins\nmath.pi = 3\nbuiltins.kept = 1\ndef solve(x): return 0", seed=1)
+    check = "import math, builtins\ndef solve(x): return [math.pi > 3.1, hasattr(builtins, 'kept')]"
+    assert output(spawner.run(check, seed=1)) == [True, False]
+
+
+def test_a_program_finds_its_files_as_they_were(spawner: Spawner) -> None:
+    vandal = """
+import os
+for name in os.listdir('.'):
+    for attack in (lambda: open(name, 'w').write('gone'), lambda: os.chmod(name, 0o777), lambda: os.remove(name)):
+        try:
+            attack()
+        except OSError:
+            pass
+open('new.txt', 'w').write('x')
+os.makedirs('a/b')
+os.symlink('/etc', 'a/link')
+os.chmod('a', 0)
+return sorted(os.listdir('.'))
+"""
+    assert "new.txt" in output(spawner.run(solve(vandal), seed=1))
+    report = spawner.run(solve("import os\nreturn {n: open(n, 'rb').read() for n in os.listdir('.')}"), seed=1)
+    assert output(report) == FILES
+
+
+def test_files_survive_a_program_of_the_same_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no spare user exists, everything is wiped and written anew."""
+    monkeypatch.setattr("epsilon_lab.processes.spawner.spare_uids", lambda number: [])
+    vandal = solve(
+        "import os\nos.chmod('numbers.txt', 438)\nopen('numbers.txt', 'w').write('9')\nos.remove('more.txt')\nreturn 0"
+    )
+    with Spawner(side(), FILES, limits()) as spawner:
+        assert output(spawner.run(vandal, seed=1)) == 0
+        assert output(spawner.run(HONEST, seed=1)) == [42, 6]
+        assert spawner.isolation == "limits"
+
+
+def test_a_directory_nested_ten_thousand_deep_is_wiped(spawner: Spawner) -> None:
+    program = "import os\nfor _ in range(10_000):\n    os.mkdir('d')\n    os.chdir('d')\ndef solve(x): return 0"
+    assert output(spawner.run(program, seed=1)) == 0
+    assert output(spawner.run(solve("import os\nreturn len(os.listdir('.'))"), seed=1)) == len(FILES)
+
+
+def test_the_problems_side_that_cannot_be_loaded_is_said_so() -> None:
+    class Gone:
+        def __reduce__(self) -> Any:
+            return (__import__, ("no_such_module_here",))
+
+    with (
+        Spawner(pickle.dumps(Gone()), {}, limits()) as spawner,
+        pytest.raises(SpawnerFailed, match="no_such_module_here"),
+    ):
+        spawner.run(HONEST, seed=1)
+
+
+# -- programs that fail ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("program", "outcome", "error"),
+    [
+        ("def solve(x):\n    return x / 0", "crashed", "ZeroDivisionError: division by zero"),
+        ("def solve(x:", "crashed", "SyntaxError"),
+        ("def other(x): return 1", "crashed", "the program defines no function 'solve'"),
+        ("def solve(): return 1", "crashed", "TypeError"),
+        ("x = 'a\0b'", "crashed", "null bytes"),
+        (solve("import sys\nsys.exit(3)"), "crashed", "SystemExit: 3"),
+        ("raise SystemExit", "crashed", "SystemExit"),
+        ("raise KeyboardInterrupt", "crashed", "KeyboardInterrupt"),
+        (solve("return solve(x)"), "crashed", "RecursionError"),
+        (solve("import os\nos._exit(0)"), "crashed", "before it returned"),
+        (solve("import os\nos._exit(3)"), "crashed", "exit code 3"),
+        (solve("import os\nos.kill(os.getpid(), 9)"), "crashed", "SIGKILL"),
+        (solve("import ctypes\nctypes.string_at(0)"), "crashed", "SIGSEGV"),
+        (solve("import os\nos.abort()"), "crashed", "SIGABRT"),
+        (solve("raise type('E', (Exception,), {'__str__': lambda s: 1 / 0})()"), "crashed", "cannot be shown"),
+        (solve("raise ValueError('x' * 10**6 + '\\ud800')"), "crashed", "ValueError: xxx"),
+        (solve("return bytearray(8 << 30)"), "memory", "256 MiB"),
+        (solve("import numpy\nreturn numpy.zeros(1 << 30)"), "memory", "256 MiB"),
+        (solve("a = []\nwhile True:\n    a.append([0] * 1000)"), "memory", "256 MiB"),
+        (solve("return 'x' * (5 << 20)"), "too_large", "4,194,304 bytes"),
+        (solve("return [1.5] * (1 << 20)"), "too_large", "4,194,304 bytes"),
+        (solve("return (n for n in range(3))"), "bad_type", "output is a generator"),
+        (solve("return {'a': [1, object()]}"), "bad_type", "output['a'][1] is an object"),
+        (solve("a = []\nfor _ in range(10**5): a = [a]\nreturn a"), "bad_type", "nested deeper"),
+        (solve("import os\nwhile True: os.write(3, b'x' * (1 << 20))"), "too_large", "4,194,304 bytes"),
+    ],
+)  # fmt: skip
+def test_a_failure_has_its_own_name(spawner: Spawner, program: str, outcome: str, error: str) -> None:
+    report = spawner.run(program, seed=1)
+    assert (report.outcome, report.output) == (outcome, None)
+    assert error in report.error
+    assert "\n" not in report.error
+    assert len(report.error) < 700
+    assert report.seconds < 4
+
+
+def test_a_traceback_shows_the_programs_own_lines(spawner: Spawner) -> None:
+    report = spawner.run("def helper(y):\n    return y['no']\n\ndef solve(x):\n    return helper({})\n", seed=1)
+    assert report.error == "KeyError: 'no'"
+    assert "return y['no']" in report.traceback
+    assert 'File "candidate.py", line 5, in solve' in report.traceback
+    assert "zygote" not in report.traceback
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "while True: pass",
+        "import time\ntime.sleep(1000)",
+        "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)",
+        "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
+        "import re\nre.match('(a+)+$', 'a' * 60 + 'b')",
+        "import os, threading\nthreading.Thread(target=lambda: [0 for _ in iter(int, 1)]).start()\nwhile True: pass",
+        "print('before the end')\nwhile True: pass",
+    ],
+)
+def test_what_never_ends_is_ended_on_time(body: str) -> None:
+    with Spawner(side(), FILES, limits(timeout_s=0.5)) as spawner:
+        report = spawner.run(solve(body), seed=1)
+        assert report.outcome == "timeout"
+        assert "0.5 s" in report.error
+        assert 0.5 <= report.seconds < 2.0
+        assert ("before the end" in report.stdout) == ("before" in body)
+        assert output(spawner.run(HONEST, seed=1)) == [42, 6]
+
+
+def test_a_program_that_has_returned_leaves_nothing_running(spawner: Spawner) -> None:
+    program = """
+import atexit, threading, time, sys
+def solve(x):
+    atexit.register(lambda: time.sleep(1000))
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+    sys.stdout = None
+    return x
+"""
+    report = spawner.run(program, seed=1)
+    assert output(report) == 21
+    assert report.seconds < 4
+
+
+def test_a_flood_of_output_neither_blocks_nor_grows(spawner: Spawner) -> None:
+    program = solve("import sys\nfor _ in range(256): sys.stdout.write('x' * (1 << 20))\nprint('the end')\nreturn 1")
+    report = spawner.run(program, seed=1)
+    assert output(report) == 1
+    assert report.stdout.endswith("the end\n")
+    assert len(report.stdout) <= 16_000
+
+
+# -- programs that start others --------------------------------------------------------------------------------------
+
+
+CROWD = """
+for _ in range(200):
+    try:
+        if os.fork() == 0: time.sleep(1000)
+    except OSError: pass
+"""
+ESCAPE = """
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        while True: time.sleep(1)
+    os._exit(0)
+"""
+CHAIN = """
+if os.fork() == 0:
+    while True:
+        try:
+            if os.fork(): os._exit(0)
+        except OSError: pass
+"""
+BOMB = """
+while True:
+    try: os.fork()
+    except OSError: pass
+"""
+PROGRAM = "import subprocess\nsubprocess.Popen(['sleep', '1000'], start_new_session=True)"
+
+
+@pytest.mark.parametrize(
+    ("attack", "outcome"),
+    [(attack + end, outcome) for attack in (CROWD, ESCAPE, CHAIN, PROGRAM)
+     for end, outcome in (("\nreturn 1", None), ("\nwhile True: pass", "timeout"), ("\nos._exit(1)", "crashed"))]
+    + [(BOMB, "timeout")],
+)  # fmt: skip
+def test_nothing_a_program_starts_survives_it(attack: str, outcome: str | None) -> None:
+    with Spawner(side(), FILES, limits(timeout_s=1)) as spawner:
+        uid = output(spawner.run(solve("import os\nreturn os.getuid()"), seed=1))
+        report = spawner.run("import os, time\n" + solve(attack), seed=1)
+        assert report.outcome == outcome
+        assert tree.children(spawner.pid or 0) == []
+        if uid != os.getuid():
+            assert running_as(uid) == []
+        assert output(spawner.run(HONEST, seed=1)) == [42, 6]
+
+
+def test_a_timed_program_may_start_nothing() -> None:
+    with Spawner(side(), {}, limits(processes=1)) as spawner:
+        report = spawner.run(solve("import os\nreturn os.fork()"), seed=1)
+        assert report.outcome == "crashed"
+        assert "BlockingIOError" in report.error
+
+
+# -- programs that want more than they were given --------------------------------------------------------------------
+
+
+def test_patched_clocks_change_no_measurement(spawner: Spawner) -> None:
+    program = """
+import time
+for name in ('time', 'monotonic', 'perf_counter', 'process_time'):
+    setattr(time, name, lambda: 0.0)
+def solve(x):
+    return sum(range(5 * 10**6))
+"""
+    report = spawner.run(program, seed=1)
+    assert report.seconds >= report.cpu_s * 0.5 > 0.01
+
+
+def test_a_program_sees_no_key_and_no_variable_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "sk-top-secret")
+    monkeypatch.setenv("SOME_SETTING", "private")
+    program = """
+import os
+def solve(x):
+    found = dict(os.environ)
+    for pid in ('self', os.getppid()):
+        try:
+            found[str(pid)] = open(f'/proc/{pid}/environ', 'rb').read().decode()
+        except OSError:
+            pass
+    return found
+"""
+    with Spawner(side(), {}, limits()) as spawner:
+        found = output(spawner.run(program, seed=1))
+    assert not [value for value in found.values() if "secret" in value or "private" in value]
+    assert found["HOME"] == found["TMPDIR"]
+    assert set(found) <= {"PATH", "LANG", "LANGUAGE", "TZ", "HOME", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH"} | {
+        name for name in found if name.startswith(("LC_", "PYTHON")) or name.endswith("_NUM_THREADS")
+    }
+
+
+def test_a_program_has_four_descriptors_and_no_privilege(spawner: Spawner) -> None:
+    program = """
+import os
+def solve(x):
+    open_ones = []
+    for fd in range(64):
+        try:
+            os.fstat(fd)
+            open_ones.append(fd)
+        except OSError:
+            pass
+    status = open('/proc/self/status').read()
+    lines = dict(line.split(':', 1) for line in status.splitlines())
+    leads = os.getsid(0) == os.getpid()
+    return [open_ones, lines['CapEff'].strip(), lines['NoNewPrivs'].strip(), os.getgroups(), leads]
+"""
+    descriptors, capabilities, no_new, groups, leads = output(spawner.run(program, seed=1))
+    assert descriptors == [0, 1, 2, 3]
+    assert no_new == "1"
+    assert leads
+    if spawner.isolation == "limits+uid":
+        assert int(capabilities, 16) == 0
+        assert groups == []
+
+
+def test_a_program_cannot_kill_or_trace_who_runs_it(spawner: Spawner) -> None:
+    spawner.start()
+    if spawner.isolation != "limits+uid":
+        pytest.skip("programs run under the user's own id here, so they can signal the user's processes")
+    before = spawner.pid
+    program = """
+import ctypes, os
+def solve(x):
+    said = []
+    try:
+        os.kill(os.getppid(), 9)
+    except PermissionError as error:
+        said.append('kill')
+    if ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0) != 0:
+        said.append('ptrace')
+    try:
+        open(f'/proc/{os.getppid()}/mem', 'rb')
+    except PermissionError:
+        said.append('mem')
+    return said
+"""
+    assert output(spawner.run(program, seed=1)) == ["kill", "ptrace", "mem"]
+    report = spawner.run(solve("import os\nos.kill(-1, 9)\nreturn 0"), seed=1)
+    assert report.outcome in (None, "crashed")  # a kill of all it may kill spares the caller
+    assert spawner.pid == before
+
+
+def test_forged_bytes_are_at_most_data(spawner: Spawner) -> None:
+    """A program may write its answer itself; what arrives is an output like any other, or nothing."""
+    forged = b"o" + encode({"score": 1e9})
+    report = spawner.run(solve(f"import os\nos.write(3, {forged!r})\nos._exit(0)"), seed=1)
+    assert output(report) == {"score": 1e9}
+    report = spawner.run(solve(f"import os\nos.write(3, {forged!r})\nreturn 1"), seed=1)
+    with pytest.raises(Malformed):
+        output(report)
+    for junk in (b"ejunk", b"e" + encode(("scored", "x", "")), b"e" + encode(3), b"\xff" * 100):
+        report = spawner.run(solve(f"import os\nos.write(3, {junk!r})\nos._exit(0)"), seed=1)
+        assert report.outcome == "crashed"
+
+
+# -- the sandbox itself ----------------------------------------------------------------------------------------------
+
+
+def test_a_lost_sandbox_is_one_bad_row(spawner: Spawner) -> None:
+    spawner.start()
+    before = spawner.pid or 0
+    killer = kill_once(before, children=1)
+    report = spawner.run(solve("while True: pass"), seed=1)
+    killer.wait()
+    assert report.outcome == "crashed"
+    assert "replaced" in report.error
+    assert not tree.is_alive(before)
+    assert output(spawner.run(HONEST, seed=1)) == [42, 6]
+    assert spawner.pid != before
+
+
+def test_a_stuck_sandbox_is_killed_and_replaced(spawner: Spawner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("epsilon_lab.processes.spawner._GRACE_S", -4.0)
+    spawner.start()
+    os.kill(spawner.pid or 0, signal.SIGSTOP)
+    report = spawner.run(HONEST, seed=1)
+    assert report.outcome == "timeout"
+    assert "replaced" in report.error
+
+
+def test_survivors_of_a_lost_sandbox_die_with_its_successor(spawner: Spawner) -> None:
+    spawner.start()
+    if spawner.isolation != "limits+uid":
+        pytest.skip("survivors can only be told by a user id of their own")
+    uid = output(spawner.run(solve("import os\nreturn os.getuid()"), seed=1))
+    before = spawner.pid or 0
+    killer = kill_once(before, children=2)
+    report = spawner.run("import os, time\n" + solve(ESCAPE + "\nos.wait()\nwhile True: pass"), seed=1)
+    killer.wait()
+    assert report.outcome == "crashed"
+    assert running_as(uid)
+    spawner.start()
+    assert wait_until(lambda: not running_as(uid), within_s=10)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_nothing_outlives_a_worker_that_is_killed(busy: bool, tmp_path: Path) -> None:
+    """A worker's SIGKILL closes the channel: the sandbox kills what runs, wipes its directory, and goes."""
+    program = (
+        solve("import os\nif os.fork() == 0:\n    if os.fork():\n        os._exit(0)\nwhile True: pass")
+        if busy
+        else HONEST
+    )
+    script = f"""
+import functools, pickle, sys, time
+from epsilon_lab.processes.limits import Limits
+from epsilon_lab.processes.spawner import Spawner
+side = pickle.dumps(functools.partial(tuple, (None, (1,))))
+spawner = Spawner(side, {{"numbers.txt": b"1"}}, Limits(timeout_s=100, memory_mb=100, output_mb=1))
+spawner.start()
+print(spawner.pid, flush=True)
+spawner.run({program!r}, seed=1)
+print("done", flush=True)
+sys.stdin.read()
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o711)
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as worker:
+        assert worker.stdout is not None
+        zygote = int(worker.stdout.readline())
+        if busy:
+            assert wait_until(lambda: len(tree.children(zygote)) == 2, within_s=10)
+        else:
+            assert worker.stdout.readline() == "done\n"
+        below = tree.children(zygote)
+        worker.kill()
+    assert wait_until(lambda: not any(map(tree.is_alive, [zygote, *below])), within_s=10)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_sandbox_holds_no_other_sandboxs_channel() -> None:
+    """A second sandbox that inherited the first one's descriptor would keep it alive for ever."""
+    with Spawner(side(), {}, limits()) as first:
+        first.start()
+        with Spawner(side(), {}, limits()) as second:
+            second.start()
+            pid = first.pid or 0
+            first.close()
+            assert not tree.is_alive(pid)
+
+
+def test_arrays_come_back(spawner: Spawner) -> None:
+    report = spawner.run(solve("import numpy\nreturn [numpy.arange(6).reshape(2, 3), numpy.float32(0.5)]"), seed=1)
+    array, number = output(report)
+    assert array.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert number == np.float32(0.5)
+
+
+def test_running_two_sandboxes_side_by_side_mixes_nothing() -> None:
+    with Spawner(side(inputs=(1,)), FILES, limits()) as one, Spawner(side(inputs=(2,)), FILES, limits()) as two:
+        assert [output(s.run(solve("return x"), seed=1)) for s in (one, two, one)] == [1, 2, 1]
