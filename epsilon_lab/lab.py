@@ -1,7 +1,7 @@
 """The composition root: it wires the rooms together and holds no rules.
 
-A lab has two loop threads of its own. `lab-io` serves broker, journals, supervisor and engine, and never runs a user's
-code; `lab-leaves` runs async leaves: model calls and async functions. A cell that blocks the kernel's own loop therefore
+A lab has two loop threads. `lab-io` serves broker, journals, supervisor and engine, and never runs a user's code;
+`lab-leaves` runs async leaves: model calls and async functions. A cell that blocks the kernel's own loop therefore
 stops neither. Everything else a user brings runs in child processes.
 """
 
@@ -29,17 +29,18 @@ import msgspec
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from epsilon_lab import ids
-from epsilon_lab.agents.llm import close_clients
+from epsilon_lab.agents import llm
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
 from epsilon_lab.messages.events import LabClosed, LabOpened, RunBorn, RunStarted
-from epsilon_lab.processes.spawner import isolation
+from epsilon_lab.processes.confinement import available
 from epsilon_lab.runs import Run, open_run
 from epsilon_lab.settings import BrokerSettings
 from epsilon_lab.topologies.plan import Topology
 from epsilon_lab.topologies.runner import Runner
 from epsilon_lab.transport.zeromq import listen, private_address
+from epsilon_lab.views.ticker import Ticker
 from epsilon_lab.workers.leaves import AsyncLane
 from epsilon_lab.workers.supervisor import Supervisor
 from epsilon_lab.workspace.journal import Journal, read_journal
@@ -84,11 +85,12 @@ class Lab:
     _arguments: dict[str, Any]
 
     def __new__(cls, path: str | os.PathLike[str] = "runs", **arguments: Any) -> Lab:
+        """Give the live lab of that path, if there is one."""
         with _OPENING:
             live = _OPEN.get(_absolute(path))
             if live is None or arguments.get("read_only"):
                 return super().__new__(cls)
-            live._reopen(path, arguments)
+            live._reopen(path, arguments)  # noqa: SLF001 - its own class
             return live
 
     def __init__(
@@ -121,11 +123,13 @@ class Lab:
         self._live: dict[str, Run] = {}
         self._runners: dict[str, Runner] = {}
         self._panels: list[LivePanel] = []
+        self._ticker = Ticker()
         self._stack = ExitStack()
         self._closing = threading.Lock()
         self._closed = False
         self._failure: BaseException | None = None
-        self._mine = True
+        self._is_fresh = True
+        self._opened_by_with: list[bool] = []
         with _OPENING:
             if self.read_only:
                 if not self.path.is_dir():
@@ -138,8 +142,8 @@ class Lab:
         atexit.register(self.close)
 
     def _reopen(self, path: str | os.PathLike[str], arguments: dict[str, Any]) -> None:
-        """The same lab is asked for again: it stays whose it was."""
-        self._mine = False
+        """The same lab is asked for again: a `with` around this one will not close it."""
+        self._is_fresh = False
         for name, value in arguments.items():
             if name in self._arguments and value != self._arguments[name]:
                 raise LabError(
@@ -166,7 +170,7 @@ class Lab:
             serving, _ = self._io.start_task(self._serve)
             stack.callback(self._ended, serving)
             stack.callback(lambda: self._io.call(self._io_stop.set))
-            stack.callback(self._leaves.call, close_clients)
+            stack.callback(self._leaves.call, llm.aclose)
             lane = AsyncLane(self.endpoint, f"{self._session}/leaves")
             lane_stop: anyio.Event = self._leaves.call(anyio.Event)
             leaving = self._leaves.start_task_soon(_until, lane.serve, lane_stop)
@@ -230,6 +234,7 @@ class Lab:
                 self.refuse_on_loop("lab.close()")
             self._closed = True
         atexit.unregister(self.close)
+        self._ticker.close()
         for panel in self._panels:
             panel.close()
         if self.read_only:
@@ -241,21 +246,23 @@ class Lab:
                 del _OPEN[self.path]
 
     def __enter__(self) -> Lab:
+        self._opened_by_with.append(self._is_fresh)
+        self._is_fresh = False
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._mine:
+        if self._opened_by_with.pop():
             self.close()
 
     async def __aenter__(self) -> Lab:
-        return self
+        return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._mine:
+        if self._opened_by_with.pop():
             await anyio.to_thread.run_sync(self.close)
 
     # -- running ---------------------------------------------------------------------------------------------------
@@ -375,7 +382,7 @@ class Lab:
     @property
     def isolation(self) -> str:
         """What confinement of candidates holds on this machine."""
-        return isolation()
+        return available()
 
     def compare(self, runs: Sequence[Run | str]) -> ScoreFigure:
         """Draw the score curves of several searches in one figure.
@@ -385,7 +392,7 @@ class Lab:
         """
         from epsilon_lab.views.figures import compare_figure  # noqa: PLC0415 - matplotlib loads when someone draws
 
-        return compare_figure([self.runs[run] if isinstance(run, str) else run for run in runs])
+        return compare_figure([(self.runs[run] if isinstance(run, str) else run).observe() for run in runs])
 
     def __repr__(self) -> str:
         if self.read_only:
@@ -418,7 +425,14 @@ class Lab:
 
     def start_panel(self, run: Run) -> LivePanel:
         """Show a run's state, kept up to date while it lasts."""
-        raise NotImplementedError
+        self._check()
+        from epsilon_lab.views.live import LivePanel  # noqa: PLC0415 - drawing loads when someone looks
+
+        actions = {"pause": run.pause, "resume": run.resume, "stop": run.stop} if run.is_live_here else {}
+        panel = LivePanel(run.observe, actions)
+        self._panels.append(panel)
+        self._ticker.add(panel.update)
+        return panel
 
     def _check(self) -> None:
         if self._closed:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from epsilon_lab.errors import InvalidInput, LabError, RunFailed
 from epsilon_lab.messages.values import unpack
-from epsilon_lab.search.candidate import Candidate, Lineage, lineage
+from epsilon_lab.search.candidate import Candidate, lineage
 from epsilon_lab.topologies.engine import Pause, Resume, Stimulus, Stop, Tell
 from epsilon_lab.topologies.population_search import BriefEdit
 from epsilon_lab.topologies.runner import Runner
+from epsilon_lab.views.snapshot import Observer, RunSnapshot
 from epsilon_lab.workspace.layout import STOP, RunDirectory
 from epsilon_lab.workspace.outputs import run_output, task_outputs
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from epsilon_lab.views.figures import ScoreFigure
-    from epsilon_lab.views.live import LivePanel
+    from epsilon_lab.views.live import LivePanel, StaticFrame
     from epsilon_lab.workspace.tables import Tables
 
 T = TypeVar("T")
@@ -77,6 +78,8 @@ class Run:
         self._home = home
         self._directory = directory
         self._runner = runner
+        self._observer = Observer(home.store, directory)
+        self._panel: LivePanel | None = None
         self.run_id = directory.run_id
         self.path = directory.path
 
@@ -109,6 +112,11 @@ class Run:
         if self._runner is not None:
             return self._runner.state.reason
         return str(self._row("reason") or "")
+
+    @property
+    def is_live_here(self) -> bool:
+        """Whether this lab is at it, so that it can be paused and resumed from here."""
+        return self._runner is not None and not self._runner.done.done()
 
     def __repr__(self) -> str:
         status = self._runner.state.status if self._runner is not None else "past"
@@ -155,6 +163,8 @@ class Run:
 
     def _result(self) -> Run:
         status = self.status
+        if self._panel is not None:
+            self._panel.freeze()
         if status in ("failed", "interrupted"):
             raise RunFailed(self.run_id, status, self.reason)
         if status in ("running", "paused"):
@@ -243,11 +253,19 @@ class Run:
 
     def panel(self) -> LivePanel:
         """A live view; in a notebook it shows itself, elsewhere it is text."""
-        return self._home.start_panel(self)
+        if self._panel is None:
+            self._panel = self._home.start_panel(self)
+        return self._panel
 
-    def show(self) -> Any:
+    def show(self) -> StaticFrame:
         """One static frame."""
-        return self._home.start_panel(self).static()
+        from epsilon_lab.views.live import StaticFrame  # noqa: PLC0415 - drawing loads when someone looks
+
+        return StaticFrame(self.observe())
+
+    def observe(self) -> RunSnapshot:
+        """Look at the run: its state as one value, which every view is made from."""
+        return self._observer()
 
     def _ipython_display_(self) -> None:
         self.panel().display()
@@ -321,7 +339,7 @@ class SearchRun(Run):
         self._send(Tell(BriefEdit(generation, text)))
         return text
 
-    def lineage(self) -> Lineage:
+    def lineage(self) -> pd.DataFrame:
         """Who came from whom: candidate_id, generation, strategy, parent_ids, code_hash, outcome, score."""
         return lineage(self.candidates)
 
@@ -333,7 +351,7 @@ class SearchRun(Run):
         """
         from epsilon_lab.views.figures import score_figure  # noqa: PLC0415 - matplotlib loads when someone draws
 
-        return score_figure(self, ax=ax)
+        return score_figure(self.observe(), ax=ax)
 
 
 def open_run(home: Home, directory: RunDirectory, topology: str, runner: Runner | None = None) -> Run:

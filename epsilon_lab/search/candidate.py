@@ -12,10 +12,6 @@ from epsilon_lab.workspace.layout import RunDirectory
 if TYPE_CHECKING:
     import pandas as pd
 
-    Lineage = pd.DataFrame
-else:
-    Lineage = object
-
 _LINEAGE = ["candidate_id", "generation", "strategy", "parent_ids", "code_hash", "outcome", "score", "duplicate_of"]
 
 
@@ -92,6 +88,6 @@ def _or_none(value: Any) -> Any:
     return None if value is None or value != value or str(value) == "<NA>" else value
 
 
-def lineage(candidates: pd.DataFrame) -> Lineage:
+def lineage(candidates: pd.DataFrame) -> pd.DataFrame:
     """Cut a candidates frame down to who came from whom."""
     return candidates[_LINEAGE].reset_index(drop=True)

@@ -119,7 +119,7 @@ class PopulationSearch:
         if brief is not None and not isinstance(brief, LLM):
             raise InvalidInput("brief", f"must be None or an LLM, got {brief!r}")
         self.problem = problem
-        self.proposer = Variation.of(problem) if proposer is None else proposer
+        self.proposer = Variation(problem.alternatives, problem.entry) if proposer is None else proposer
         self.lane: Lane = lane_of(self.proposer)
         self.settings = SearchSettings(
             population=population,
@@ -194,6 +194,7 @@ class PopulationSearch:
             proposer_ref=proposer_ref,
             proposer=name_of(self.proposer),
             lane=self.lane,
+            entry=self.problem.entry,
             brief_ref=brief_ref,
         )
         return SearchPlan(stage, self.settings), events
@@ -239,6 +240,7 @@ class Stage:
     proposer_ref: str
     proposer: str
     lane: Lane
+    entry: str
     brief_ref: str | None
 
 
@@ -375,6 +377,7 @@ class SearchPlan:
             "problem_ref": self._stage.problem_ref,
             "seed": s.seed,
             "generation": number,
+            "entry": self._stage.entry,
         }
         return [Add(tuple(self._propose_task(slot, shared) for slot in selection.slots))]
 

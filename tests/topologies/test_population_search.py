@@ -1,0 +1,289 @@
+"""The rules of a search: one lineage whatever the order of arrival, and a reason for every end."""
+
+import hashlib
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from epsilon_lab.errors import InvalidInput
+from epsilon_lab.messages.events import BriefWritten, CandidateSettled, GenerationClosed
+from epsilon_lab.messages.tasks import Failure, TaskOutcome
+from epsilon_lab.messages.values import pack, unpack
+from epsilon_lab.search.problem import Problem
+from epsilon_lab.topologies.plan import Add, Emit, Finish
+from epsilon_lab.topologies.population_search import (
+    BriefEdit,
+    PopulationSearch,
+    SearchPlan,
+    SearchSettings,
+    Stage,
+)
+
+
+def problem(**changes):
+    return Problem("toy", "Return a number.", "def solve():\n    return 1\n", score=float, **changes)
+
+
+def plan(**changes):
+    numbers = {
+        "population": 6,
+        "generations": 3,
+        "elites": 1,
+        "diverse": 1,
+        "fresh": 1,
+        "top_k": 2,
+        "patience": None,
+        "min_delta": 0.0,
+        "target": None,
+        "wall_time_s": None,
+        "in_flight": None,
+        "seed": 3,
+    } | changes
+    stage = Stage(
+        direction="maximize",
+        better=problem().better,
+        repeats=1,
+        scorers=None,
+        evaluation_limit_s=10,
+        seed_hash="h-seed",
+        seed_source="def solve(): ...",
+        problem_ref="p",
+        proposer_ref="q",
+        proposer="toy",
+        lane="process",
+        entry="solve",
+        brief_ref=None,
+    )
+    return SearchPlan(stage, SearchSettings(**numbers))
+
+
+def number(*parts):
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big")
+
+
+def completed(task, output):
+    return TaskOutcome(run_id="r", task_id=task.task_id, status="completed", output=pack(output))
+
+
+def failed(task, error):
+    failure = Failure(run_id="r", task_id=task.task_id, fence=1, outcome="failed", error=error)
+    return TaskOutcome(run_id="r", task_id=task.task_id, status="failed", failure=failure)
+
+
+class World:
+    """Answers tasks as a deterministic proposer and judge would; `values` is how many distinct programs there are."""
+
+    def __init__(self, values=40, failing=0, score=None, seed_outcome="scored"):
+        self.values, self.failing, self.seed_outcome = values, failing, seed_outcome
+        self.score = score or (lambda code: float(number("score", code) % 1000))
+
+    def answer(self, task):
+        payload = unpack(task.payload)
+        if task.kind == "propose":
+            shown = [parent["candidate_id"] for parent in payload["parents"]]
+            draw = number(payload["candidate_id"], payload["best"]["score"], *shown)
+            if self.failing and draw % 100 < self.failing:
+                return failed(task, "no code block")
+            result = {
+                "candidate_id": payload["candidate_id"],
+                "source_ref": f"candidates/{payload['candidate_id']}.py",
+                "code_hash": f"h{draw % self.values}",
+                "proposer": "toy",
+                "prompt_ref": None,
+                "reply_ref": None,
+                "prompt_sha256": "x",
+            }
+            self.codes[result["source_ref"]] = result["code_hash"]
+            return completed(task, result)
+        if task.kind == "evaluate":
+            if task.task_id == "evaluate-seed":
+                return completed(
+                    task,
+                    {
+                        "outcome": self.seed_outcome,
+                        "score": 0.0 if self.seed_outcome == "scored" else None,
+                        "checked": self.seed_outcome == "scored",
+                        "error": "boom",
+                    },
+                )
+            score = self.score(self.codes[payload["source_ref"]])
+            beats = payload["incumbent"] is None or score > payload["incumbent"]
+            return completed(task, {"outcome": "scored", "score": score, "checked": True if beats else None})
+        return completed(task, {"text": "brief", "author": "rules", "cited": []})
+
+    def run(self, rules, choose=lambda count: 0, at=lambda step: 0.0, hook=None):
+        self.codes, rows, bodies, queue, step = {}, {}, [], [], 0
+        effects = rules.start(at(0))
+        while True:
+            for effect in effects:
+                if isinstance(effect, Add):
+                    queue += effect.tasks
+                elif isinstance(effect, Emit):
+                    bodies.append(effect.body)
+                    if isinstance(effect.body, CandidateSettled):
+                        rows[effect.body.candidate_id] = effect.body
+                elif isinstance(effect, Finish):
+                    return effect, rows, bodies
+            step += 1
+            task = queue.pop(choose(len(queue)))
+            effects = rules.tick(at(step)) or rules.settled(self.answer(task), at(step))
+            if hook:
+                effects = [*effects, *hook(step, rules, bodies)]
+
+
+def signature(rows):
+    return sorted(
+        (r.candidate_id, r.parent_ids, r.code_hash, r.outcome, r.score, r.duplicate_of) for r in rows.values()
+    )
+
+
+def test_the_seed_program_is_judged_before_anything_is_proposed():
+    rules = plan()
+    (add,) = rules.start(0)
+    assert [task.task_id for task in add.tasks] == ["evaluate-seed"]
+    finish, rows, _ = World(seed_outcome="crashed").run(plan())
+    assert finish.status == "failed"
+    assert "seed program does not score (crashed: boom)" in finish.reason
+    assert list(rows) == ["seed"]
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_the_lineage_does_not_depend_on_the_order_of_arrival(data):
+    world = World(values=data.draw(st.integers(3, 60)), failing=data.draw(st.sampled_from([0, 20])))
+    _, straight, _ = world.run(plan())
+    _, shuffled, _ = world.run(plan(), choose=lambda count: data.draw(st.integers(0, count - 1)))
+    assert signature(straight) == signature(shuffled)
+
+
+def test_every_slot_is_a_row_and_elites_are_kept_without_one():
+    finish, rows, bodies = World().run(plan())
+    assert finish.status == "completed"
+    assert finish.reason == "all 3 generations are done"
+    assert len(rows) == 1 + 6 + 5 + 5
+    closed = [body for body in bodies if isinstance(body, GenerationClosed)]
+    assert [len(body.elites) for body in closed] == [0, 1, 1]
+    assert [body.candidates for body in closed] == [6, 5, 5]
+    assert [body.best for body in closed] == sorted(body.best for body in closed)
+    assert sum(isinstance(body, BriefWritten) for body in bodies) == 3
+
+
+def test_a_program_is_judged_once_and_its_twins_are_duplicates():
+    _, rows, _ = World(values=2).run(plan())
+    scored = [row for row in rows.values() if row.outcome == "scored" and row.candidate_id != "seed"]
+    assert len(scored) == 2
+    for row in rows.values():
+        if row.outcome == "duplicate":
+            assert row.score is None
+            assert rows[row.duplicate_of].code_hash == row.code_hash
+            assert rows[row.duplicate_of].outcome == "scored"
+
+
+def test_a_failed_proposal_is_a_row_with_its_reason():
+    _, rows, _ = World(failing=30).run(plan())
+    bad = [row for row in rows.values() if row.outcome == "proposal_failed"]
+    assert bad
+    assert all(row.error == "no code block" and row.score is None for row in bad)
+
+
+def test_a_generation_without_a_single_program_ends_the_run_with_the_reason():
+    finish, rows, _ = World(failing=100).run(plan())
+    assert finish.status == "failed"
+    assert "no code block" in finish.reason
+    assert len(rows) == 7
+
+
+def test_patience_counts_generations_without_enough_improvement():
+    flat = World(score=lambda code: -1.0)
+    finish, _, bodies = flat.run(plan(generations=9, patience=2))
+    assert finish.reason == "the best score did not improve in 2 generations (patience)"
+    assert [body.stall for body in bodies if isinstance(body, GenerationClosed)] == [1, 2]
+    small = World(score=lambda code: 0.5)
+    finish, _, bodies = small.run(plan(generations=9, patience=1, min_delta=1.0))
+    assert "by more than 1" in finish.reason
+
+
+def test_target_and_wall_time_end_a_search_and_say_so():
+    finish, _, _ = World().run(plan(target=1.0))
+    assert finish.reason.startswith("target 1 reached: g000-c00")
+    finish, rows, _ = World().run(plan(wall_time_s=5), at=float)
+    assert finish.status == "completed"
+    assert finish.reason == "the wall time of 5 s was over"
+    assert len(rows) == 7
+    cut = [row for row in rows.values() if "cut off" in row.error]
+    assert cut
+    assert all(row.outcome in ("proposal_failed", "scorer_failed") for row in cut)
+
+
+def test_stopping_keeps_what_there_is():
+    finish, rows, bodies = World().run(plan(), hook=lambda step, rules, _: rules.stop("enough", 0) if step == 5 else [])
+    assert finish.status == "stopped"
+    assert len(rows) == 7
+    assert isinstance([b for b in bodies if isinstance(b, GenerationClosed)][-1], GenerationClosed)
+
+
+def test_an_edited_brief_is_what_the_next_generation_sees():
+    seen = {}
+    world = World()
+    answer = world.answer
+
+    def watch(task):
+        if task.kind == "propose":
+            payload = unpack(task.payload)
+            seen[payload["generation"]] = payload["brief_ref"]
+        return answer(task)
+
+    world.answer = watch
+    done = set()
+
+    def edit(step, rules, bodies):
+        briefs = [b for b in bodies if isinstance(b, BriefWritten)]
+        if briefs and "x" not in done:
+            done.add("x")
+            return rules.told(BriefEdit(0, "mine"), 0)
+        return []
+
+    _, _, bodies = world.run(plan(), hook=edit)
+    versions = [(b.generation, b.version, b.author) for b in bodies if isinstance(b, BriefWritten)]
+    assert (0, 2, "HUMAN") in versions
+    assert seen[0] is None
+    assert seen[2] == "briefs/g001-v1.md"
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"population": 0}, "population"),
+        ({"population": 2.5}, "population"),
+        ({"population": True}, "population"),
+        ({"generations": 0}, "generations"),
+        ({"elites": -1}, "elites"),
+        ({"population": 4}, "elites \\+ diverse \\+ fresh"),
+        ({"population": 3, "elites": 3, "diverse": 0, "fresh": 0}, "elites"),
+        ({"patience": 0}, "patience"),
+        ({"min_delta": -0.1}, "min_delta"),
+        ({"min_delta": float("nan")}, "min_delta"),
+        ({"target": "high"}, "target"),
+        ({"wall_time_s": 0}, "wall_time_s"),
+        ({"in_flight": 0}, "in_flight"),
+        ({"seed": None}, "seed"),
+        ({"brief": "please"}, "brief"),
+        ({"top_k": 0}, "top_k"),
+        ({"proposer": 5}, "proposer"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(changes, word):
+    with pytest.raises(InvalidInput, match=word):
+        PopulationSearch(problem(), **changes)
+
+
+def test_a_problem_is_required():
+    with pytest.raises(InvalidInput, match="problem"):
+        PopulationSearch("cap set")
+
+
+def test_the_configuration_can_be_written_as_json():
+    search = PopulationSearch(problem())
+    assert msgspec.json.decode(msgspec.json.encode(search.config()))["population"] == 8
