@@ -1,0 +1,114 @@
+"""A snapshot as text and as HTML that needs nothing else: what a console prints and what a saved notebook keeps."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+from epsilon_lab.views import formats
+from epsilon_lab.views.snapshot import RunSnapshot
+
+
+def headline(snapshot: RunSnapshot) -> str:
+    """Where the run stands, in one line of text."""
+    parts: list[str] = []
+    if snapshot.generation is not None:
+        of = f"/{snapshot.generations}" if snapshot.generations else ""
+        parts.append(f"generation {snapshot.generation + 1}{of}")
+    if snapshot.unit == "candidates":
+        parts.append(f"{formats.number(snapshot.done)} candidates")
+        parts.append(
+            f"best {formats.number(snapshot.best.score)} ({snapshot.best.candidate_id})"
+            if snapshot.best
+            else "no best yet"
+        )
+    else:
+        of = f"/{formats.number(snapshot.expected)}" if snapshot.expected else ""
+        parts.append(f"{formats.number(snapshot.done)}{of} tasks")
+    running = snapshot.tasks.get("running", 0)
+    if snapshot.is_live and running:
+        parts.append(f"{running} running")
+    parts.append(f"{snapshot.per_s:.3g}/s")
+    parts.append(formats.duration(snapshot.elapsed_s))
+    return " · ".join(parts)
+
+
+def text(snapshot: RunSnapshot) -> str:
+    """The run as a few lines of text."""
+    end = f": {formats.one_line(snapshot.reason)}" if snapshot.reason else ""
+    lines = [f"{snapshot.run_id} · {snapshot.topology} · {snapshot.status}{end}", headline(snapshot)]
+    lines += [f"{count} {what}: {first}" for what, count, first in _troubles(snapshot)]
+    lines += [_usage(snapshot)] if snapshot.usage else []
+    return "\n".join(formats.visible(line) for line in lines)
+
+
+def card(snapshot: RunSnapshot, *, note: str = "") -> str:
+    """The run as HTML on its own: head, score curve, best program with its diff, failures, usage.
+
+    Args:
+        snapshot: The run.
+        note: A sentence for the foot of the card.
+    """
+    parts = [head(snapshot)]
+    if snapshot.curve is not None and snapshot.curve.size:
+        parts.append(_picture(snapshot))
+    parts += [best(snapshot, unfolded=True), troubles(snapshot)]
+    if note:
+        parts.append(f'<div style="{formats.FAINT};font-size:12px">{formats.escape(note)}</div>')
+    return f'<div class="lab-card" style="{formats.FONT};{formats.TEXT};max-width:820px">{"".join(parts)}</div>'
+
+
+def head(snapshot: RunSnapshot) -> str:
+    """Name, status, why it ended, and where it stands."""
+    reason = f" {formats.escape(formats.one_line(snapshot.reason, 300))}" if snapshot.reason else ""
+    return (
+        f'<div style="margin:2px 0 4px"><b style="font-size:14px">{formats.escape(snapshot.name)}</b> '
+        f"{formats.badge(snapshot.status)}{reason}"
+        f'<div style="{formats.FAINT};font-size:12px">{formats.escape(snapshot.run_id)}</div></div>'
+        f"<div>{formats.escape(headline(snapshot))}</div>"
+    )
+
+
+def best(snapshot: RunSnapshot, *, unfolded: bool = False) -> str:
+    """The best program: what it changed in its parent, and the whole of it."""
+    found = snapshot.best
+    if found is None:
+        return ""
+    title = f"<b>best {formats.escape(formats.number(found.score))}</b> {formats.escape(found.candidate_id)}"
+    parts = [f'<div style="margin-top:6px">{title}</div>']
+    if found.diff:
+        title = f"what it changed in {formats.escape(found.parent_id)}"
+        is_open = " open" if unfolded else ""
+        parts.append(f"<details{is_open}><summary>{title}</summary>{formats.diff(found.diff)}</details>")
+    if found.source:
+        parts.append(f"<details><summary>the program</summary>{formats.program(found.source)}</details>")
+    return "".join(parts)
+
+
+def troubles(snapshot: RunSnapshot) -> str:
+    """What failed, how often, and the first error of each kind; and what models cost."""
+    rows = [(what, count, first) for what, count, first in _troubles(snapshot)]
+    shown = f"<div>{formats.table(('failed', 'times', 'first'), rows)}</div>" if rows else ""
+    usage = f'<div style="{formats.FAINT}">{formats.escape(_usage(snapshot))}</div>' if snapshot.usage else ""
+    return shown + usage
+
+
+def _troubles(snapshot: RunSnapshot) -> Iterator[tuple[str, int, str]]:
+    for kind in snapshot.failures:
+        error = f": {formats.one_line(kind.error)}" if kind.error else ""
+        yield kind.outcome.replace("_", " "), kind.count, f"{kind.example}{error}"
+
+
+def _usage(snapshot: RunSnapshot) -> str:
+    usage = snapshot.usage
+    if usage is None:
+        return ""
+    unknown = f", {usage.unpriced} calls of unknown price" if usage.unpriced else ""
+    return f"{usage.calls} model calls · {usage.tokens:,} tokens · ${usage.cost_usd:.4f}{unknown}"
+
+
+def _picture(snapshot: RunSnapshot) -> str:
+    from epsilon_lab.views.figures import score_figure  # noqa: PLC0415 - matplotlib loads when something is drawn
+
+    png = base64.b64encode(score_figure(snapshot).png()).decode()
+    return f'<img alt="score curve" style="width:100%;max-width:760px" src="data:image/png;base64,{png}">'

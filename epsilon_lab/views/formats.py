@@ -1,0 +1,112 @@
+"""Numbers, times, tables, diffs and programs for people, and the one place where text becomes HTML.
+
+Whatever comes from a candidate, a model, a file or a peer passes `escape`. Styles are inline, since a saved notebook
+carries no style sheet, and colours are JupyterLab's own where it is the reader, so that a dark theme stays dark.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+
+TEXT = "color:var(--jp-ui-font-color1,#1f2328)"
+FAINT = "color:var(--jp-ui-font-color2,#59636e)"
+MONO = "font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:12px;line-height:1.45"
+_BOX = (
+    f"{MONO};{TEXT};background:var(--jp-layout-color2,#f6f8fa);border-radius:4px;"
+    "padding:6px 8px;margin:4px 0;max-height:22em;overflow:auto;white-space:pre"
+)
+_LINES = {"+": "background:rgba(46,160,67,.18)", "-": "background:rgba(248,81,73,.18)", "@": FAINT}
+FONT = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px"
+_BADGES = {
+    "running": "#0072B2",
+    "paused": "#8a6100",
+    "completed": "#00664a",
+    "failed": "#b03a00",
+    "stopped": "#59636e",
+    "interrupted": "#59636e",
+}
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: object) -> str:
+    """Text without characters that hide, reorder or end it: each becomes a replacement sign."""
+    return _UNSEEN.sub("�", str(text))
+
+
+def escape(text: object) -> str:
+    """Text as HTML that shows it and does nothing else."""
+    return html.escape(visible(text))
+
+
+def number(value: float | None) -> str:
+    """A score or a count, to six digits; a dash for none."""
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds, as a person says them."""
+    if seconds is None:
+        return "–"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def one_line(text: object, limit: int = 160) -> str:
+    """The first line of a text, cut to `limit` characters."""
+    first = next((line for line in visible(text).splitlines() if line.strip()), "").strip()
+    return first if len(first) <= limit else first[: limit - 1] + "…"
+
+
+def badge(status: str) -> str:
+    """A run's status as a small coloured label."""
+    colour = _BADGES.get(status, "#59636e")
+    return (
+        f'<span style="background:{colour};color:#fff;border-radius:9px;padding:1px 9px;font-size:12px">'
+        f"{escape(status)}</span>"
+    )
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A small table; cells are escaped."""
+    cell = "padding:2px 14px 2px 0;text-align:left;vertical-align:top"
+    head = "".join(f'<th style="{cell};font-weight:600">{escape(name)}</th>' for name in header)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="{cell}">{escape(value)}</td>' for value in row) + "</tr>" for row in rows
+    )
+    head = f"<thead><tr>{head}</tr></thead>" if header else ""
+    return f'<table style="border-collapse:collapse;margin:4px 0;{TEXT}">{head}<tbody>{body}</tbody></table>'
+
+
+def summary(title: str, facts: Iterable[tuple[str, object]]) -> str:
+    """An object at a glance, for its HTML repr: a bold title and a few facts."""
+    return f'<div style="{FONT};{TEXT}"><b>{escape(title)}</b>{table((), facts)}</div>'
+
+
+def program(source: str, limit: int = 300) -> str:
+    """A program in a box, cut after `limit` lines, which is said."""
+    lines, rest = _cut(source, limit)
+    return f'<pre style="{_BOX}">{escape(chr(10).join(lines))}{rest}</pre>'
+
+
+def diff(text: str, limit: int = 200) -> str:
+    """A unified diff in a box, added and removed lines coloured, cut after `limit` lines, which is said."""
+    lines, rest = _cut(text, limit)
+    shown = "".join(f'<span style="display:block;{_look(line)}">{escape(line) or " "}</span>' for line in lines)
+    return f'<pre style="{_BOX}">{shown}{rest}</pre>'
+
+
+def _look(line: str) -> str:
+    return FAINT if line.startswith(("--- ", "+++ ")) else _LINES.get(line[:1], "")
+
+
+def _cut(text: str, limit: int) -> tuple[list[str], str]:
+    lines = [line if len(line) <= 500 else line[:500] + " …" for line in text.split("\n")]
+    rest = f'<span style="display:block;{FAINT}">… {len(lines) - limit} more lines</span>' if len(lines) > limit else ""
+    return lines[:limit], rest

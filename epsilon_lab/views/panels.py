@@ -1,0 +1,123 @@
+"""A live panel of widgets, the one door to ipywidgets.
+
+A panel shows a snapshot and owns nothing. It never uses an Output widget (its log is read, changed and written back,
+so two writers lose lines) and sets a trait only when its value is new: every one is a message, and a notebook server
+drops what comes faster than it likes. Buttons call what they were given, which returns at once; on which thread that
+happens differs between versions of the kernel.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from epsilon_lab.errors import LabError
+from epsilon_lab.views import card, formats
+from epsilon_lab.views.figures import LiveCurve
+from epsilon_lab.views.snapshot import RunSnapshot
+
+Actions = Mapping[str, Callable[[], object]]
+"""`pause`, `resume` and `stop`; a button whose action is missing is not shown."""
+
+_STYLES = {"completed": "success", "failed": "danger", "paused": "warning", "stopped": "warning"}
+
+
+def has_widgets() -> bool:
+    """Whether ipywidgets is installed."""
+    return importlib.util.find_spec("ipywidgets") is not None
+
+
+class Panel:
+    """The widgets of one run.
+
+    Args:
+        snapshot: What to show first.
+        actions: What the buttons do.
+    """
+
+    def __init__(self, snapshot: RunSnapshot, actions: Actions) -> None:
+        widgets: Any = importlib.import_module("ipywidgets")
+        self._actions = actions
+        self._drawn: object = None
+        self._curve: LiveCurve | None = None
+        self._status = snapshot.status
+        self._head = widgets.HTML()
+        self._bar = widgets.IntProgress(layout=widgets.Layout(width="100%", max_width="560px", height="14px"))
+        self._image = widgets.Image(format="png", layout=widgets.Layout(display="none", max_width="100%"))
+        self._best = widgets.HTML()
+        self._troubles = widgets.HTML()
+        self._error = widgets.HTML()
+        self._pause = widgets.Button(description="Pause", layout=widgets.Layout(width="90px"))
+        self._stop = widgets.Button(description="Stop", button_style="danger", layout=widgets.Layout(width="90px"))
+        self._best.add_class("lab-best")
+        self._pause.add_class("lab-pause")
+        self._stop.add_class("lab-stop")
+        self._pause.on_click(self._pause_or_resume)
+        self._stop.on_click(self._end)
+        buttons = [
+            button
+            for button, needed in ((self._pause, {"pause", "resume"}), (self._stop, {"stop"}))
+            if needed <= actions.keys()
+        ]
+        self._buttons = widgets.HBox(buttons)
+        self.root = widgets.VBox(
+            [self._head, self._bar, self._image, self._buttons, self._error, self._best, self._troubles],
+            layout=widgets.Layout(max_width="840px"),
+        )
+        self.root.add_class("lab-panel")
+        self.show(snapshot)
+
+    def show(self, snapshot: RunSnapshot) -> None:
+        """Show this snapshot; what has not changed costs nothing."""
+        self._status = snapshot.status
+        _set(self._head, value=card.head(snapshot))
+        expected = snapshot.expected or max(snapshot.done, 1)
+        total = expected if snapshot.is_live else max(snapshot.done, 1)
+        style = _STYLES.get(snapshot.status, "")
+        _set(self._bar, max=total, value=min(snapshot.done, total), bar_style=style)
+        if snapshot.curve is not None and snapshot.curve.size and snapshot.curve is not self._drawn:
+            self._drawn = snapshot.curve
+            self._curve = self._curve or LiveCurve()
+            _set(self._image, value=self._curve.frame(snapshot.curve))
+            self._image.layout.display = None
+        _set(self._best, value=card.best(snapshot))
+        _set(self._troubles, value=card.troubles(snapshot))
+        paused = snapshot.status == "paused"
+        _set(self._pause, description="Resume" if paused else "Pause", disabled=not snapshot.is_live)
+        if not snapshot.is_live:
+            _set(self._stop, disabled=True)
+
+    def close(self) -> None:
+        """Close every widget; the page forgets them."""
+        shown = (self._head, self._bar, self._image, self._best, self._troubles, self._error)
+        for widget in (*shown, self._pause, self._stop, self._buttons, self.root):
+            for part in (getattr(widget, "style", None), widget.layout, widget):  # widgets of their own, kept alive too
+                if part is not None:
+                    part.close()
+
+    def _pause_or_resume(self, _: object) -> None:
+        self._do("resume" if self._status == "paused" else "pause")
+
+    def _end(self, _: object) -> None:
+        _set(self._stop, disabled=True, description="Stopping …")
+        if not self._do("stop"):
+            _set(self._stop, disabled=False, description="Stop")
+
+    def _do(self, action: str) -> bool:
+        try:
+            self._actions[action]()
+        except LabError as error:
+            _set(self._error, value=f'<span style="color:#b03a00">{formats.escape(error)}</span>')
+            return False
+        _set(self._error, value="")
+        return True
+
+
+def _set(widget: Any, **traits: object) -> None:
+    """Set several traits in one message, or none where none is new."""
+    if any(getattr(widget, name) != value for name, value in traits.items()):
+        with widget.hold_sync():
+            for name, value in traits.items():
+                setattr(widget, name, value)

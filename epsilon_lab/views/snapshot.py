@@ -1,0 +1,260 @@
+"""A run at a glance: one frozen value that every view is made from, read from the tables like everything else.
+
+Looking is cheap where nothing happened: the candidates are read again only when the journal has grown, and a program
+only when there is a new best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from epsilon_lab.clock import Clock, SystemClock
+from epsilon_lab.errors import InvalidInput
+from epsilon_lab.search.sources import diff
+from epsilon_lab.views.curve import Curve, Point, curve
+from epsilon_lab.workspace.layout import RunDirectory
+from epsilon_lab.workspace.tables import Tables
+
+RECENT_S = 10.0
+"""Seconds over which a live run's throughput is taken."""
+
+LIVE = ("running", "paused")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best candidate that passed its check."""
+
+    candidate_id: str
+    score: float
+    source: str = ""
+    parent_id: str | None = None
+    diff: str = ""
+    """Unified, from the parent; empty for the seed program."""
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Candidates or tasks that came to nothing in the same way."""
+
+    outcome: str
+    count: int
+    example: str
+    """Id of the first."""
+
+    error: str
+    """Its error."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What models were asked."""
+
+    calls: int
+    tokens: int
+    cost_usd: float
+    """Of the calls whose price is known."""
+
+    unpriced: int
+    """Calls whose price is not."""
+
+
+@dataclass(frozen=True)
+class RunSnapshot:
+    """A run at one moment."""
+
+    run_id: str
+    name: str
+    topology: str
+    status: str
+    reason: str = ""
+    tasks: Mapping[str, int] = field(default_factory=dict)
+    """Task status -> how many."""
+
+    unit: str = "tasks"
+    """What is counted: `candidates` in a search, else `tasks`."""
+
+    done: int = 0
+    expected: int | None = None
+    """How many there will be at most, where that is known."""
+
+    per_s: float = 0.0
+    """Units settled a second, over the last ten seconds; over its whole time once the run is over."""
+
+    elapsed_s: float | None = None
+    generation: int | None = None
+    """The one under way, counted from 0."""
+
+    generations: int | None = None
+    curve: Curve | None = None
+    """None where nothing is scored."""
+
+    best: Best | None = None
+    failures: tuple[Failures, ...] = ()
+    usage: Usage | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it may still change."""
+        return self.status in LIVE
+
+
+class Observer:
+    """Takes snapshots of one run, live or past; not for several threads at once."""
+
+    def __init__(self, tables: Tables, run: RunDirectory, *, clock: Clock | None = None) -> None:
+        self._tables = tables
+        self._run = run
+        self._clock = clock or SystemClock()
+        self._position = -1
+        self._last = RunSnapshot(run.run_id, run.run_id, "", "running")
+        self._best = ("", Best("", 0.0))
+        self._config: dict[str, Any] = {}
+
+    def __call__(self) -> RunSnapshot:
+        """Look at the run.
+
+        Raises:
+            LabError: The tables are closed.
+        """
+        position = self._tables.position(self._run.run_id)
+        rows = self._rows("select name, topology, status, reason, epoch(started_at), epoch(ended_at) from runs")
+        if not rows:
+            return self._last
+        name, topology, status, reason, started_at, ended_at = rows[0]
+        now = self._clock.wall()
+        if position != self._position:
+            self._look(topology)
+            self._position = position
+        counts = self._rows(
+            "select status, count(*), count(*) filter (epoch(finished_at) > $since), epoch(max(finished_at)) "
+            "from tasks",
+            "group by status",
+            since=now - RECENT_S,
+        )
+        until = now if status in LIVE else ended_at or max((row[3] for row in counts if row[3]), default=started_at)
+        elapsed = max(0.0, until - started_at)
+        tasks = {row[0]: row[1] for row in counts}
+        snapshot = replace(
+            self._last,
+            name=name,
+            topology=topology,
+            status=status,
+            reason=reason or "",
+            tasks=tasks,
+            elapsed_s=elapsed,
+        )
+        if snapshot.unit == "tasks":
+            done = sum(count for state, count in tasks.items() if state not in ("waiting", "queued", "running"))
+            recent = sum(row[2] for row in counts)
+            snapshot = replace(snapshot, done=done, expected=self._config.get("items") or sum(tasks.values()))
+        else:
+            ((recent,),) = self._rows(
+                "select count(*) from candidates", "and epoch(created_at) > $since", since=now - RECENT_S
+            )
+        lived = status in LIVE
+        per_s = recent / min(RECENT_S, max(elapsed, 1.0)) if lived else snapshot.done / elapsed if elapsed else 0.0
+        self._last = replace(snapshot, per_s=per_s)
+        return self._last
+
+    def _look(self, topology: str) -> None:
+        """Read what only changes when the journal grows."""
+        ((config,),) = self._rows("select config from runs")
+        self._config = msgspec.json.decode(config) if config else {}
+        changes: dict[str, Any] = {"failures": self._failures(topology), "usage": self._usage()}
+        if topology == "population_search":
+            changes |= self._search()
+        self._last = replace(self._last, **changes)
+
+    def _search(self) -> dict[str, Any]:
+        points = [
+            Point(*row)
+            for row in self._rows(
+                "select candidate_id, generation, coalesce(strategy, ''), score, outcome, checked from candidates"
+            )
+        ]
+        drawn = curve(
+            points,
+            direction=str(self._config.get("direction") or "maximize"),
+            best_known=self._config.get("best_known"),
+        )
+        closed = self._rows("select max(generation) from generations")[0][0]
+        generations, population = self._config.get("generations"), self._config.get("population")
+        expected = None
+        if isinstance(generations, int) and isinstance(population, int):
+            expected = 1 + population + (generations - 1) * (population - int(self._config.get("elites") or 0))
+        generation = 0 if closed is None else closed + 1
+        return {
+            "unit": "candidates",
+            "done": len(points),
+            "expected": expected,
+            "generation": generation if generations is None else min(generation, generations - 1),
+            "generations": generations,
+            "curve": drawn,
+            "best": self._best_of(points, drawn),
+        }
+
+    def _best_of(self, points: list[Point], drawn: Curve) -> Best | None:
+        checked = [p for p in points if p.checked and p.outcome == "scored" and p.score is not None]
+        if not checked:
+            return None
+        sign = 1 if drawn.direction == "minimize" else -1
+        first = min(checked, key=lambda p: (sign * (p.score or 0), p.generation, p.candidate_id))
+        known, best = self._best
+        if known != first.candidate_id or best.score != first.score:
+            best = self._read(first.candidate_id, float(first.score or 0))
+            self._best = (first.candidate_id, best)
+        return best
+
+    def _read(self, candidate_id: str, score: float) -> Best:
+        rows = self._rows(
+            "select source_ref, parent_ids from candidates", "and candidate_id = $candidate", candidate=candidate_id
+        )
+        ref, parents = rows[0]
+        source = self._text(ref)
+        parent = next(iter(msgspec.json.decode(parents or "[]") or ()), None)
+        if parent is None and candidate_id != "seed":
+            parent = "seed"  # written from the problem alone: the seed program is what it departs from
+        if parent is None:
+            return Best(candidate_id, score, source)
+        before = self._rows("select source_ref from candidates", "and candidate_id = $candidate", candidate=parent)
+        text = self._text(before[0][0]) if before else ""
+        return Best(
+            candidate_id, score, source, parent, diff(text, source, before_name=parent, after_name=candidate_id)
+        )
+
+    def _text(self, ref: str | None) -> str:
+        try:
+            return self._run.read_text(ref) if ref else ""
+        except (OSError, InvalidInput):  # a run directory may be a partial copy
+            return ""
+
+    def _failures(self, topology: str) -> tuple[Failures, ...]:
+        if topology == "population_search":
+            rows = self._rows(
+                "select outcome, count(*), first(candidate_id order by created_at, candidate_id), "
+                "first(error order by created_at, candidate_id) from candidates",
+                "and outcome not in ('scored', 'duplicate') group by outcome order by 2 desc, 1",
+            )
+        else:
+            rows = self._rows(
+                "select status, count(*), first(task_id order by finished_at, task_id), "
+                "first(error order by finished_at, task_id) from tasks",
+                "and status in ('failed', 'dead', 'cancelled') group by status order by 2 desc, 1",
+            )
+        return tuple(Failures(outcome, count, example, error or "") for outcome, count, example, error in rows)
+
+    def _usage(self) -> Usage | None:
+        ((calls, tokens, cost, unpriced),) = self._rows(
+            "select count(*), coalesce(sum(prompt_tokens + completion_tokens), 0), coalesce(sum(cost_usd), 0), "
+            "count(*) filter (cost_usd is null and not cached) from llm_calls"
+        )
+        return Usage(calls, int(tokens), float(cost), unpriced) if calls else None
+
+    def _rows(self, select: str, rest: str = "", **params: object) -> list[tuple[Any, ...]]:
+        query = f"{select} where run_id = $run {rest}"
+        return self._tables.rows(query, {"run": self._run.run_id, **params}, run_id=self._run.run_id)

@@ -1,0 +1,160 @@
+"""Figures: they draw what is there, in either direction, for any text, and touch nothing of the notebook's."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import threading
+
+import matplotlib as mpl
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from epsilon_lab.views.curve import Point, curve
+from epsilon_lab.views.figures import LiveCurve, ScoreFigure, compare_figure, plain, score_figure
+from epsilon_lab.views.snapshot import Best, RunSnapshot
+
+
+def points(count: int, *, failing: int = 0) -> list[Point]:
+    strategies = ("fresh", "diverse", "offspring", "mystery")
+    found = [Point("seed", 0, "seed", 1.0, "scored", True)]
+    for i in range(count):
+        name, strategy = f"g{i // 8:03d}-c{i % 8:03d}", strategies[i % 4]
+        if i < failing:
+            found.append(Point(name, i // 8, strategy, None, "timeout" if i % 2 else "duplicate", None))
+        else:
+            found.append(Point(name, i // 8, strategy, 1.0 + i / 10, "scored", i % 3 == 0))
+    return found
+
+
+def snapshot(found: list[Point], *, name: str = "search", direction: str = "maximize", best_known: float | None = None):
+    drawn = curve(found, direction=direction, best_known=best_known)
+    best = Best("g000-c001", drawn.best[-1][1]) if drawn.best else None
+    return RunSnapshot("run", name, "population_search", "running", unit="candidates", curve=drawn, best=best)
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+
+
+def pixels(png: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(png))
+    image.load()
+    assert image.format == "PNG"
+    return image.convert("RGB")
+
+
+def test_a_search_shows_best_median_every_strategy_and_how_many_failed() -> None:
+    figure = score_figure(snapshot(points(40, failing=6), best_known=6.0))
+    assert legend(figure) == [
+        "best so far",
+        "median of a generation",
+        "best known: 6",
+        "seed",
+        "fresh (8)",
+        "diverse (8)",
+        "offspring (9)",
+        "other (9)",
+        "failed (3)",
+        "duplicate (3)",
+    ]
+    assert figure.axes[0].get_title(loc="right").startswith("best 4.9")
+    assert len(pixels(figure._repr_png_()).getcolors(1 << 20) or ()) > 50
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+@pytest.mark.parametrize(
+    "found",
+    [
+        [],
+        points(0),
+        [Point("seed", 0, "seed", None, "crashed", None), Point("g000-c000", 0, "fresh", None, "timeout", None)],
+        [Point("seed", 0, "seed", 3.0, "scored", None), Point("g000-c000", 0, "fresh", 3.0, "scored", None)],
+        [Point("seed", 0, "seed", 1.0, "scored", True), Point("g000-c000", 0, "fresh", 1e300, "scored", None)],
+    ],
+    ids=["nothing", "one", "all failed", "all equal", "one absurd"],
+)
+def test_every_kind_of_search_can_be_drawn(found: list[Point], direction: str) -> None:
+    drawn = snapshot(found, direction=direction)
+    pixels(score_figure(drawn).png())
+    pixels(compare_figure([drawn, drawn]).png())
+    pixels(LiveCurve().frame(drawn.curve))
+
+
+def test_direction_is_said_on_the_axis() -> None:
+    assert "lower is better" in score_figure(snapshot(points(9), direction="minimize")).axes[0].get_ylabel()
+    assert "higher is better" in score_figure(snapshot(points(9))).axes[0].get_ylabel()
+
+
+@pytest.mark.parametrize(
+    "name", ["$\\frac{", "$x$", "a_b^c", "日本 <b>", "\x00\x1b\n\ttab", "", "x" * 5000, "\\$", "\u202e"]
+)
+def test_any_name_can_be_a_title(name: str) -> None:
+    pixels(score_figure(snapshot(points(9), name=name)).png())
+    pixels(compare_figure([snapshot(points(9), name=name)]).png())
+    assert len(plain(name)) <= 130
+
+
+def test_axes_of_ones_own_are_drawn_into() -> None:
+    figure = Figure()
+    axes = figure.subplots(1, 2)
+    assert score_figure(snapshot(points(9)), ax=axes[0]) is figure
+    assert compare_figure([snapshot(points(9))], ax=axes[1]) is figure
+    assert axes[0].lines
+    assert axes[1].lines
+
+
+def test_a_figure_saves_itself_as_matplotlib_does(tmp_path) -> None:
+    figure = score_figure(snapshot(points(9)))
+    assert isinstance(figure, ScoreFigure)
+    figure.savefig(tmp_path / "scores.png")
+    figure.savefig(tmp_path / "scores.svg")
+    pixels((tmp_path / "scores.png").read_bytes())
+
+
+def test_several_searches_are_told_apart_and_named() -> None:
+    figure = compare_figure([snapshot(points(n), name=f"run {n}", best_known=9.0) for n in (5, 20, 30)])
+    assert [text.split(":")[0] for text in legend(figure)] == ["run 5", "run 20", "run 30", "best known"]
+    assert compare_figure([]).axes
+
+
+def test_a_live_frame_is_the_picture_of_its_curve_and_not_of_the_one_before() -> None:
+    live = LiveCurve()
+    first = live.frame(snapshot(points(10)).curve)
+    other = live.frame(snapshot(points(60, failing=9), best_known=9.0).curve)
+    assert first != other
+    assert live.frame(snapshot(points(10)).curve) == first
+    assert pixels(first).size == (560, 240)
+
+
+def test_the_notebooks_own_style_is_neither_used_nor_changed() -> None:
+    before = dict(mpl.rcParams)
+    plain_png = score_figure(snapshot(points(9))).png()
+    assert dict(mpl.rcParams) == before
+    assert plain_png
+
+
+def test_pyplot_is_never_loaded() -> None:
+    code = (
+        "import epsilon_lab.views.figures, epsilon_lab.views.live, sys; assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_frames_are_drawn_on_several_threads_at_once() -> None:
+    frames: dict[int, bytes] = {}
+    expected = LiveCurve().frame(snapshot(points(40)).curve)
+
+    def draw(index: int) -> None:
+        live = LiveCurve()
+        for _ in range(3):
+            frames[index] = live.frame(snapshot(points(40)).curve)
+
+    threads = [threading.Thread(target=draw, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(frames.values()) == {expected}
