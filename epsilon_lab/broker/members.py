@@ -69,8 +69,8 @@ class Member:
 
     @property
     def is_wide(self) -> bool:
-        """Whether it works on many tasks at once, so that none heads a line."""
-        return self.hello.slots > 1
+        """Whether it works on many tasks at once, each of which it can stop alone."""
+        return self.hello.slots > 1 or "async" in self.hello.lanes
 
     def started(self) -> list[tuple[int, Held]]:
         """The places it works on, as far as anyone can know."""

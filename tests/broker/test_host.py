@@ -1,0 +1,648 @@
+"""The broker at work: real frames over both transports, real journals, one loop."""
+
+import contextlib
+import errno
+import os
+from functools import partial
+
+import anyio
+import hypothesis.strategies as st
+import msgspec
+import pytest
+from hypothesis import given, settings
+
+from epsilon_lab.broker import host as host_module
+from epsilon_lab.broker.client import Peer
+from epsilon_lab.broker.host import BrokerHost
+from epsilon_lab.clock import ManualClock, SystemClock
+from epsilon_lab.errors import InvalidInput
+from epsilon_lab.messages.events import ArtifactSaved, LlmCall, RunBorn, RunEnded, event
+from epsilon_lab.messages.frames import PROTOCOL_VERSION, Hello, Recorded, Refused, Stale, Tasks, Welcome
+from epsilon_lab.messages.tasks import Result
+from epsilon_lab.messages.values import pack
+from epsilon_lab.settings import BrokerSettings
+from epsilon_lab.transport import memory, zeromq
+from epsilon_lab.workspace import journal as journal_module
+from epsilon_lab.workspace.journal import Journal, read_journal
+
+PATIENCE_S = 10.0
+PAID = event(LlmCall(task_id="t0", call=0, model="m", outcome="ok", prompt_ref="p", prompt_sha256="0"))
+
+
+@pytest.fixture(params=[memory, zeromq], ids=["memory", "zeromq"])
+def transport(request):
+    return request.param
+
+
+class Submitter:
+    """A run that remembers what it was told, and can be waited for."""
+
+    def __init__(self, home, run_id):
+        self.run_id = run_id
+        self.path = home.directory / run_id
+        self.journal = Journal.open(self.path)
+        self.outcomes = []
+        self.failures = []
+        self.home = home
+        self.news = anyio.Event()
+        self.reaction = None
+        home.host.open_run(run_id, str(self.path), self.journal, self.told, self.broken)
+
+    def told(self, outcomes):
+        self.outcomes += outcomes
+        self.wake()
+        if self.reaction is not None:
+            self.reaction(outcomes)
+
+    def broken(self, reason):
+        self.failures.append(reason)
+        self.wake()
+
+    def wake(self):
+        self.news.set()
+        self.news = anyio.Event()
+
+    async def until(self, condition):
+        with anyio.fail_after(PATIENCE_S):
+            while not condition():
+                await self.news.wait()
+
+    def types(self):
+        return [record.type for record in read_journal(self.path).records]
+
+
+class Worker:
+    """A member on the test's own loop."""
+
+    def __init__(self, home, name, *, lanes=("process",), slots=1):
+        self.dialer = home.stack.enter_context(home.transport.dial(home.address, name))
+        self.peer = Peer(self.dialer, Hello(pid=os.getpid(), host="h", lanes=lanes, slots=slots))
+
+    async def expect(self, kind):
+        """Wait for a message of this kind, passing over others."""
+        with anyio.fail_after(PATIENCE_S):
+            while True:
+                await self.peer.wait()
+                for message in self.peer.receive():
+                    if isinstance(message, kind):
+                        return message
+
+    async def join(self):
+        self.peer.greet()
+        await self.expect(Welcome)
+        return self
+
+    async def take(self):
+        with anyio.fail_after(PATIENCE_S):
+            while not self.peer.tasks:
+                await self.peer.wait()
+                self.peer.receive()
+        taken = list(self.peer.tasks)
+        self.peer.tasks.clear()
+        return taken
+
+    async def work_until(self, condition):
+        """Answer whatever comes; what came."""
+        taken = []
+        with anyio.fail_after(PATIENCE_S):
+            while not condition():
+                with anyio.move_on_after(0.02):
+                    await self.peer.wait()
+                self.peer.receive()
+                self.answer(self.peer.tasks)
+                taken += self.peer.tasks
+                self.peer.tasks.clear()
+        return taken
+
+    def answer(self, assignments, **fields):
+        self.peer.done(
+            results=tuple(
+                Result(
+                    **{
+                        "task_id": each.task.task_id,
+                        "run_id": each.run_id,
+                        "fence": each.fence,
+                        "output": each.task.payload,
+                        "started_at": 1.0,
+                        "ended_at": 1.0,
+                    }
+                    | fields
+                )
+                for each in assignments
+            )
+        )
+
+
+class Home:
+    """A host that is served, and what a test needs around it."""
+
+    def __init__(self, transport, directory, *, clock=None, **options):
+        self.transport, self.directory = transport, directory
+        self.clock = clock or SystemClock()
+        self.options = options
+        self.submitters = []
+
+    async def __aenter__(self):
+        self.stack = contextlib.ExitStack()
+        self.address = self.stack.enter_context(self.transport.private_address())
+        listener = self.stack.enter_context(self.transport.listen(self.address))
+        self.lab = Journal.open(self.directory / "lab")
+        self.stack.callback(self.lab.close)
+        self.host = BrokerHost(
+            listener, lab_journal=self.lab, settings=BrokerSettings(**self.options), clock=self.clock, epoch=5
+        )
+        self.group = anyio.create_task_group()
+        await self.group.__aenter__()
+        self.group.start_soon(self.host.serve)
+        return self
+
+    async def __aexit__(self, *error):
+        self.group.cancel_scope.cancel()
+        await self.group.__aexit__(*error)
+        for submitter in self.submitters:
+            self.host.close_run(submitter.run_id)
+            with contextlib.suppress(Exception):
+                submitter.journal.close()
+        self.stack.close()
+
+    def run(self, run_id="r"):
+        self.submitters.append(Submitter(self, run_id))
+        return self.submitters[-1]
+
+
+@pytest.fixture
+def play(transport, tmp_path):
+    """Run a scene on a host of its own."""
+
+    def play(scene, **options):
+        async def main():
+            async with Home(transport, tmp_path, **options) as home:
+                await scene(home)
+
+        anyio.run(main)
+
+    return play
+
+
+@pytest.fixture
+def specs(make_spec):
+    return lambda count, **fields: [make_spec(f"t{n}", **fields) for n in range(count)]
+
+
+@contextlib.contextmanager
+def full_disk(journal):
+    """No byte more for this journal."""
+    write = os.write
+
+    def refuse(handle, data):
+        if handle == journal._handle:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(handle, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal_module.os, "write", refuse)
+        yield
+
+
+def test_tasks_go_out_and_results_come_back(play, specs):
+    async def scene(home):
+        run, worker = home.run(), await Worker(home, "s/w1").join()
+        assert worker.peer.welcome == Welcome(epoch=5, lease_s=10.0, beat_s=2.0)
+        home.host.submit("r", specs(300))
+        await worker.work_until(lambda: len(run.outcomes) == 300)
+        assert sorted(o.task_id for o in run.outcomes) == sorted(f"t{n}" for n in range(300))
+        assert {o.output for o in run.outcomes} == {pack(f"t{n}") for n in range(300)}
+
+    play(scene)
+
+
+def test_nothing_is_sent_or_told_before_it_is_on_record(play, specs):
+    async def scene(home):
+        run, worker = home.run(), await Worker(home, "s/w1").join()
+        run.reaction = lambda outcomes: run.seen.append(run.types())
+        run.seen = []
+        home.host.submit("r", specs(1))
+        taken = await worker.take()
+        assert run.types() == ["task.submitted", "task.assigned"]
+        worker.answer(taken)
+        await run.until(lambda: run.outcomes)
+        assert run.seen == [["task.submitted", "task.assigned", "task.completed"]]
+
+    play(scene)
+
+
+def test_a_note_is_answered_once_it_is_on_record(play, specs):
+    async def scene(home):
+        run = home.run()
+        lane = await Worker(home, "s/leaves", lanes=("async",), slots=8).join()
+        home.host.submit("r", specs(1, lane="async"))
+        await lane.take()
+        note_id = lane.peer.note("r", "t0", (PAID,))
+        assert await lane.expect(Recorded) == Recorded(note_id=note_id)
+        assert run.types()[-1] == "usage.llm_call"
+
+    play(scene)
+
+
+def test_a_turn_is_one_write_a_run(play, specs):
+    """What came together leaves together: hundreds of tasks, a handful of commits."""
+
+    async def scene(home):
+        run, worker = home.run(), await Worker(home, "s/w1").join()
+        for spec in specs(500):
+            home.host.submit("r", [spec])
+        await worker.work_until(lambda: len(run.outcomes) == 500)
+        commits = run.path.read_bytes().count(b'{"commit":')
+        assert commits < 60
+        assert run.types().count("task.submitted") == 500
+
+    play(scene)
+
+
+def test_submitters_may_go_on_when_they_are_told(play, specs):
+    async def scene(home):
+        run, worker = home.run(), await Worker(home, "s/w1").join()
+        chain = specs(50)
+
+        def next_one(outcomes):
+            home.host.record("r", ArtifactSaved(path="x", kind="k", sha256="0", bytes=0))
+            if chain:
+                home.host.submit("r", [chain.pop(0)])
+                home.host.flush()
+
+        run.reaction = next_one
+        home.host.submit("r", [chain.pop(0)])
+        await worker.work_until(lambda: len(run.outcomes) == 50)
+        assert run.types().count("artifact.saved") == 50
+        assert run.types()[-2:] == ["task.completed", "artifact.saved"]
+
+    play(scene)
+
+
+def test_lines_stand_in_the_order_of_the_calls(play, specs):
+    async def scene(home):
+        run = home.run()
+        home.host.record("r", RunBorn(run_id="first"))
+        home.host.submit("r", specs(2))
+        home.host.cancel("r", None, "enough")
+        home.host.record("r", RunEnded(status="stopped", reason="enough"))
+        home.host.record(None, RunBorn(run_id="r"))
+        home.host.flush()
+        assert run.types() == ["lab.run", "task.submitted", "task.cancelled", "run.ended"]
+        assert [o.status for o in run.outcomes] == ["cancelled", "cancelled"]
+        assert [r.type for r in read_journal(home.directory / "lab").records] == ["lab.run"]
+
+    play(scene)
+
+
+def test_flush_needs_no_loop(tmp_path):
+    with memory.private_address() as address, memory.listen(address) as listener:
+        lab, journal = Journal.open(tmp_path / "lab"), Journal.open(tmp_path / "r")
+        host = BrokerHost(listener, lab_journal=lab, settings=BrokerSettings(), clock=ManualClock(), epoch=1)
+        host.open_run("r", str(tmp_path), journal, print)
+        host.record("r", RunBorn(run_id="r"))
+        assert read_journal(tmp_path / "r").records == []
+        host.flush()
+        assert len(read_journal(tmp_path / "r").records) == 1
+        journal.close()
+        lab.close()
+
+
+def test_a_run_that_is_not_open_or_open_already_is_named(play, specs):
+    async def scene(home):
+        run = home.run()
+        with pytest.raises(InvalidInput, match="run r: is open already"):
+            home.host.open_run("r", "", run.journal, print)
+        for call in (partial(home.host.submit, "q", specs(1)), partial(home.host.record, "q", RunBorn(run_id="q"))):
+            with pytest.raises(InvalidInput, match="run q"):
+                call()
+        home.host.close_run("q")
+        home.host.cancel("q")
+
+    play(scene)
+
+
+def test_a_paused_run_waits_until_it_is_resumed(play, specs):
+    async def scene(home):
+        run, other = home.run("r"), home.run("q")
+        worker = await Worker(home, "s/w1").join()
+        home.host.pause("r")
+        home.host.submit("r", specs(1))
+        home.host.submit("q", specs(1))
+        taken = await worker.take()
+        assert [each.run_id for each in taken] == ["q"]
+        worker.answer(taken)
+        await other.until(lambda: other.outcomes)
+        home.host.resume("r")
+        worker.answer(await worker.take())
+        await run.until(lambda: run.outcomes)
+
+    play(scene)
+
+
+def test_a_closed_run_hears_nothing_more(play, specs):
+    async def scene(home):
+        run, worker = home.run(), await Worker(home, "s/w1").join()
+        home.host.submit("r", specs(1))
+        taken = await worker.take()
+        home.host.close_run("r")
+        run.journal.close()
+        worker.answer(taken)
+        await worker.expect(Stale)
+        assert (run.outcomes, run.failures) == ([], [])
+        assert run.types() == ["task.submitted", "task.assigned"]
+
+    play(scene)
+
+
+# -- bad frames -------------------------------------------------------------------------------------------------------
+
+
+def test_garbage_is_refused_by_name_and_touches_nobody(play, specs):
+    garbage = [
+        b"",
+        b"\0",
+        b"\xff" * 1000,
+        bytes([PROTOCOL_VERSION]),
+        bytes([PROTOCOL_VERSION + 1]) + msgspec.msgpack.encode(["bye"]),
+        bytes([PROTOCOL_VERSION]) + msgspec.msgpack.encode(["hello", "pid", 3]),
+        bytes([PROTOCOL_VERSION]) + msgspec.msgpack.encode(["nonsense"]),
+        bytes([PROTOCOL_VERSION]) + b"\x91" * 5000,
+        bytes([PROTOCOL_VERSION]) + msgspec.msgpack.encode({"type": "done"}),
+    ]
+
+    async def scene(home):
+        run, worker, bad = home.run(), await Worker(home, "s/w1").join(), await Worker(home, "s/w2").join()
+        for frame in garbage:
+            bad.dialer.send(frame)
+            await bad.expect(Refused)
+        home.host.submit("r", specs(2, prefetch=False))
+        for each in (worker, bad):
+            each.answer(await each.take())
+        await run.until(lambda: len(run.outcomes) == 2)
+
+    play(scene)
+
+
+@settings(max_examples=60)
+@given(
+    frames=st.lists(
+        st.binary(max_size=40)
+        | st.recursive(
+            st.none() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=5) | st.binary(max_size=5),
+            lambda inner: st.lists(inner, max_size=12),
+        ).map(lambda body: bytes([PROTOCOL_VERSION]) + msgspec.msgpack.encode(body))
+        | st.tuples(
+            st.sampled_from(["hello", "done", "note", "renew", "lost", "bye"]),
+            st.lists(
+                st.integers(-1, 2**40)
+                | st.text(max_size=5)
+                | st.floats()
+                | st.sampled_from([["async"], ["process"], [], None, [["t0", "r", 1, ["json", b"}{"], 0, 0, []]]]),
+                max_size=8,
+            ),
+        ).map(lambda pair: bytes([PROTOCOL_VERSION]) + msgspec.msgpack.encode([pair[0], *pair[1]])),
+        max_size=20,
+    )
+)
+def test_no_frame_ends_the_loop(tmp_path_factory, frames):
+    async def main():
+        async with Home(memory, tmp_path_factory.mktemp("host")) as home:
+            run = home.run()
+            with memory.dial(home.address, "s/bad") as bad:
+                for frame in frames:
+                    bad.send(frame)
+                worker = await Worker(home, "t/w1").join()
+                home.host.cancel("r")
+                home.host.record("r", RunBorn(run_id="alive"))
+                home.host.flush()
+                assert "lab.run" in run.types()
+                worker.peer.bye()
+
+    anyio.run(main)
+
+
+# -- a journal that cannot be written ---------------------------------------------------------------------------------
+
+
+def test_a_full_disk_ends_one_run_and_no_other(play, specs):
+    async def scene(home):
+        sick, well = home.run("sick"), home.run("well")
+        worker = await Worker(home, "s/w1").join()
+        with full_disk(sick.journal):
+            home.host.submit("sick", specs(3))
+            home.host.submit("well", specs(3))
+            taken = await worker.work_until(lambda: len(well.outcomes) == 3)
+            assert {each.run_id for each in taken} == {"well"}, "what is not on record is not handed out"
+            assert len(sick.failures) == 1, "it is told once"
+            assert "No space left" in sick.failures[0]
+            assert str(sick.path) in sick.failures[0]
+            home.host.record("sick", RunEnded(status="failed", reason=sick.failures[0]))
+            home.host.flush()
+        assert sick.outcomes == []
+        assert well.failures == []
+        assert sick.types() == []
+        home.host.cancel("sick", None, "it failed")
+        home.host.record("sick", RunEnded(status="failed", reason=sick.failures[0]))
+        home.host.flush()
+        assert sick.types() == ["task.cancelled", "run.ended"], "space came back, and its end could be said"
+
+    play(scene)
+
+
+def test_a_note_that_is_not_on_record_is_not_answered(play, specs):
+    async def scene(home):
+        run = home.run()
+        lane = await Worker(home, "s/leaves", lanes=("async",), slots=8).join()
+        home.host.submit("r", specs(1, lane="async"))
+        await lane.take()
+        with full_disk(run.journal):
+            lane.peer.note("r", "t0", (PAID,))
+            await run.until(lambda: run.failures)
+            lane.peer.greet()
+            assert isinstance(await lane.expect((Recorded, Welcome)), Welcome)
+
+    play(scene)
+
+
+def test_a_result_that_is_not_on_record_is_not_told(play, specs):
+    async def scene(home):
+        run, worker = home.run(), await Worker(home, "s/w1").join()
+        home.host.submit("r", specs(1))
+        taken = await worker.take()
+        with full_disk(run.journal):
+            worker.answer(taken)
+            await run.until(lambda: run.failures)
+        assert run.outcomes == []
+
+    play(scene)
+
+
+def test_a_run_that_does_not_listen_is_closed(play, specs):
+    async def scene(home):
+        journal = Journal.open(home.directory / "deaf")
+        home.host.open_run("deaf", "", journal, print)
+        with full_disk(journal):
+            home.host.submit("deaf", specs(1))
+            home.host.flush()
+        with pytest.raises(InvalidInput, match="run deaf"):
+            home.host.submit("deaf", specs(1))
+        journal.close()
+
+    play(scene)
+
+
+def test_a_submitter_that_raises_ends_its_own_run(play, specs):
+    async def scene(home):
+        run, other = home.run("r"), home.run("q")
+        worker = await Worker(home, "s/w1").join()
+
+        def raise_it(outcomes):
+            raise KeyError("a rule's mistake")
+
+        run.reaction = raise_it
+        home.host.submit("r", specs(1))
+        home.host.submit("q", specs(1))
+        await worker.work_until(lambda: run.failures and other.outcomes)
+        assert run.failures == ["KeyError in the run's own rules: \"a rule's mistake\""]
+
+    play(scene)
+
+
+def test_a_broken_lab_journal_is_said_and_work_goes_on(play, specs):
+    async def scene(home):
+        run = home.run()
+        with full_disk(home.lab):
+            worker = await Worker(home, "s/w1").join()
+            home.host.submit("r", specs(1))
+            worker.answer(await worker.take())
+            await run.until(lambda: run.outcomes)
+        assert "No space left" in home.host.lab_failure
+
+    play(scene)
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_minute_without_a_turn_expires_nobody(play, specs):
+    """A cell that held the interpreter: the peers could not be heard, which is not their silence."""
+    clock = ManualClock()
+
+    async def scene(home):
+        run = home.run()
+        speaks, silent = await Worker(home, "a/w1").join(), await Worker(home, "b/w1").join()
+        home.host.submit("r", specs(2, prefetch=False, time_limit_s=5.0))
+        held, kept = await speaks.take(), await silent.take()
+        clock.advance(60.0)
+        speaks.answer(held)
+        await run.until(lambda: run.outcomes)
+        assert [row.worker_id for row in home.host.workers()] == ["a/w1", "b/w1"]
+        silent.answer(kept)
+        await run.until(lambda: len(run.outcomes) == 2)
+        assert "task.failed" not in run.types()
+
+    play(scene, clock=clock)
+
+
+def test_the_socket_is_drained_before_deadlines_are_looked_at(play, specs):
+    """More frames are waiting than a turn takes, and the last one is the answer in time."""
+    clock = ManualClock()
+
+    async def scene(home):
+        run, worker = home.run(), await Worker(home, "a/w1").join()
+        home.host.submit("r", specs(1, time_limit_s=5.0))
+        taken = await worker.take()
+        for _ in range(12):
+            clock.advance(0.4)
+            worker.peer.greet()
+            await worker.expect(Welcome)
+        for _ in range(600):
+            worker.peer.renew()
+        worker.answer(taken)
+        clock.advance(60.0)
+        await run.until(lambda: run.outcomes)
+        assert run.outcomes[0].status == "completed"
+
+    play(scene, clock=clock)
+
+
+def test_silence_while_the_broker_was_awake_does_expire(play, specs):
+    clock = ManualClock()
+
+    async def scene(home):
+        worker = await Worker(home, "a/w1").join()
+        other = await Worker(home, "b/w1").join()
+        for _ in range(30):
+            clock.advance(0.5)
+            other.peer.greet()
+            await other.expect(Welcome)
+        assert [row.worker_id for row in home.host.workers()] == ["b/w1"]
+        worker.peer.renew()
+        await worker.expect(Refused)
+        await worker.expect(Welcome)
+        assert [row.worker_id for row in home.host.workers()] == ["b/w1", "a/w1"]
+
+    play(scene, clock=clock)
+
+
+def test_word_of_a_death_comes_behind_what_the_dead_still_said(play, specs):
+    async def scene(home):
+        run, worker = home.run(), await Worker(home, "s/w1").join()
+        boss = await Worker(home, "s/boss", lanes=(), slots=0).join()
+        home.host.submit("r", specs(1))
+        taken = await worker.take()
+        boss.peer.lost("s/w1", "exit code 1")
+        worker.answer(taken)
+        await run.until(lambda: run.outcomes)
+        assert [o.status for o in run.outcomes] == ["completed"]
+        assert "task.failed" not in run.types()
+
+    if "memory" in os.environ["PYTEST_CURRENT_TEST"]:  # there, both frames are sure to be in one turn
+        play(scene)
+
+
+def test_last_seen_is_a_time_of_day(play):
+    class Shifted(ManualClock):
+        def wall(self):
+            return self.seconds + 5000.0
+
+    clock = Shifted(100.0)
+
+    async def scene(home):
+        await Worker(home, "s/w1").join()
+        clock.advance(0.2)
+        assert home.host.workers() == [("s/w1", os.getpid(), "h", 1, 0, 5100.0)]
+
+    play(scene, clock=clock)
+
+
+# -- size -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_too_large_for_a_frame_travels_in_several(play, specs, monkeypatch):
+    monkeypatch.setattr(host_module, "MAX_FRAME", 400)
+
+    async def scene(home):
+        run = home.run()
+        lane = await Worker(home, "s/leaves", lanes=("async",), slots=64).join()
+        home.host.submit("r", specs(20, lane="async"))
+        first = await lane.expect(Tasks)
+        assert 0 < len(first.assignments) < 20
+        await lane.work_until(lambda: len(run.outcomes) == 20)
+
+    play(scene)
+
+
+def test_work_for_a_peer_that_went_without_a_word_goes_to_the_next(play, specs):
+    async def scene(home):
+        run = home.run()
+        gone = await Worker(home, "a/w1").join()
+        gone.dialer.close()
+        home.host.submit("r", specs(1))
+        worker = await Worker(home, "b/w1").join()
+        worker.answer(await worker.take())
+        await run.until(lambda: run.outcomes)
+        assert [o.status for o in run.outcomes] == ["completed"]
+
+    play(scene, lease_s=0.5, tick_s=0.05)
