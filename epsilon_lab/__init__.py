@@ -28,7 +28,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from epsilon_lab import problems as problems
+    import epsilon_lab.problems as problems
     from epsilon_lab.agents.llm import LLM as LLM
     from epsilon_lab.errors import Cheat as Cheat
     from epsilon_lab.errors import LabError as LabError

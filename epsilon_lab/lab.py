@@ -478,7 +478,7 @@ class Runs(Mapping[str, Run]):
         return iter(self._lab.sql("select run_id from runs order by started_at desc, run_id")["run_id"].tolist())
 
     def __len__(self) -> int:
-        return int(self._lab.sql("select count(*) from runs").iloc[0, 0])
+        return len(self._lab.sql("select run_id from runs"))
 
     def __repr__(self) -> str:
         return f"<Runs of {str(self._lab.path)!r}>"

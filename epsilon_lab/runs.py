@@ -296,7 +296,7 @@ class SearchRun(Run):
             f"order by score {order}, generation, candidate_id limit 1",
             [self.run_id],
         )
-        return None if frame.empty else self.candidate(frame.iloc[0, 0])
+        return None if frame.empty else self.candidate(str(frame.iloc[0, 0]))
 
     @property
     def candidates(self) -> pd.DataFrame:
@@ -314,7 +314,7 @@ class SearchRun(Run):
         if rows.empty:
             known = ", ".join(frame["candidate_id"].head(3)) or "none yet"
             raise InvalidInput(f"candidate {candidate_id!r}", f"is not in run {self.run_id}", f"it has {known} ...")
-        return Candidate.from_row(self._directory, rows.iloc[0].to_dict())
+        return Candidate(self._directory, rows.iloc[0].to_dict())
 
     def brief(self, generation: int, *, text: str | None = None) -> str:
         """Read a generation's brief, or rewrite it: generations proposed later see the new version.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from epsilon_lab.ids import SEED_CANDIDATE
@@ -26,9 +27,9 @@ class Candidate:
         row: The whole row, as in `run.candidates`.
     """
 
-    def __init__(self, directory: RunDirectory, row: dict[str, Any]) -> None:
+    def __init__(self, directory: RunDirectory, row: Mapping[Any, Any]) -> None:
         self._directory = directory
-        self.row = row
+        self.row = dict(row)
         self.candidate_id = str(row["candidate_id"])
         self.outcome = str(row["outcome"])
         self.generation = int(row["generation"])
@@ -39,11 +40,6 @@ class Candidate:
         self.error = _or_none(row["error"]) or ""
         self.traceback = _or_none(row["traceback"]) or ""
         self.stdout = _or_none(row["stdout"]) or ""
-
-    @classmethod
-    def from_row(cls, directory: RunDirectory, row: dict[str, Any]) -> Candidate:
-        """Make a candidate from a row of the frame."""
-        return cls(directory, row)
 
     @property
     def source(self) -> str:
@@ -69,7 +65,7 @@ class Candidate:
         if other is None:
             other = self.parents[0] if self.parents else SEED_CANDIDATE
         before = self._directory.read_text(f"candidates/{other}.py")
-        return diff(before, self.source, other, self.candidate_id)
+        return diff(before, self.source, before_name=other, after_name=self.candidate_id)
 
     def _text(self, column: str) -> str:
         ref = _or_none(self.row.get(column))

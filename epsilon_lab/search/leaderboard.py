@@ -40,6 +40,6 @@ def leaderboard_csv(ranked: Sequence[CandidateSettled]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for place in _places(ranked):
-        writer.writerow(place | {"parent_ids": " ".join(place["parent_ids"])})  # type: ignore[call-overload]
+    for place, row in zip(_places(ranked), ranked, strict=True):
+        writer.writerow(place | {"parent_ids": " ".join(row.parent_ids)})
     return text.getvalue()

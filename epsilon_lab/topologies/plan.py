@@ -62,6 +62,9 @@ class Plan(Protocol):
     limits: Mapping[str, int]
     """Most tasks of a kind in the broker's hands at once; kinds not named are unlimited."""
 
+    reads_outputs: bool
+    """Whether the rules look into outputs: then one that lies in a file is read before they see it."""
+
     def start(self, now: float) -> list[PlanEffect]:
         """Begin."""
         ...

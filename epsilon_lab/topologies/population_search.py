@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -58,7 +58,8 @@ class PopulationSearch:
         diverse: Proposals from one of the next best programs each.
         fresh: Proposals from the problem alone. What is left of the population comes from two parents.
         top_k: Best programs a proposer is shown.
-        patience: Generations in a row without improvement after which the search ends; None for never.
+        patience: Generations in a row without improvement after which the search ends, counted from generation 1 on
+            (generation 0 sets the mark); None for never.
         min_delta: Improvement of the best score below or at which a generation counts as stalled.
         target: Score at which the search ends.
         wall_time_s: Seconds after which no more is started and the search ends.
@@ -141,6 +142,9 @@ class PopulationSearch:
         s = self.settings
         return f"<PopulationSearch {self.problem.name!r}: {s.population} x {s.generations}, {name_of(self.proposer)}>"
 
+    def _alternatives(self) -> Mapping[str, Sequence[str]]:
+        return self.proposer.alternatives if isinstance(self.proposer, Variation) else {}
+
     @property
     def title(self) -> str:
         """The problem's name."""
@@ -196,6 +200,7 @@ class PopulationSearch:
             lane=self.lane,
             entry=self.problem.entry,
             brief_ref=brief_ref,
+            alternatives={name: tuple(bodies) for name, bodies in self._alternatives().items()},
         )
         return SearchPlan(stage, self.settings), events
 
@@ -242,6 +247,8 @@ class Stage:
     lane: Lane
     entry: str
     brief_ref: str | None
+    alternatives: dict[str, tuple[str, ...]]
+    """The problem's own alternatives, where the proposer may use them; another proposer is not told of them."""
 
 
 def source_ref(candidate_id: str) -> str:
@@ -290,6 +297,7 @@ class SearchPlan:
         self._began = 0.0
         self._stall = 0
         self._ending: tuple[str, str] | None = None
+        self.reads_outputs = True
         self.limits: dict[str, int] = {}
         if settings.in_flight is not None:
             self.limits["propose"] = settings.in_flight
@@ -369,7 +377,7 @@ class SearchPlan:
             candidates={slot.candidate_id: _Candidate(slot) for slot in selection.slots},
             incumbent=None if best is None else best.score,
         )
-        shared = {
+        shared: dict[str, object] = {
             "best": self._shown(best.candidate_id if best else SEED_CANDIDATE),
             "top": [self._shown(row.candidate_id) for row in self._archive.ranked(s.top_k)],
             "brief_ref": self._brief_ref,
@@ -477,8 +485,8 @@ class SearchPlan:
             if row.score is not None:
                 scores.append(row.score)
         best = cast("CandidateSettled", self._archive.best)
-        improved = before is None or self._stage.better(
-            cast("float", best.score), before.score, by=self._settings.min_delta
+        improved = generation.number == 0 or self._stage.better(
+            cast("float", best.score), None if before is None else before.score, by=self._settings.min_delta
         )
         self._stall = 0 if improved else self._stall + 1
         pick = max if self._stage.direction == "maximize" else min
@@ -614,7 +622,7 @@ class SearchPlan:
 
     def _brief_task(self, generation: _Generation) -> TaskSpec:
         rows = [cast("CandidateSettled", c.shown) for c in generation.candidates.values()]
-        named = {parent for row in rows for parent in row.parent_ids}
+        named = {SEED_CANDIDATE, *(parent for row in rows for parent in row.parent_ids)}
         payload = {
             "generation": generation.number,
             "direction": self._stage.direction,
@@ -623,6 +631,7 @@ class SearchPlan:
             "best_id": cast("GenerationClosed", self._closed).best_id,
             "problem_ref": self._stage.problem_ref,
             "model_ref": self._stage.brief_ref,
+            "alternatives": self._stage.alternatives,
         }
         model = self._stage.brief_ref is not None
         return TaskSpec(

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Future
 
+import msgspec
+
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.clock import Clock
 from epsilon_lab.errors import LabError
@@ -90,7 +92,14 @@ class Runner:
             self.done.set_result(None)
 
     def _settled(self, outcomes: list[TaskOutcome]) -> None:
+        if self.plan.reads_outputs:
+            outcomes = [self._read(outcome) for outcome in outcomes]
         self.send(Settled(tuple(outcomes)))
+
+    def _read(self, outcome: TaskOutcome) -> TaskOutcome:
+        if outcome.output is None or outcome.output.form != "file":
+            return outcome
+        return msgspec.structs.replace(outcome, output=self.run.fetch(outcome.output))
 
     def _carry_out(self, effects: list[EngineEffect]) -> None:
         for effect in effects:

@@ -114,6 +114,7 @@ class WorkQueuePlan:
 
     def __init__(self, tasks: tuple[TaskSpec, ...]) -> None:
         self.limits: dict[str, int] = {}
+        self.reads_outputs = False
         self._tasks = tasks
         self._open = {task.task_id for task in tasks}
         self._completed = 0

@@ -8,6 +8,7 @@ and read, call, pack.
 from __future__ import annotations
 
 import functools
+import os
 import time
 import traceback
 from pathlib import Path
@@ -21,11 +22,11 @@ from epsilon_lab.agents.function import Entry, resolve
 from epsilon_lab.agents.leaf import Leaf, Recorder
 from epsilon_lab.errors import InvalidInput, LabError, LeafFailed
 from epsilon_lab.messages.tasks import Assignment, AttemptOutcome, Failure, Result
-from epsilon_lab.messages.values import pack, unpack
+from epsilon_lab.messages.values import as_json, pack, unpack
 from epsilon_lab.workers.capture import Capture
 from epsilon_lab.workspace.layout import RunDirectory
 
-_HOUSE = str(Path(epsilon_lab.__file__).parent)
+_HOUSE = str(Path(epsilon_lab.__file__).parent) + os.sep
 _ERROR_LIMIT = 500
 _TRACEBACK_LIMIT = 20_000
 
@@ -71,7 +72,8 @@ class Attempt:
         if isinstance(value, CoroutineType):
             value.close()
         try:
-            kept, saved = self.leaf.run.keep(pack(value), f"outputs/{task_id}", kind="output", task_id=task_id)
+            packed = pack(value) if self._assignment.task.entry.startswith("code:") else as_json(value)
+            kept, saved = self.leaf.run.keep(packed, f"outputs/{task_id}", kind="output", task_id=task_id)
         except InvalidInput as error:
             raise Refused(f"the output, {error}") from error
         except RecursionError as error:

@@ -34,6 +34,7 @@ class TwoSteps:
     """a, then b; ends with b, or when its own clock reaches 10."""
 
     limits: ClassVar = {}
+    reads_outputs = False
 
     def __init__(self):
         self.seen = []

@@ -55,6 +55,7 @@ def plan(**changes):
         lane="process",
         entry="solve",
         brief_ref=None,
+        alternatives={},
     )
     return SearchPlan(stage, SearchSettings(**numbers))
 
@@ -199,7 +200,7 @@ def test_patience_counts_generations_without_enough_improvement():
     flat = World(score=lambda code: -1.0)
     finish, _, bodies = flat.run(plan(generations=9, patience=2))
     assert finish.reason == "the best score did not improve in 2 generations (patience)"
-    assert [body.stall for body in bodies if isinstance(body, GenerationClosed)] == [1, 2]
+    assert [body.stall for body in bodies if isinstance(body, GenerationClosed)] == [0, 1, 2]
     small = World(score=lambda code: 0.5)
     finish, _, bodies = small.run(plan(generations=9, patience=1, min_delta=1.0))
     assert "by more than 1" in finish.reason
