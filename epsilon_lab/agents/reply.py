@@ -1,0 +1,120 @@
+"""A model's reply on disk: put down before it is used, found again instead of being paid for again.
+
+Beside the reply lies its receipt: which prompt earned it, why the model stopped, what it cost. A reply counts as
+received only with a receipt of its own bytes, so that half of a pair left by a crash, or a reply to another prompt, is
+never taken for the answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from epsilon_lab.agents.leaf import Leaf
+from epsilon_lab.agents.prompt import Prompt, prompt_sha256, prompt_text
+from epsilon_lab.messages.events import LlmCall
+from epsilon_lab.workspace.journal import read_journal
+from epsilon_lab.workspace.layout import RunDirectory
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a reply besides its text."""
+
+    model: str
+    prompt_sha256: str
+    reply_sha256: str
+    finish_reason: str = "stop"
+    """Why the model stopped, in the provider's word; `length` where it ran into its token limit."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost_usd: float | None = None
+    """None where the price is unknown."""
+
+    latency_s: float | None = None
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's answer, on disk."""
+
+    text: str
+    prompt_ref: str
+    reply_ref: str
+    receipt: Receipt
+    cached: bool = False
+    """Found on disk, not paid for again."""
+
+
+class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+    """One question to a model: the names of its files, and its hash."""
+
+    name: str
+    """Whose question it is: a candidate's id, or a task's."""
+
+    call: int
+    """0 for the first question of that name."""
+
+    prompt: Prompt
+    sha256: str
+
+    @classmethod
+    def of(cls, prompt: Prompt, *, name: str, call: int = 0) -> Exchange:
+        """Name a question."""
+        return cls(name=name, call=call, prompt=prompt, sha256=prompt_sha256(prompt))
+
+    @property
+    def prompt_ref(self) -> str:
+        """Where the prompt lies in the run directory."""
+        return f"prompts/{self.name}-{self.call}.md"
+
+    @property
+    def reply_ref(self) -> str:
+        """Where the reply lies in the run directory."""
+        return f"replies/{self.name}-{self.call}.md"
+
+    def save_prompt(self, leaf: Leaf) -> None:
+        """Write the prompt."""
+        leaf.save(self.prompt_ref, prompt_text(self.prompt), kind="prompt")
+
+    def save_reply(self, leaf: Leaf, text: str, receipt: Receipt) -> Reply:
+        """Write a reply, its receipt first."""
+        leaf.save(receipt_ref(self.reply_ref), msgspec.json.encode(receipt), kind="receipt")
+        leaf.save(self.reply_ref, text, kind="reply")
+        return Reply(text=text, prompt_ref=self.prompt_ref, reply_ref=self.reply_ref, receipt=receipt)
+
+    def find_reply(self, run: RunDirectory) -> Reply | None:
+        """Find the reply to this very prompt, if it was ever received."""
+        receipt = read_receipt(run, self.reply_ref)
+        if receipt is None or receipt.prompt_sha256 != self.sha256:
+            return None
+        text = run.read_text(self.reply_ref)
+        if text_sha256(text) != receipt.reply_sha256:
+            return None
+        return Reply(text=text, prompt_ref=self.prompt_ref, reply_ref=self.reply_ref, receipt=receipt, cached=True)
+
+    def is_on_record(self, run: RunDirectory) -> bool:
+        """Tell whether the journal has the row of the call that the reply was paid with."""
+        rows = (record for record in read_journal(run.journal).records if record.type == "usage.llm_call")
+        calls = (msgspec.json.decode(row.body, type=LlmCall) for row in rows)
+        return any(call.reply_ref == self.reply_ref and call.prompt_sha256 == self.sha256 for call in calls)
+
+
+def text_sha256(text: str) -> str:
+    """SHA-256, in hex, of a reply as it lies on disk."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def receipt_ref(reply_ref: str) -> str:
+    """Where a reply's receipt lies."""
+    return reply_ref.removesuffix(".md") + ".json"
+
+
+def read_receipt(run: RunDirectory, reply_ref: str) -> Receipt | None:
+    """Read a reply's receipt; None where reply or receipt is missing or damaged."""
+    if not run.exists(reply_ref) or not run.exists(receipt_ref(reply_ref)):
+        return None
+    try:
+        return msgspec.json.decode(run.read_bytes(receipt_ref(reply_ref)), type=Receipt)
+    except msgspec.MsgspecError:
+        return None

@@ -1,0 +1,436 @@
+"""A model is called over real HTTP, and whatever it does, the prompt, the reply and the row are on record."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+
+from epsilon_lab.agents.leaf import Leaf
+from epsilon_lab.agents.llm import LLM, aclose
+from epsilon_lab.agents.prompt import Message, prompt_sha256
+from epsilon_lab.agents.reply import Reply
+from epsilon_lab.errors import InvalidInput, LeafFailed
+from epsilon_lab.messages.events import BODIES, LlmCall
+from epsilon_lab.messages.tasks import Event
+from epsilon_lab.testing.model_server import (
+    Answer,
+    Hang,
+    ModelServer,
+    Raw,
+    Status,
+    Text,
+    Trickle,
+    Truncated,
+)
+from epsilon_lab.workspace.journal import Journal
+from epsilon_lab.workspace.layout import RunDirectory
+
+KEY = "sk-test-0123456789-secret"
+PROMPT = (Message("system", "You are brief."), Message("user", "Say hello."))
+
+
+@pytest.fixture
+def key(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("LAB_TEST_KEY", KEY)
+    return "LAB_TEST_KEY"
+
+
+class Desk:
+    """A run directory, and leaves whose records go to its journal as the lab's would."""
+
+    def __init__(self, path: Path) -> None:
+        self.run = RunDirectory(path / "run-1")
+        self.run.path.mkdir()
+        self.journal = Journal.open(self.run.journal)
+        self.recorded: list[Event] = []
+        self.attempts = 0
+
+    def leaf(self) -> Leaf:
+        self.attempts += 1
+        return Leaf(self.run, "propose-g000-c000", self.attempts, self.attempts, self._record)
+
+    async def _record(self, events: tuple[Event, ...]) -> None:
+        for event in events:
+            body = event.body
+            for ref in (body.get("prompt_ref"), body.get("reply_ref"), body.get("path")):
+                assert ref is None or self.run.exists(str(ref)), f"{ref} is on record before it is on disk"
+        self.recorded += events
+        self.journal.append(1.0, *events)
+        self.journal.commit()
+
+    def ask(self, llm: LLM, leaf: Leaf | None = None) -> Reply:
+        async def main() -> Reply:
+            try:
+                return await llm.complete(PROMPT, leaf=leaf or self.leaf(), name="g000-c000", candidate_id="g000-c000")
+            finally:
+                await aclose()
+
+        return anyio.run(main)
+
+    @property
+    def rows(self) -> list[LlmCall]:
+        return [
+            msgspec.convert(event.body, BODIES[event.type]) for event in self.recorded if event.type == "usage.llm_call"
+        ]
+
+    def everything(self) -> str:
+        files = [path.read_text() for path in self.run.path.rglob("*") if path.is_file()]
+        return "\n".join([*files, *map(str, self.recorded)])
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    desk.journal.close()
+
+
+def llm(server: ModelServer, **given: Any) -> LLM:
+    return LLM("openai/tiny", **{"api_base": server.url, "api_key_env": "LAB_TEST_KEY", "retries": 0, **given})
+
+
+# -- a good answer ---------------------------------------------------------------------------------------------------
+
+
+def test_prompt_reply_and_row_are_on_record(desk: Desk, key: str) -> None:
+    with ModelServer(["hello"]) as server:
+        reply = desk.ask(llm(server, temperature=0.5, max_tokens=77, extra={"top_p": 0.9}))
+    assert reply.text == "hello"
+    assert desk.run.read_text("prompts/g000-c000-0.md") == (
+        "<!-- system -->\n\nYou are brief.\n\n<!-- user -->\n\nSay hello.\n"
+    )
+    assert desk.run.read_text("replies/g000-c000-0.md") == "hello"
+    [row] = desk.rows
+    assert (row.outcome, row.prompt_tokens, row.completion_tokens, row.cached) == ("ok", 100, 50, False)
+    assert (row.task_id, row.candidate_id, row.call) == ("propose-g000-c000", "g000-c000", 0)
+    assert row.prompt_sha256 == prompt_sha256(PROMPT) == reply.receipt.prompt_sha256
+    assert row.reply_ref == "replies/g000-c000-0.md"
+    sent = server.requests[0].json
+    assert sent["messages"] == [message._asdict() for message in PROMPT]
+    assert (sent["model"], sent["temperature"], sent["max_tokens"], sent["top_p"]) == ("tiny", 0.5, 77, 0.9)
+
+
+def test_the_price_of_an_unknown_model_is_unknown_and_not_zero(desk: Desk, key: str) -> None:
+    with ModelServer(["hello"]) as server:
+        desk.ask(llm(server))
+    assert desk.rows[0].cost_usd is None
+
+
+def test_the_price_of_a_known_model_is_counted(desk: Desk, key: str) -> None:
+    with ModelServer(["hello"]) as server:
+        desk.ask(LLM("openai/gpt-4o-mini", api_base=server.url, api_key_env=key))
+    assert desk.rows[0].cost_usd == pytest.approx(100 * 0.15e-6 + 50 * 0.6e-6)
+
+
+def test_tokens_that_the_server_did_not_count_are_unknown(desk: Desk, key: str) -> None:
+    with ModelServer([Text("hello", prompt_tokens=None)]) as server:
+        desk.ask(LLM("openai/gpt-4o-mini", api_base=server.url, api_key_env=key))
+    assert (desk.rows[0].prompt_tokens, desk.rows[0].completion_tokens, desk.rows[0].cost_usd) == (None, None, None)
+
+
+def test_latency_is_measured(desk: Desk, key: str) -> None:
+    with ModelServer(["hello"], latency_s=0.05) as server:
+        desk.ask(llm(server))
+    assert desk.rows[0].latency_s is not None
+    assert 0.05 <= desk.rows[0].latency_s < 20
+
+
+def test_calls_run_at_once(desk: Desk, key: str) -> None:
+    async def main() -> None:
+        model = llm(server)
+        async with anyio.create_task_group() as group:
+            for number in range(8):
+
+                async def ask(number: int = number) -> None:
+                    await model.complete(PROMPT, leaf=desk.leaf(), name=f"c{number}")
+
+                group.start_soon(ask)
+            # Nobody is answered before all have asked.
+            await anyio.to_thread.run_sync(server.wait_for, 8)
+        await aclose()
+
+    with ModelServer(lambda _: "x", latency_s=0.3) as server:
+        anyio.run(main)
+    assert len(desk.rows) == 8
+
+
+def test_the_prompt_is_on_record_before_the_request(desk: Desk, key: str) -> None:
+    """A prompt without a row is then a call that was in flight when the lab died."""
+    seen: list[list[str]] = []
+
+    def script(_: object) -> str:
+        seen.append([event.type for event in desk.recorded])
+        return "hello"
+
+    with ModelServer(script) as server:
+        desk.ask(llm(server))
+    assert seen == [["artifact.saved"]]
+
+
+def test_a_text_that_is_no_unicode_is_stored_readable(desk: Desk, key: str) -> None:
+    body = '{"choices": [{"message": {"content": "a\\ud800b"}, "finish_reason": "stop"}]}'
+    with ModelServer([Raw(body)]) as server:
+        reply = desk.ask(llm(server))
+        assert reply.text == "a?b"
+        assert desk.ask(llm(server)).cached
+
+
+# -- paid work is never lost -----------------------------------------------------------------------------------------
+
+
+def test_a_reply_is_not_paid_for_twice(desk: Desk, key: str) -> None:
+    with ModelServer(["first", "second"]) as server:
+        desk.ask(llm(server))
+        again = desk.ask(llm(server))
+    assert (again.text, again.cached, len(server.requests)) == ("first", True, 1)
+    assert [row.outcome for row in desk.rows] == ["ok", "cached"]
+    assert (desk.rows[1].cached, desk.rows[1].cost_usd, desk.rows[1].prompt_tokens) == (True, 0.0, 0)
+
+
+def test_a_reply_whose_row_was_lost_is_counted_when_it_is_found(desk: Desk, key: str) -> None:
+    """The lab dies between the reply's file and its row: the reply is used, and its cost is not forgotten."""
+
+    async def dies(_: tuple[Event, ...]) -> None:
+        if desk.run.exists("replies/g000-c000-0.md"):
+            raise ConnectionError("the lab is gone")
+
+    with ModelServer(["hello"]) as server:
+        model = LLM("openai/gpt-4o-mini", api_base=server.url, api_key_env=key)
+        with pytest.raises(ConnectionError):
+            desk.ask(model, Leaf(desk.run, "propose-g000-c000", 1, 1, dies))
+        assert desk.rows == []
+        assert desk.ask(model).text == "hello"
+    assert len(server.requests) == 1
+    [row] = desk.rows
+    assert (row.outcome, row.cached, row.prompt_tokens) == ("ok", True, 100)
+    assert row.cost_usd
+    assert row.cost_usd > 0
+
+
+def test_the_reply_to_another_prompt_is_not_taken(desk: Desk, key: str) -> None:
+    async def ask(text: str) -> str:
+        reply = await llm(server).complete([Message("user", text)], leaf=desk.leaf(), name="g000-c000")
+        await aclose()
+        return reply.text
+
+    with ModelServer(["first", "second"]) as server:
+        assert anyio.run(ask, "a") == "first"
+        assert anyio.run(ask, "b") == "second"
+
+
+@pytest.mark.parametrize("damage", ["reply", "receipt", "no receipt"])
+def test_half_a_reply_is_not_taken(desk: Desk, key: str, damage: str) -> None:
+    with ModelServer(["first", "second"]) as server:
+        desk.ask(llm(server))
+        match damage:
+            case "reply":
+                (desk.run.path / "replies/g000-c000-0.md").write_text("fir")
+            case "receipt":
+                (desk.run.path / "replies/g000-c000-0.json").write_text("{")
+            case _:
+                (desk.run.path / "replies/g000-c000-0.json").unlink()
+        assert desk.ask(llm(server)).text == "second"
+
+
+def test_a_call_cut_off_in_flight_leaves_a_row(desk: Desk, key: str) -> None:
+    leaf = desk.leaf()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+
+            async def ask() -> None:
+                await llm(server).complete(PROMPT, leaf=leaf, name="g000-c000")
+
+            group.start_soon(ask)
+            await anyio.to_thread.run_sync(server.wait_for, 1)
+            group.cancel_scope.cancel()
+        await aclose()
+
+    with ModelServer([Hang()]) as server:
+        anyio.run(main)
+    [event] = [event for event in leaf.events if event.type == "usage.llm_call"]
+    assert (event.body["outcome"], event.body["error"]) == ("unknown", "cut off in flight")
+
+
+# -- failures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "words"),
+    [
+        (Status(401), "error", "the key was not accepted (scripted 401); check LAB_TEST_KEY"),
+        (Status(404), "error", "no such model"),
+        (Status(429), "error", "lower in_flight"),
+        (Status(400), "error", "request was refused"),
+        (Status(500), "error", "no usable answer"),
+        (Status(502, body="<html>bad gateway</html>"), "error", "no usable answer"),
+        (Raw("<html>hello</html>", "text/html"), "error", "no usable answer"),
+        (Raw("{not json"), "error", "no usable answer"),
+        (Raw('{"choices": []}'), "error", "no usable answer"),
+        (Raw("null"), "error", "no usable answer"),
+        (Truncated(), "error", "no usable answer"),
+        (Hang(), "timeout", "no whole answer within 0.5 s; raise timeout_s"),
+        (Trickle(every_s=0.01), "timeout", "no whole answer within 0.5 s; raise timeout_s"),
+    ],
+    ids=lambda value: type(value).__name__ + str(getattr(value, "status", "")) if not isinstance(value, str) else "",
+)
+def test_a_failure_is_one_line_with_a_remedy_and_a_row(
+    desk: Desk, key: str, answer: Answer, outcome: str, words: str
+) -> None:
+    with ModelServer([answer]) as server, pytest.raises(LeafFailed) as caught:
+        desk.ask(llm(server, timeout_s=0.5 if outcome == "timeout" else 20))
+    message = str(caught.value)
+    assert words in message
+    assert message.startswith("model openai/tiny: ")
+    assert "\n" not in message
+    [row] = desk.rows
+    assert (row.outcome, row.error, row.reply_ref) == (outcome, message, None)
+    assert not (desk.run.path / "replies").exists()
+
+
+def test_a_server_that_is_not_there(desk: Desk, key: str) -> None:
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody else gets it
+        base = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        with pytest.raises(LeafFailed, match=r"no connection to http://127.*is the server up"):
+            desk.ask(LLM("openai/tiny", api_base=base, api_key_env=key, retries=0))
+    assert desk.rows[0].outcome == "error"
+
+
+def test_a_refusal_is_tried_again_and_each_is_a_row(desk: Desk, key: str) -> None:
+    refusals: dict[int, Answer] = {
+        0: Status(429, headers={"Retry-After": "0"}),
+        1: Status(503, headers={"Retry-After": "0"}),
+    }
+    with ModelServer(["hello"], faults=refusals) as server:
+        assert desk.ask(llm(server, retries=2)).text == "hello"
+    assert [row.outcome for row in desk.rows] == ["error", "error", "ok"]
+
+
+def test_refusals_end_with_the_retries(desk: Desk, key: str) -> None:
+    with ModelServer([Status(429, headers={"Retry-After": "0"})]) as server, pytest.raises(LeafFailed):
+        desk.ask(llm(server, retries=2))
+    assert len(server.requests) == len(desk.rows) == 3
+
+
+@pytest.mark.parametrize("answer", [Status(500), Hang(), Raw("{")], ids=lambda answer: type(answer).__name__)
+def test_what_may_have_been_paid_is_not_sent_again(desk: Desk, key: str, answer: Answer) -> None:
+    with ModelServer([answer]) as server, pytest.raises(LeafFailed):
+        desk.ask(llm(server, retries=5, timeout_s=0.5))
+    assert len(server.requests) == 1
+
+
+# -- secrets ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_key_travels_as_a_header_and_nowhere_else(desk: Desk, key: str) -> None:
+    with ModelServer(["hello"]) as server:
+        model = llm(server)
+        desk.ask(model)
+    [request] = server.requests
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert KEY.encode() not in request.body
+    assert KEY not in desk.everything()
+    assert KEY.encode() not in pickle.dumps(model)
+    assert KEY not in repr(model)
+
+
+@pytest.mark.parametrize("status", [200, 401, 429, 500])
+def test_a_key_that_the_server_sends_back_is_scrubbed(
+    desk: Desk, key: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER_API_KEY", "sk-other-987654321")
+    answer = Text(f"you sent {KEY}") if status == 200 else Status(status, f"bad: {KEY} sk-other-987654321")
+    shown = ""
+    with ModelServer([answer]) as server:
+        try:
+            shown = desk.ask(llm(server)).text
+        except LeafFailed as error:
+            shown = "".join(traceback.format_exception(error))
+            assert "[LAB_TEST_KEY]" in shown
+    assert KEY not in shown + desk.everything()
+    assert "sk-other" not in shown + desk.everything()
+
+
+def test_a_providers_key_does_not_go_to_another_address(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with ModelServer(["hello"]) as server:
+        assert desk.ask(LLM("openai/tiny", api_base=server.url)).text == "hello"
+    assert KEY not in str(server.requests)
+
+
+# -- bad input, refused before anything is spent ---------------------------------------------------------------------
+
+
+def test_a_missing_key_is_named_with_its_remedy() -> None:
+    with pytest.raises(InvalidInput, match=r"LAB_NO_KEY is not set.*os\.environ\['LAB_NO_KEY'\]"):
+        LLM("openai/tiny", api_key_env="LAB_NO_KEY").validate()
+
+
+def test_a_missing_key_of_a_provider_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(InvalidInput, match="OPENAI_API_KEY is not set"):
+        LLM("openai/gpt-4o-mini").validate()
+
+
+def test_an_unknown_provider_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="knows no provider for 'nonsense'"):
+        LLM("nonsense").validate()
+
+
+def test_a_model_that_can_be_called_is_valid(key: str) -> None:
+    LLM("openai/tiny", api_key_env=key).validate()
+    LLM("openai/tiny", api_base="http://127.0.0.1:1/v1").validate()
+    LLM("ollama/qwen3").validate()
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ({"model": ""}, "LLM model"),
+        ({"model": 3}, "LLM model"),
+        ({"api_key_env": "sk-real-key!"}, "LLM api_key_env"),
+        ({"api_key_env": ""}, "LLM api_key_env"),
+        ({"api_base": "http://me:pw@host/v1"}, "LLM api_base"),
+        ({"temperature": -1}, "LLM temperature"),
+        ({"max_tokens": 0}, "LLM max_tokens"),
+        ({"max_tokens": 1.5}, "LLM max_tokens"),
+        ({"timeout_s": 0}, "LLM timeout_s"),
+        ({"timeout_s": float("nan")}, "LLM timeout_s"),
+        ({"timeout_s": None}, "LLM timeout_s"),
+        ({"retries": -1}, "LLM retries"),
+        ({"extra": {"api_key": "x"}}, r"LLM extra\['api_key'\]"),
+        ({"extra": {"extra_headers": {"X-Api-Key": "x"}}}, r"LLM extra\['X-Api-Key'\]"),
+        ({"extra": {"stream": True}}, r"LLM extra\['stream'\]"),
+        ({"extra": 3}, "LLM extra"),
+    ],
+)
+def test_bad_arguments_are_refused(given: dict[str, Any], what: str) -> None:
+    with pytest.raises(InvalidInput, match=what) as caught:
+        LLM(**{"model": "openai/tiny", **given})
+    assert "sk-real" not in str(caught.value)
+
+
+def test_harmless_extras_are_not_mistaken_for_keys() -> None:
+    LLM("openai/tiny", extra={"max_completion_tokens": 5, "prompt_cache_key": "a", "logit_bias": {}})
+
+
+def test_nothing_heavy_is_imported_before_a_call() -> None:
+    code = "import sys, epsilon_lab.agents.llm as m; m.LLM('openai/x'); sys.exit('litellm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ).returncode == 0
+
+
+def test_closing_without_a_call_does_nothing() -> None:
+    anyio.run(aclose)

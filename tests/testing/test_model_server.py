@@ -1,0 +1,158 @@
+"""The model server answers, stalls and breaks as scripted, over real HTTP, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from urllib.parse import urlsplit
+
+import pytest
+
+from epsilon_lab.errors import LabError
+from epsilon_lab.testing.model_server import (
+    Answer,
+    Hang,
+    ModelServer,
+    Raw,
+    Request,
+    Status,
+    Text,
+    Trickle,
+    Truncated,
+    vary_number,
+)
+
+PROMPT = "Improve this:\n\n```python\ndef f(x):\n    return x + 3\n```\n"
+
+
+def post(server: ModelServer, prompt: str = PROMPT, timeout: float = 20.0) -> tuple[int, str]:
+    url = urlsplit(server.url)
+    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=timeout)
+    try:
+        body = json.dumps({"model": "m", "messages": [{"role": "user", "content": prompt}]})
+        connection.request("POST", f"{url.path}/chat/completions", body, {"Authorization": "Bearer sk-1"})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def content(body: str) -> str:
+    return json.loads(body)["choices"][0]["message"]["content"]
+
+
+def test_answers_are_a_function_of_the_request() -> None:
+    with ModelServer(lambda request: f"{request.json['model']}: {len(request.prompt)}") as server:
+        status, body = post(server)
+    assert (status, content(body)) == (200, f"m: {len(PROMPT)}")
+    assert json.loads(body)["usage"] == {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150}
+
+
+def test_every_request_is_kept_with_its_headers() -> None:
+    with ModelServer(["one", "two"]) as server:
+        assert [content(post(server, prompt)[1]) for prompt in ("a", "b", "c")] == ["one", "two", "two"]
+    assert [request.prompt for request in server.requests] == ["a", "b", "c"]
+    assert [request.index for request in server.requests] == [0, 1, 2]
+    assert server.requests[0].headers["authorization"] == "Bearer sk-1"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "part"),
+    [
+        (Status(429), 429, "scripted 429"),
+        (Status(500, body="boom"), 500, "boom"),
+        (Raw("<html>hello", "text/html"), 200, "<html>hello"),
+        (Raw("{not json"), 200, "{not json"),
+        (Text("cut", finish_reason="length"), 200, '"finish_reason":"length"'),
+    ],
+)
+def test_faults_come_by_schedule(answer: Answer, status: int, part: str) -> None:
+    with ModelServer(["fine"], faults={1: answer}) as server:
+        assert content(post(server)[1]) == "fine"
+        found, body = post(server)
+        assert found == status
+        assert part in body
+        assert content(post(server)[1]) == "fine"
+
+
+def test_a_truncated_body_ends_the_connection_early() -> None:
+    with ModelServer([Truncated()]) as server, pytest.raises(http.client.IncompleteRead):
+        post(server)
+
+
+@pytest.mark.parametrize("answer", [Hang(), Trickle(every_s=0.001)])
+def test_closing_ends_an_answer_that_never_comes(answer: Answer) -> None:
+    with ModelServer([answer]) as server:
+        url = urlsplit(server.url)
+        client = socket.create_connection((url.hostname, url.port), timeout=20)
+        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+        server.wait_for(1)
+        assert server.connections == 1
+    with client:
+        while client.recv(65536):  # whatever was sent, then the end
+            pass
+    assert server.connections == 0
+
+
+def test_a_connection_serves_several_requests() -> None:
+    with ModelServer(["one", "two"]) as server:
+        url = urlsplit(server.url)
+        connection = http.client.HTTPConnection(url.hostname, url.port, timeout=20)
+        for expected in ("one", "two"):
+            connection.request("POST", "/v1/chat/completions", "{}")
+            assert content(connection.getresponse().read().decode()) == expected
+        assert server.connections == 1
+        connection.close()
+
+
+def test_many_clients_are_answered_at_once() -> None:
+    everyone = threading.Barrier(9)
+    gate = threading.Event()
+
+    def client() -> None:
+        everyone.wait(20)
+        post(server)
+        gate.set()
+
+    with ModelServer(lambda _: "x", latency_s=0.02) as server:
+        threads = [threading.Thread(target=client) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        everyone.wait(20)
+        server.wait_for(8)
+        for thread in threads:
+            thread.join()
+    assert len(server.requests) == 8
+
+
+def test_other_paths_are_not_found() -> None:
+    with ModelServer() as server:
+        url = urlsplit(server.url)
+        connection = http.client.HTTPConnection(url.hostname, url.port, timeout=20)
+        connection.request("GET", "/v1/models")
+        assert connection.getresponse().status == 404
+        connection.close()
+
+
+def test_waiting_for_requests_that_do_not_come_says_so() -> None:
+    with ModelServer() as server, pytest.raises(TimeoutError, match="0 of 1 requests"):
+        server.wait_for(1, timeout=0.01)
+
+
+def test_it_cannot_be_entered_twice() -> None:
+    with ModelServer() as server, pytest.raises(LabError, match="already serving"):
+        server.__enter__()
+
+
+def test_vary_number_changes_one_number_and_depends_on_the_prompt_alone() -> None:
+    def ask(prompt: str) -> str:
+        body = json.dumps({"messages": [{"role": "user", "content": prompt}]}).encode()
+        return vary_number(Request(index=0, method="POST", path="/", headers={}, body=body))
+
+    assert ask(PROMPT) == ask(PROMPT)
+    program = ask(PROMPT).split("```python\n")[1].split("```")[0]
+    assert program.startswith("def f(x):\n    return x + ")
+    assert program.strip() != "def f(x):\n    return x + 3"
+    assert "no program" in ask("hello")
