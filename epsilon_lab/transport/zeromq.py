@@ -120,9 +120,11 @@ class _Socket:
         """Wait until `receive` has something to give."""
         await anyio.lowlevel.checkpoint()
         while not self._socket.closed and not self._is_readable():
-            with anyio.CancelScope() as self._waiting:
-                await anyio.wait_readable(self._socket.fileno())
-            self._waiting = None
+            try:
+                with anyio.CancelScope() as self._waiting:
+                    await anyio.wait_readable(self._socket.fileno())
+            finally:
+                self._waiting = None
 
     def _wake(self) -> None:
         if self._waiting is not None:

@@ -33,7 +33,7 @@ def define(source: str, **names: Any) -> Callable[..., Any]:
     file = f"<cell {len(linecache.cache)}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     scope: dict[str, Any] = {"__name__": "__main__", **names}
-    exec(compile(source, file, "exec"), scope)  # noqa: S102
+    exec(compile(source, file, "exec"), scope)
     return scope["f"]  # type: ignore[no-any-return]
 
 
