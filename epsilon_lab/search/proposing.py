@@ -1,0 +1,265 @@
+"""The propose task: any proposer, one path.
+
+A model, a recording, a plain function and an async one differ in how they are asked and in nothing else: the context is
+built from the run directory, the proposer gives a text, the text is checked, written as the candidate's program and
+known by its hash. A plain function runs in a child process and may hang or crash there; what awaits runs on
+`lab-leaves`, many at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, cast
+
+import msgspec
+
+from epsilon_lab.agents.function import is_async, load_function, pack_function
+from epsilon_lab.agents.function import name_of as function_name
+from epsilon_lab.agents.leaf import Leaf
+from epsilon_lab.agents.llm import LLM
+from epsilon_lab.errors import InvalidInput, ProposalFailed
+from epsilon_lab.messages.events import ArtifactSaved
+from epsilon_lab.messages.tasks import Lane
+from epsilon_lab.search.context import Context, PublicProblem, Shown, Strategy
+from epsilon_lab.search.prompts import defines, parse_reply, render
+from epsilon_lab.search.replay import Proposal, Replay
+from epsilon_lab.search.sources import SOURCE_LIMIT, code_hash, parse
+from epsilon_lab.workspace.layout import RunDirectory
+
+
+class ShownRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate that a proposer is shown, without its source, which lies in the run directory."""
+
+    candidate_id: str
+    score: float | None = None
+    feedback: dict[str, str] = {}
+    strategy: str = ""
+    generation: int = 0
+
+
+class ProposeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The payload of a `propose` task (as JSON)."""
+
+    candidate_id: str
+    generation: int
+    strategy: Strategy
+    parents: tuple[ShownRef, ...]
+    best: ShownRef
+    top: tuple[ShownRef, ...] = ()
+    brief_ref: str | None = None
+    proposer_ref: str
+    """`code/<sha256>.pkl`, see `pack_proposer`."""
+
+    problem_ref: str
+    """The public problem, `problem/public.json`."""
+
+    seed: int
+    entry: str = ""
+    """The function of the program that is called. A model's program must define it if the seed program does."""
+
+
+class ProposeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The output of a `propose` task (as JSON)."""
+
+    candidate_id: str
+    source_ref: str
+    code_hash: str
+    proposer: str
+    prompt_ref: str | None = None
+    reply_ref: str | None = None
+    prompt_sha256: str | None = None
+    """Of the prompt; of the context where there was no prompt. A recording is matched by it."""
+
+
+class Proposer(Protocol):
+    """A proposer of your own that needs more than the context: an object with this method, plain or async."""
+
+    def propose(self, context: Context, leaf: Leaf) -> Proposal | Awaitable[Proposal]:
+        """Give a program.
+
+        Raises:
+            ProposalFailed: There is none; the message goes into the candidate's row.
+        """
+        ...
+
+
+AnyProposer = LLM | Replay | Proposer | Callable[[Context], Any]
+
+
+# -- at the start of a run -------------------------------------------------------------------------------------------
+
+
+def lane_of(proposer: AnyProposer) -> Lane:
+    """Tell where a proposer runs.
+
+    Raises:
+        InvalidInput: It is none.
+    """
+    if isinstance(proposer, LLM | Replay):
+        return "async" if isinstance(proposer, LLM) else "process"
+    ask = getattr(proposer, "propose", proposer)
+    if isinstance(proposer, type) or not callable(ask):
+        raise InvalidInput(
+            "proposer",
+            f"must be None, an LLM, a Replay or a function (context) -> source, got {proposer!r}",
+            "give an instance, not a class" if isinstance(proposer, type) else "",
+        )
+    arguments = ("context",) if ask is proposer else ("context", "leaf")
+    try:
+        inspect.signature(ask).bind(*arguments)
+    except TypeError:
+        raise InvalidInput(
+            "proposer", f"{name_of(proposer)} cannot be called with ({', '.join(arguments)})", "change its parameters"
+        ) from None
+    except ValueError:
+        pass  # a builtin that tells nothing of its parameters
+    return "async" if is_async(ask) else "process"
+
+
+def name_of(proposer: AnyProposer) -> str:
+    """Name a proposer for rows: a model's name, a recording's, a function's."""
+    name = getattr(proposer, "name", None)
+    return name if isinstance(name, str) and name else function_name(cast("Callable[..., Any]", proposer))
+
+
+def pack_proposer(proposer: AnyProposer, run: RunDirectory) -> tuple[str, list[ArtifactSaved]]:
+    """Write a proposer, or a model that writes briefs, into the run directory; return its reference.
+
+    Raises:
+        InvalidInput: It cannot travel.
+    """
+    packed = pack_function(cast("Callable[..., Any]", proposer))
+    ref = f"code/{packed.sha256}.pkl"
+    return ref, [run.save(ref, packed.blob, kind="code")]
+
+
+def load_proposer(run: RunDirectory, ref: str) -> AnyProposer:
+    """Load what `pack_proposer` wrote; unpickles once a process."""
+    return load_function(str(run.path), ref.removeprefix("code/").removesuffix(".pkl"))
+
+
+# -- the task --------------------------------------------------------------------------------------------------------
+
+
+def propose(payload: object, leaf: Leaf) -> dict[str, object]:
+    """Ask a plain proposer for a candidate: the entry of `propose` tasks in a child process.
+
+    Raises:
+        ProposalFailed: The proposer gave no program.
+        ReplayMismatch: A recording has no reply to this question.
+    """
+    task = _Task(payload, leaf)
+    return task.settle(task.ask())
+
+
+async def propose_async(payload: object, leaf: Leaf) -> dict[str, object]:
+    """The same for a proposer that awaits, on `lab-leaves`."""
+    task = _Task(payload, leaf)
+    answer = task.ask()
+    return task.settle(await answer if inspect.isawaitable(answer) else answer)
+
+
+class _Task:
+    """One candidate on its way from request to program."""
+
+    def __init__(self, payload: object, leaf: Leaf) -> None:
+        self.request = msgspec.convert(payload, ProposeRequest)
+        self.leaf = leaf
+        self.proposer = load_proposer(leaf.run, self.request.proposer_ref)
+        self.context = _context(self.request, leaf.run)
+        self.digest = self.context.digest  # before user code could change what it is shown
+
+    def ask(self) -> Any:
+        """Put the question in the way the proposer understands; the answer may have to be awaited."""
+        match self.proposer:
+            case LLM():
+                return _ask_model(self.proposer, self.context, self.leaf, self._entry())
+            case Replay():
+                return self.proposer.play(self.context, self.leaf, entry=self._entry())
+            case _ if hasattr(self.proposer, "propose"):
+                return self.proposer.propose(self.context, self.leaf)
+            case _:
+                return self.proposer(self.context)
+
+    def settle(self, answer: object) -> dict[str, object]:
+        """Check the program, write it, and say what it is."""
+        proposal = answer if isinstance(answer, Proposal) else Proposal(source=answer, prompt_sha256=self.digest)
+        source = _checked(proposal.source)
+        source_ref = f"candidates/{self.request.candidate_id}.py"
+        self.leaf.save(source_ref, source, kind="source")
+        result = ProposeResult(
+            candidate_id=self.request.candidate_id,
+            source_ref=source_ref,
+            code_hash=code_hash(source),
+            proposer=name_of(self.proposer),
+            prompt_ref=proposal.prompt_ref,
+            reply_ref=proposal.reply_ref,
+            prompt_sha256=proposal.prompt_sha256 or self.digest,
+        )
+        return cast("dict[str, object]", msgspec.to_builtins(result))
+
+    def _entry(self) -> str:
+        """The function a program must define; a seed program without it is run in some other way."""
+        try:
+            kept = defines(parse(self.context.problem.source), self.request.entry)
+        except SyntaxError:
+            kept = False
+        return self.request.entry if kept else ""
+
+
+async def _ask_model(llm: LLM, context: Context, leaf: Leaf, entry: str) -> Proposal:
+    name = context.candidate_id
+    reply = await llm.complete(render(context, entry=entry), leaf=leaf, name=name, candidate_id=name)
+    return Proposal(
+        source=parse_reply(reply.text, entry=entry, finish_reason=reply.receipt.finish_reason),
+        prompt_ref=reply.prompt_ref,
+        reply_ref=reply.reply_ref,
+        prompt_sha256=reply.receipt.prompt_sha256,
+    )
+
+
+def _context(request: ProposeRequest, run: RunDirectory) -> Context:
+    def shown(ref: ShownRef) -> Shown:
+        source = run.read_text(f"candidates/{ref.candidate_id}.py")
+        return Shown(source=source, **msgspec.structs.asdict(ref))
+
+    return Context(
+        candidate_id=request.candidate_id,
+        generation=request.generation,
+        strategy=request.strategy,
+        parents=tuple(map(shown, request.parents)),
+        best=shown(request.best),
+        top=tuple(map(shown, request.top)),
+        brief=run.read_text(request.brief_ref) if request.brief_ref else "",
+        problem=msgspec.json.decode(run.read_bytes(request.problem_ref), type=PublicProblem),
+        seed=request.seed,
+    )
+
+
+def _checked(source: object) -> str:
+    match source:
+        case str() if not source.strip():
+            problem = "an empty str"
+        case str() if len(source) > SOURCE_LIMIT:
+            problem = f"{len(source)} characters, more than the {SOURCE_LIMIT} of a program"
+        case str() if not _is_text(source):
+            problem = "a str that is not text (it cannot be encoded as UTF-8)"
+        case str():
+            return source
+        case None:
+            problem = "None"
+        case _:
+            problem = f"a {type(source).__name__}"
+    if inspect.iscoroutine(source):
+        source.close()  # it would complain that nobody awaited it
+        problem = "a coroutine of a plain function; define it with `async def`"
+    raise ProposalFailed(f"the proposer returned {problem}; return the program's source as a str")
+
+
+def _is_text(source: str) -> bool:
+    try:
+        source.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,220 @@
+"""Recorded proposals, played again: a search repeated without a model, or a report that it is no longer the same one.
+
+What is played belongs to a candidate, a call and a question. The question is asked again by the code of today and
+compared by hash with the recorded one; where they differ the reply would be an answer to something else, so that is an
+error, never a guess. A model's question is its prompt; a function's is its whole context. A proposal that failed in the
+recording fails again with the same words.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from epsilon_lab.agents.leaf import Leaf
+from epsilon_lab.agents.prompt import prompt_text
+from epsilon_lab.agents.reply import Exchange, Receipt, read_receipt, text_sha256
+from epsilon_lab.errors import InvalidInput, ProposalFailed, ReplayMismatch
+from epsilon_lab.ids import SEED_CANDIDATE
+from epsilon_lab.messages.events import CandidateSettled, LlmCall
+from epsilon_lab.search.context import Context
+from epsilon_lab.search.prompts import parse_reply, render
+from epsilon_lab.workspace.journal import read_journal
+from epsilon_lab.workspace.layout import RunDirectory
+
+
+class Proposal(msgspec.Struct, frozen=True, kw_only=True):
+    """A program, and what it was made from."""
+
+    source: Any
+    """A str; anything else is refused where proposals are checked."""
+
+    prompt_ref: str | None = None
+    reply_ref: str | None = None
+    prompt_sha256: str | None = None
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """What one call gave: a model's reply, a function's program, or a failure."""
+
+    reply: str | None = None
+    source: str | None = None
+    error: str = ""
+    question: str | None = None
+    """SHA-256 of the prompt or context; None where it was not recorded."""
+
+    model: str = "replay"
+    finish_reason: str = "stop"
+
+
+class Replay:
+    """A proposer that plays a recording.
+
+    Args:
+        source: A run directory; or a run, past or live; or a mapping of candidate id -> reply (or replies, one a call),
+            which has no prompts to compare.
+
+    Raises:
+        InvalidInput: The source is none of these, or holds no proposals.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self._directory: str | None = None
+        if isinstance(source, Mapping):
+            self._records = {str(name): _written(name, replies) for name, replies in source.items()}
+            self.name = "replay"
+        else:
+            path = getattr(source, "path", source)
+            if not isinstance(path, str | os.PathLike):
+                raise InvalidInput(
+                    "Replay source", f"must be a run, a run directory or a dict of replies, got {source!r}"
+                )
+            run = RunDirectory(Path(path).absolute())
+            if not run.journal.is_file():
+                raise InvalidInput("Replay source", f"{str(run.path)!r} is not a run directory: it has no journal")
+            self._directory = str(run.path)
+            self._records = _recorded(run)
+            self.name = f"replay of {run.run_id}"
+        if not self._records:
+            raise InvalidInput("Replay source", "holds no proposals", "give a population search that has made some")
+
+    def __repr__(self) -> str:
+        return f"<Replay: {self.name}, {len(self._records)} candidates>"
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def play(self, context: Context, leaf: Leaf, *, entry: str = "") -> Proposal:
+        """Give the proposal recorded for this candidate and question.
+
+        Raises:
+            ReplayMismatch: Nothing is recorded for the candidate, or it is the answer to another question.
+            ProposalFailed: The recorded proposal failed, in the words it failed with then.
+        """
+        name = context.candidate_id
+        calls = self._records.get(name)
+        if calls is None:
+            raise ReplayMismatch(f"replay: nothing is recorded for candidate {name} in {self!r}; {_REMEDY}")
+        if len(calls) != 1:
+            raise ReplayMismatch(f"replay: {len(calls)} calls are recorded for candidate {name}, but one is made")
+        [recorded] = calls
+        if recorded.reply is not None:
+            return self._reply(recorded, recorded.reply, context, leaf, entry)
+        if recorded.question not in (None, context.digest):
+            raise ReplayMismatch(
+                f"replay: candidate {name} is shown something else than in {self.name}: now {context.strategy} of "
+                f"{', '.join(one.candidate_id for one in context.parents) or 'no parent'}, best "
+                f"{context.best.candidate_id}, seed {context.seed}; {_REMEDY}"
+            )
+        if recorded.source is None:
+            raise ProposalFailed(recorded.error)
+        return Proposal(source=recorded.source, prompt_sha256=context.digest)
+
+    def _reply(self, recorded: Recorded, text: str, context: Context, leaf: Leaf, entry: str) -> Proposal:
+        """Answer as the model did, files and row included, so that the copy can be played again."""
+        name = context.candidate_id
+        exchange = Exchange.of(render(context, entry=entry), name=name)
+        if recorded.question not in (None, exchange.sha256):
+            raise ReplayMismatch(
+                f"replay: the prompt of candidate {name} is not the recorded one: "
+                f"{self._difference(exchange)}; {_REMEDY}"
+            )
+        exchange.save_prompt(leaf)
+        receipt = Receipt(
+            model=recorded.model,
+            prompt_sha256=exchange.sha256,
+            reply_sha256=text_sha256(text),
+            finish_reason=recorded.finish_reason,
+            prompt_tokens=0,
+            completion_tokens=0,
+            cost_usd=0.0,
+        )
+        exchange.save_reply(leaf, text, receipt)
+        leaf.emit(
+            LlmCall(
+                task_id=leaf.task_id,
+                call=exchange.call,
+                model=recorded.model,
+                outcome="cached",
+                cached=True,
+                prompt_ref=exchange.prompt_ref,
+                prompt_sha256=exchange.sha256,
+                reply_ref=exchange.reply_ref,
+                prompt_tokens=0,
+                completion_tokens=0,
+                cost_usd=0.0,
+                latency_s=0.0,
+                candidate_id=name,
+            )
+        )
+        return Proposal(
+            source=parse_reply(text, entry=entry, finish_reason=recorded.finish_reason),
+            prompt_ref=exchange.prompt_ref,
+            reply_ref=exchange.reply_ref,
+            prompt_sha256=exchange.sha256,
+        )
+
+    def _difference(self, exchange: Exchange) -> str:
+        """Say where two prompts part, as long as the recording is still there."""
+        recording = RunDirectory(self._directory or "")
+        if self._directory is None or not recording.exists(exchange.prompt_ref):
+            return "their hashes differ"
+        then = recording.read_text(exchange.prompt_ref).splitlines()
+        now = prompt_text(exchange.prompt).splitlines()
+        for number, (before, after) in enumerate(itertools.zip_longest(then, now), 1):
+            if before != after:
+                return f"line {number} was {_shortened(before)} and is {_shortened(after)}"
+        return "their hashes differ"
+
+
+_REMEDY = "a recording fits the problem, settings, seed and version it was made with"
+
+
+def _shortened(line: str | None) -> str:
+    if line is None:
+        return "missing"
+    return repr(line if len(line) <= 80 else f"{line[:80]}…")
+
+
+def _written(name: object, replies: object) -> tuple[Recorded, ...]:
+    texts = [replies] if isinstance(replies, str) else replies
+    if not isinstance(texts, Sequence) or not texts or not all(isinstance(text, str) for text in texts):
+        raise InvalidInput(f"Replay source[{name!r}]", f"must be a reply or a list of replies, got {replies!r}")
+    return tuple(Recorded(reply=text) for text in texts)
+
+
+def _recorded(run: RunDirectory) -> dict[str, tuple[Recorded, ...]]:
+    """Read a run's proposals from its journal and files."""
+    replies: dict[str, dict[int, Recorded]] = {}
+    rows: dict[str, CandidateSettled] = {}
+    for record in read_journal(run.journal).records:
+        if record.type == "stage.candidate":
+            row = msgspec.json.decode(record.body, type=CandidateSettled)
+            rows[row.candidate_id] = row
+        elif record.type == "usage.llm_call":
+            call = msgspec.json.decode(record.body, type=LlmCall)
+            if call.candidate_id is not None and call.reply_ref is not None:
+                replies.setdefault(call.candidate_id, {})[call.call] = _replied(run, call, call.reply_ref)
+    rows.pop(SEED_CANDIDATE, None)
+    played = {name: tuple(calls[number] for number in sorted(calls)) for name, calls in replies.items()}
+    for name, row in rows.items():
+        if name not in played:
+            failed = row.outcome == "proposal_failed" or row.source_ref is None
+            source = None if failed else run.read_text(row.source_ref or "")
+            played[name] = (Recorded(source=source, error=row.error, question=row.prompt_sha256),)
+    return played
+
+
+def _replied(run: RunDirectory, call: LlmCall, reply_ref: str) -> Recorded:
+    receipt = read_receipt(run, reply_ref)
+    return Recorded(
+        reply=run.read_text(reply_ref),
+        question=call.prompt_sha256,
+        model=call.model,
+        finish_reason=receipt.finish_reason if receipt else "stop",
+    )
