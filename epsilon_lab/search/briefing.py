@@ -1,0 +1,96 @@
+"""The brief task: read the generation's programs, write what they taught, by rule or by a model.
+
+A brief by a model costs a call and may fail; the search does not wait for it in vain. It then goes on with the
+deterministic brief, and the brief's author says that this is what happened, and why.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from epsilon_lab.agents.leaf import Leaf
+from epsilon_lab.agents.llm import LLM
+from epsilon_lab.errors import InvalidInput, LeafFailed
+from epsilon_lab.search.brief import Brief, BriefRow, Generation, brief_prompt, cited, write_brief
+from epsilon_lab.search.context import Direction, PublicProblem
+from epsilon_lab.search.proposing import load_proposer
+from epsilon_lab.workspace.layout import RunDirectory
+
+DETERMINISTIC = "deterministic"
+"""The author of a brief that no model wrote."""
+
+
+class BriefRowRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate's row without its program, which lies in the run directory."""
+
+    candidate_id: str
+    strategy: str
+    parents: tuple[str, ...] = ()
+    outcome: str = "scored"
+    score: float | None = None
+    error: str = ""
+    source_ref: str | None = None
+
+
+class BriefRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The payload of a `brief` task (as JSON)."""
+
+    generation: int
+    direction: Direction
+    rows: tuple[BriefRowRef, ...]
+    parents: tuple[BriefRowRef, ...]
+    best_id: str
+    problem_ref: str
+    model_ref: str | None = None
+    """`code/<sha256>.pkl` of the model that writes it."""
+
+    alternatives: dict[str, tuple[str, ...]] = {}
+
+
+def compose(payload: object, leaf: Leaf) -> dict[str, object]:
+    """Write the deterministic brief: the entry of `brief` tasks in a child process."""
+    request = msgspec.convert(payload, BriefRequest)
+    generation, _ = _read(request, leaf.run)
+    return _result(write_brief(generation), DETERMINISTIC)
+
+
+async def ask(payload: object, leaf: Leaf) -> dict[str, object]:
+    """Let a model write the brief: the entry of `brief` tasks on `lab-leaves`."""
+    request = msgspec.convert(payload, BriefRequest)
+    generation, problem = _read(request, leaf.run)
+    model = load_proposer(leaf.run, request.model_ref or "")
+    if not isinstance(model, LLM):
+        raise InvalidInput("brief", f"must be None or an LLM, got {model!r}")
+    try:
+        reply = await model.complete(brief_prompt(generation, problem.statement), leaf=leaf, name=leaf.task_id)
+    except LeafFailed as error:
+        return _result(write_brief(generation), f"{DETERMINISTIC} ({error})")
+    text = reply.text.strip()
+    if not text or reply.receipt.finish_reason == "length":
+        why = "cut off at its token limit" if text else "empty"
+        return _result(write_brief(generation), f"{DETERMINISTIC} (the reply of {model.name} was {why})")
+    return _result(Brief(text=text + "\n", cited=cited(text, generation.known)), model.name)
+
+
+def _read(request: BriefRequest, run: RunDirectory) -> tuple[Generation, PublicProblem]:
+    def row(ref: BriefRowRef) -> BriefRow:
+        source = run.read_text(ref.source_ref) if ref.source_ref and run.exists(ref.source_ref) else None
+        fields = {name: getattr(ref, name) for name in BriefRow.__struct_fields__ if name != "source"}
+        return BriefRow(source=source, **fields)
+
+    problem = msgspec.json.decode(run.read_bytes(request.problem_ref), type=PublicProblem)
+    generation = Generation(
+        number=request.generation,
+        direction=request.direction,
+        rows=tuple(map(row, request.rows)),
+        parents=tuple(map(row, request.parents)),
+        best_id=request.best_id,
+        seed_source=problem.source,
+        alternatives=request.alternatives,
+    )
+    return generation, problem
+
+
+def _result(brief: Brief, author: str) -> dict[str, object]:
+    """The output of a `brief` task. The author is `deterministic`, with the reason in brackets where a model failed."""
+    return {"text": brief.text, "author": author, "cited": list(brief.cited)}
