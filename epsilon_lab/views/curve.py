@@ -10,7 +10,6 @@ import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
 from typing import NamedTuple
 
 
@@ -78,39 +77,46 @@ class Curve:
 
 
 def curve(points: Iterable[Point], *, direction: str = "maximize", best_known: float | None = None) -> Curve:
-    """Make a curve from candidates in any order."""
-    placed = list(enumerate(sorted(points, key=lambda p: (p.generation, p.candidate_id != "seed", p.candidate_id))))
-    scored = [
-        (place, point)
-        for place, point in placed
-        if point.outcome == "scored" and point.score is not None and math.isfinite(point.score)
-    ]
-    duplicates = tuple(place for place, point in placed if point.outcome == "duplicate")
-    kept = {place for place, _ in scored}.union(duplicates)
+    """Make a curve from candidates in any order; one pass, since a live panel makes one several times a second."""
+    scored: list[tuple[int, float, str]] = []
+    failed: list[int] = []
+    duplicates: list[int] = []
+    spans: list[Span] = []
+    leading: list[tuple[int, float]] = []
+    confirmed: list[tuple[int, float]] = []
+    sign = -1.0 if direction == "minimize" else 1.0
+    scores: list[float] = []
+    place = start = generation = -1
+    for place, point in enumerate(sorted(points, key=_order)):
+        if point.generation != generation:
+            if place:
+                spans.append(Span(generation, start, place, statistics.median(scores) if scores else None))
+            generation, start, scores = point.generation, place, []
+        score = point.score
+        if point.outcome == "scored" and score is not None and math.isfinite(score):
+            scored.append((place, score, point.strategy))
+            scores.append(score)
+            if not leading or sign * score > sign * leading[-1][1]:
+                leading.append((place, score))
+            if point.checked and (not confirmed or sign * score > sign * confirmed[-1][1]):
+                confirmed.append((place, score))
+        elif point.outcome == "duplicate":
+            duplicates.append(place)
+        else:
+            failed.append(place)
+    if place >= 0:
+        spans.append(Span(generation, start, place + 1, statistics.median(scores) if scores else None))
     return Curve(
         direction=direction,
         best_known=best_known,
-        size=len(placed),
-        scored=tuple((place, float(point.score or 0), point.strategy) for place, point in scored),
-        best=_best(scored, direction),
-        spans=tuple(_spans(placed)),
-        failed=tuple(place for place, _ in placed if place not in kept),
-        duplicates=duplicates,
+        size=place + 1,
+        scored=tuple(scored),
+        best=tuple(confirmed or leading),
+        spans=tuple(spans),
+        failed=tuple(failed),
+        duplicates=tuple(duplicates),
     )
 
 
-def _best(scored: list[tuple[int, Point]], direction: str) -> tuple[tuple[int, float], ...]:
-    checked = [(place, point) for place, point in scored if point.checked]
-    steps: list[tuple[int, float]] = []
-    for place, point in checked or scored:
-        score = float(point.score or 0)
-        if not steps or (score < steps[-1][1] if direction == "minimize" else score > steps[-1][1]):
-            steps.append((place, score))
-    return tuple(steps)
-
-
-def _spans(placed: list[tuple[int, Point]]) -> Iterable[Span]:
-    for generation, members in groupby(placed, key=lambda item: item[1].generation):
-        group = list(members)
-        scores = [p.score for _, p in group if p.outcome == "scored" and p.score is not None and math.isfinite(p.score)]
-        yield Span(generation, group[0][0], group[-1][0] + 1, statistics.median(scores) if scores else None)
+def _order(point: Point) -> tuple[int, bool, str]:
+    return point.generation, point.candidate_id != "seed", point.candidate_id

@@ -116,8 +116,7 @@ class Panel:
 
 
 def _set(widget: Any, **traits: object) -> None:
-    """Set several traits in one message, or none where none is new."""
-    if any(getattr(widget, name) != value for name, value in traits.items()):
-        with widget.hold_sync():
-            for name, value in traits.items():
-                setattr(widget, name, value)
+    """Set several traits in one message, or in none where none is new."""
+    with widget.hold_sync():
+        for name, value in traits.items():
+            setattr(widget, name, value)

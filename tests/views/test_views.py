@@ -120,6 +120,27 @@ def test_where_nothing_happened_nothing_is_drawn_again(search: Search) -> None:
     assert second.elapsed_s == 1.0
 
 
+def test_a_search_that_takes_long_to_look_at_is_looked_at_less_often(search: Search) -> None:
+    class SlowTables(Tables):
+        def rows(self, *arguments: Any, **options: Any) -> list[tuple[Any, ...]]:
+            if "from candidates" in arguments[0]:
+                search.clock.advance(0.1)
+            return super().rows(*arguments, **options)
+
+    slow = SlowTables(search.directory.path.parent, live_run_ids=lambda: search.live)
+    observer = Observer(slow, search.directory, clock=search.clock)
+    search.settle("seed", 1.0, strategy="seed", checked=True)
+    assert observer().done == 1
+    search.settle("g000-c000", 2.0)
+    assert observer().done == 1
+    search.clock.advance(10.0)
+    assert observer().done == 2
+    search.settle("g000-c001", 2.0)
+    search.write(RunEnded(status="completed", reason="done"))
+    assert observer().done == 3
+    slow.close()
+
+
 def test_a_run_directory_with_missing_programs_still_shows(search: Search) -> None:
     search.settle("seed", 1.0, strategy="seed", checked=True)
     search.directory.locate("candidates/seed.py").unlink()

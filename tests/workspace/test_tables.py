@@ -316,13 +316,15 @@ def test_a_query_sees_what_was_committed_before_it_and_no_torn_tail(workspace: W
 
 
 def test_events_asked_for_late_are_all_there_once(workspace: Workspace, tables: Tables) -> None:
+    call = LlmCall(task_id="t", call=0, model="m", outcome="ok", prompt_ref="p", prompt_sha256="x")
     workspace.start("r")
-    assert tables.sql("select count(*) as n from runs")["n"][0] == 1
-    workspace.write("r", candidate("seed"))
-    assert tables.sql("select seq from events order by seq")["seq"].tolist() == [1, 2]
-    workspace.write("r", candidate("g000-c000"))
+    workspace.write("r", call)
+    assert len(tables.frame("llm_calls")) == 1
+    workspace.write("r", call)
     assert tables.sql("select seq from events order by seq")["seq"].tolist() == [1, 2, 3]
-    assert tables.sql("select count(*) as n from candidates")["n"][0] == 2
+    workspace.write("r", call)
+    assert tables.sql("select seq from events order by seq")["seq"].tolist() == [1, 2, 3, 4]
+    assert len(tables.frame("llm_calls")) == 3
 
 
 def test_what_a_newer_lab_writes_does_no_harm(workspace: Workspace, tables: Tables) -> None:
@@ -350,7 +352,9 @@ def test_directories_that_are_no_runs_are_passed_over(workspace: Workspace, tabl
     assert tables.sql("select run_id from runs")["run_id"].tolist() == ["r"]
 
 
-def test_a_damaged_run_is_named_and_the_others_still_answer(workspace: Workspace, tables: Tables) -> None:
+def test_a_damaged_run_is_named_and_the_others_still_answer(
+    workspace: Workspace, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace.start("bad")
     workspace.start("good")
     workspace.close()
@@ -359,6 +363,10 @@ def test_a_damaged_run_is_named_and_the_others_still_answer(workspace: Workspace
     with pytest.warns(UserWarning, match="bad/journal.ndjson is damaged"):
         assert tables.sql("select run_id from runs")["run_id"].tolist() == ["good"]
     assert tables.sql("select run_id from runs")["run_id"].tolist() == ["good"]  # said once
+    looked: list[object] = []
+    monkeypatch.setattr("epsilon_lab.workspace.tables.read_journal", lambda *arguments: looked.append(arguments))
+    assert tables.sql("select run_id from runs")["run_id"].tolist() == ["good"]
+    assert looked == []  # and not read again before it changes
 
 
 def test_a_run_that_is_copied_replaced_or_removed_is_followed(workspace: Workspace, tables: Tables) -> None:
@@ -378,9 +386,20 @@ def test_a_run_that_is_copied_replaced_or_removed_is_followed(workspace: Workspa
     workspace.write("r", candidate("seed"))
     assert runs() == [["copy", "first", 2], ["r", "second", 1]]
     workspace.close()
+    (workspace.path / "copy" / JOURNAL).replace(workspace.path / "r" / JOURNAL)  # a longer one takes its place
+    assert runs() == [["r", "first", 2]]
     (workspace.path / "r" / JOURNAL).unlink()
     workspace.start("r", name="third")
-    assert runs() == [["copy", "first", 2], ["r", "third", 0]]
+    assert runs() == [["r", "third", 0]]
+
+
+def test_rows_nobody_asks_for_do_not_pile_up(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
+    files = [ArtifactSaved(path=f"{i}", kind="source", sha256="0" * 64, bytes=1) for i in range(3_000)]
+    workspace.write("r", *files)
+    assert len(tables.frame("runs")) == 1
+    assert not tables._feeds["r"].fold.touched["artifacts"]
+    assert tables.sql("select count(*) as n from artifacts")["n"][0] == 3_000
 
 
 def test_position_grows_when_anything_happened(workspace: Workspace, tables: Tables) -> None:
@@ -400,11 +419,11 @@ def test_an_interrupted_look_starts_again(
     assert len(tables.frame("candidates")) == 1
     workspace.write("r", candidate("g000-c000"))
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("epsilon_lab.workspace.tables._Store.take", interrupted)
+        patch.setattr("epsilon_lab.workspace.tables._Store._write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             tables.frame("candidates")
     assert len(tables.frame("candidates")) == 2
@@ -517,13 +536,16 @@ def test_parameters_are_values_and_never_text(workspace: Workspace, tables: Tabl
         tables.sql("select ?", [object(), 2])
 
 
-def test_an_unknown_table_is_answered_with_the_tables_there_are(tables: Tables) -> None:
+def test_an_unknown_table_is_answered_with_the_tables_there_are(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
     with pytest.raises(InvalidInput, match="the tables are runs, tasks, attempts"):
         tables.sql("select * from candidate")
     with pytest.raises(InvalidInput, match="the tables are runs, tasks, attempts"):
         tables.frame("candidate")
     with pytest.raises(InvalidInput, match="there is no run 'nope'"):
         tables.frame("tasks", "nope")
+    with pytest.raises(InvalidInput, match=r"there is no run '\.\./runs/r'"):
+        tables.frame("tasks", "../runs/r")
     with pytest.raises(InvalidInput, match="workers belong to the lab"):
         tables.frame("workers", "nope")
 
