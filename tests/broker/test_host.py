@@ -170,18 +170,24 @@ class Home:
         return self.submitters[-1]
 
 
+def perform(scene, transport, directory, **options):
+    async def main():
+        async with Home(transport, directory, **options) as home:
+            await scene(home)
+
+    anyio.run(main)
+
+
 @pytest.fixture
 def play(transport, tmp_path):
-    """Run a scene on a host of its own."""
+    """Run a scene on a host of its own, over either transport."""
+    return lambda scene, **options: perform(scene, transport, tmp_path, **options)
 
-    def play(scene, **options):
-        async def main():
-            async with Home(transport, tmp_path, **options) as home:
-                await scene(home)
 
-        anyio.run(main)
-
-    return play
+@pytest.fixture
+def play_at_once(tmp_path):
+    """Run a scene over memory, where all that was sent has arrived when the next turn begins."""
+    return lambda scene, **options: perform(scene, memory, tmp_path, **options)
 
 
 @pytest.fixture
@@ -545,7 +551,7 @@ def test_a_minute_without_a_turn_expires_nobody(play, specs):
     play(scene, clock=clock)
 
 
-def test_the_socket_is_drained_before_deadlines_are_looked_at(play, specs):
+def test_the_socket_is_drained_before_deadlines_are_looked_at(play_at_once, specs):
     """More frames are waiting than a turn takes, and the last one is the answer in time."""
     clock = ManualClock()
 
@@ -564,7 +570,7 @@ def test_the_socket_is_drained_before_deadlines_are_looked_at(play, specs):
         await run.until(lambda: run.outcomes)
         assert run.outcomes[0].status == "completed"
 
-    play(scene, clock=clock)
+    play_at_once(scene, clock=clock)
 
 
 def test_silence_while_the_broker_was_awake_does_expire(play, specs):
@@ -586,7 +592,7 @@ def test_silence_while_the_broker_was_awake_does_expire(play, specs):
     play(scene, clock=clock)
 
 
-def test_word_of_a_death_comes_behind_what_the_dead_still_said(play, specs):
+def test_word_of_a_death_comes_behind_what_the_dead_still_said(play_at_once, specs):
     async def scene(home):
         run, worker = home.run(), await Worker(home, "s/w1").join()
         boss = await Worker(home, "s/boss", lanes=(), slots=0).join()
@@ -598,8 +604,7 @@ def test_word_of_a_death_comes_behind_what_the_dead_still_said(play, specs):
         assert [o.status for o in run.outcomes] == ["completed"]
         assert "task.failed" not in run.types()
 
-    if "memory" in os.environ["PYTEST_CURRENT_TEST"]:  # there, both frames are sure to be in one turn
-        play(scene)
+    play_at_once(scene)
 
 
 def test_last_seen_is_a_time_of_day(play):
