@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -70,20 +71,24 @@ def demo(notebook: Path, out: Path) -> None:
 
 
 def _execute(notebook: Path, executed: Path, env: dict[str, str]) -> None:
-    nbformat, nbclient = _optional("nbformat"), _optional("nbclient")
-    _optional("ipykernel")
+    nbformat, nbclient, traitlets, _ = map(_optional, ("nbformat", "nbclient", "traitlets.config", "ipykernel"))
     document = nbformat.read(notebook, as_version=4)
-    client = nbclient.NotebookClient(
-        document, timeout=CELL_LIMIT_S, kernel_name="python3", resources={"metadata": {"path": str(notebook.parent)}}
-    )
-    try:
-        client.execute(env={**os.environ, **env})
-    except nbclient.exceptions.CellExecutionError as error:
-        raise LabError(f"a cell of {notebook} failed; what it did so far is in {executed}\n{error}") from None
-    except nbclient.exceptions.CellTimeoutError as error:
-        raise LabError(f"a cell of {notebook} took more than {CELL_LIMIT_S} s; see {executed}\n{error}") from None
-    finally:
-        nbformat.write(document, executed)
+    with tempfile.TemporaryDirectory(prefix="kernel-") as sockets:
+        client = nbclient.NotebookClient(
+            document,
+            timeout=CELL_LIMIT_S,
+            kernel_name="python3",
+            config=traitlets.Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
+            resources={"metadata": {"path": str(notebook.parent)}},
+        )
+        try:
+            client.execute(env={**os.environ, **env})
+        except nbclient.exceptions.CellExecutionError as error:
+            raise LabError(f"a cell failed, as {executed} shows: {error.ename}: {error.evalue}") from None
+        except nbclient.exceptions.CellTimeoutError:
+            raise LabError(f"a cell took more than {CELL_LIMIT_S} s; see {executed}") from None
+        finally:
+            nbformat.write(document, executed)
 
 
 def _report(run: Path) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
+from typing import NamedTuple
 
 from epsilon_lab.errors import LabError
 
@@ -68,6 +70,39 @@ def children() -> dict[int, str]:
                 command = ""
             found[pid] = command.strip() or "(ended, never waited for)"
     return found
+
+
+class Sighting(NamedTuple):
+    """A process seen once; its id alone may be another's by now."""
+
+    pid: int
+    born: int
+    """When it was started, in the kernel's ticks since boot."""
+
+
+def descendants(pid: int) -> set[Sighting]:
+    """Find the processes that descend from one, at this moment."""
+    found: set[Sighting] = set()
+    unseen = [pid]
+    while unseen:
+        parent = unseen.pop()
+        with suppress(OSError):  # it ended meanwhile
+            for listed in Path(f"/proc/{parent}/task").glob("*/children"):
+                born = [(child, _born(child)) for child in map(int, listed.read_text().split())]
+                found |= {Sighting(child, tick) for child, tick in born if tick is not None}
+                unseen += [child for child, _ in born]
+    return found
+
+
+def is_alive(process: Sighting) -> bool:
+    """Tell whether this very process still runs something."""
+    return _born(process.pid) == process.born and not is_zombie(process.pid)
+
+
+def _born(pid: int) -> int | None:
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return None
 
 
 def is_zombie(pid: int) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -27,7 +28,9 @@ from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from epsilon_lab.errors import LabError
-from epsilon_lab.testing.census import wait_until_none
+from epsilon_lab.testing.census import Leftover, Sighting, descendants, is_alive, living, wait_until
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class CellFailed(LabError):
@@ -59,7 +62,7 @@ class Cell:
                 self.stderr += content["text"]
             case "error":
                 self.error = f"{content['ename']}: {content['evalue']}"
-                self.traceback = "\n".join(content["traceback"])
+                self.traceback = _COLOURS.sub("", "\n".join(content["traceback"]))
             case "display_data" | "execute_result":
                 place = content.get("transient", {}).get("display_id")
                 if place is not None:
@@ -99,6 +102,7 @@ class Kernel:
             transport="ipc", ip=str(self.home / "s"), connection_file=str(self.home / "connection.json")
         )
         self._cells: dict[str, Cell] = {}
+        self._family: set[Sighting] = set()
         self._killed = False
         self._client: BlockingKernelClient | None = None
 
@@ -203,12 +207,14 @@ class Kernel:
 
     def restart(self) -> None:
         """Restart it as a user does: asked to shut down in order, then started anew."""
+        self._family |= descendants(self.pid)
         self._disconnect()
         self._manager.restart_kernel()
         self._connect()
 
     def kill(self) -> None:
         """End the kernel process alone with SIGKILL, as the system does when memory runs out."""
+        self._family |= descendants(self.pid)
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(timeout=30)
         self._killed = True
@@ -222,11 +228,27 @@ class Kernel:
         self._disconnect()
         try:
             if self._manager.has_kernel and not self._killed:  # else its group would be killed, and orphans with it
+                self._family |= descendants(self.pid)
                 self._manager.shutdown_kernel()
             self._manager.cleanup_resources()
-            wait_until_none(self.home, within_s=self._settle_s)
+            self.wait_for_orphans()
         finally:
             shutil.rmtree(self.home, ignore_errors=True)
+
+    def wait_for_orphans(self) -> None:
+        """Wait until all that earlier lives of this kernel started has ended.
+
+        Raises:
+            Leftover: Something is still alive after `settle_s`.
+        """
+        alive = [] if self._killed or not self._manager.has_kernel else [self.pid]
+
+        def orphans() -> set[int]:
+            own = {process.pid for pid in alive for process in descendants(pid)} | set(alive)
+            return ({process.pid for process in self._family if is_alive(process)} | living(self.home).keys()) - own
+
+        if not wait_until(lambda: not orphans(), within_s=self._settle_s):
+            raise Leftover(f"{self!r} left processes {sorted(orphans())}: {living(self.home)}")
 
     # -- channels ---------------------------------------------------------------------------------------------------
 
