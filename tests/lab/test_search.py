@@ -182,13 +182,18 @@ def test_the_same_seed_and_replies_give_one_lineage_at_any_parallelism(tmp_path)
 
 
 def test_a_replay_that_does_not_fit_is_an_error_in_the_row(lab):
-    run = lab.start(
-        PopulationSearch(
-            toy(), Replay({"g000-c000": number.__doc__}), population=1, elites=0, diverse=0, fresh=0, generations=1
-        )
-    )
-    with pytest.raises(RunFailed, match=r"g000-c000|no code"):
-        run.wait(60)
+    replies = {"g000-c000": "```python\ndef solve():\n    return 5\n```"}
+    numbers = {"population": 2, "generations": 1, "elites": 0, "diverse": 0, "fresh": 0}
+    run = lab.start(PopulationSearch(toy(), Replay(replies), **numbers)).wait(60)
+    rows = run.candidates.set_index("candidate_id")
+    assert (rows.outcome["g000-c000"], rows.score["g000-c000"]) == ("scored", 5)
+    assert rows.outcome["g000-c001"] == "proposal_failed"
+    assert "nothing is recorded for candidate g000-c001" in rows.error["g000-c001"]
+
+    other = Problem("other", "Return a small number.", SEED, score=float)
+    again = lab.start(PopulationSearch(other, Replay(run), **numbers))
+    with pytest.raises(RunFailed, match="the prompt of candidate g000-c000 is not the recorded one"):
+        again.wait(60)
 
 
 def test_stopping_a_search_keeps_its_best(lab):
