@@ -72,8 +72,8 @@ def serve(peer: Peer, progress: Progress, capture: Capture) -> None:
     """Greet the broker, then work for ever."""
     home = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
     batch = Batch(peer)
+    progress.ready()  # first: whoever was greeted may have to be told of our death
     peer.greet()
-    progress.ready()
     while True:
         while not peer.tasks:
             capture.watch(busy=False)

@@ -61,7 +61,7 @@ class Member:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it has greeted the broker."""
+        """Whether it came as far as greeting the broker."""
         return read_progress(self._progress.fileno())[1]
 
     @property

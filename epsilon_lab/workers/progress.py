@@ -12,7 +12,7 @@ import struct
 import tempfile
 from typing import IO
 
-_PAGE = struct.Struct("<QQ")  # fence of the started task or 0; whether the child has greeted the broker
+_PAGE = struct.Struct("<QQ")  # fence of the started task or 0; whether the child was about to greet the broker
 
 
 def open_progress() -> IO[bytes]:
@@ -35,7 +35,7 @@ class Progress:
         self._page = mmap.mmap(fd, _PAGE.size)
 
     def ready(self) -> None:
-        """The broker was greeted."""
+        """The broker is about to be greeted."""
         _PAGE.pack_into(self._page, 0, 0, 1)
 
     def started(self, fence: int) -> None:
