@@ -62,7 +62,7 @@ def put_together(view: memoryview, at: int) -> tuple[Any, int]:
     if size > len(view) - at:
         raise BadArray(f"an array of {size} bytes, {len(view) - at} left")
     name = letter.decode("latin-1")
-    if not 0 < itemsize <= max(16, len(view)) or itemsize not in _KINDS.get(name, (itemsize,)) or name not in "biufcSU":
+    if not 0 < itemsize < 2**31 or itemsize not in _KINDS.get(name, (itemsize,)) or name not in "biufcSU":
         raise BadArray(f"element type {letter!r} of {itemsize} bytes")
     if (name == "U" and itemsize % 4) or (tag == b"g" and ndim):
         raise BadArray(f"element type {letter!r} of {itemsize} bytes")

@@ -10,12 +10,16 @@ import math
 import os
 import resource
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 _MIB = 1 << 20
 _SPARE = 64 * _MIB
 """Bytes by which a program that ran out of memory may raise its limit, so that it can say where it did."""
+
+_OTHERS = 512
+"""Processes that a shared user may start later without making a program's threads fail."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,23 +47,47 @@ class Limits:
         """Largest encoded output, bytes."""
         return int(self.output_mb * _MIB)
 
-    def impose(self, *, alone: bool) -> None:
-        """Put this process under the limits, for good.
+    def bounds(self, *, alone: bool) -> Bounds:
+        """Turn the limits into the kernel's, for forks of this process: once, because a fork is short.
 
         Args:
-            alone: Whether its user runs nothing else, for processes are counted by user.
+            alone: Whether the forks' user runs nothing else, for processes are counted by user.
         """
         cpu = math.ceil(self.timeout_s) * (os.cpu_count() or 1) + 1
-        _limit("RLIMIT_CPU", cpu, cpu + 1)
+        file = int(self.file_mb * _MIB)
+        processes = self.processes if alone or self.processes == 1 else self.processes + _running() + _OTHERS
+        found = {
+            "RLIMIT_CPU": (cpu, cpu + 1),
+            "RLIMIT_NPROC": (processes, processes),
+            "RLIMIT_FSIZE": (file, file),
+            "RLIMIT_NOFILE": (self.open_files, self.open_files),
+            "RLIMIT_CORE": (0, 0),
+            "RLIMIT_MEMLOCK": (0, 0),
+        }
         if sys.platform == "linux":
             memory = _address_space() + int(self.memory_mb * _MIB)
-            _limit("RLIMIT_AS", memory, memory + _SPARE)
-        processes = self.processes if alone or self.processes == 1 else self.processes + _running()
-        _limit("RLIMIT_NPROC", processes)
-        _limit("RLIMIT_FSIZE", int(self.file_mb * _MIB))
-        _limit("RLIMIT_NOFILE", self.open_files)
-        _limit("RLIMIT_CORE", 0)
-        _limit("RLIMIT_MEMLOCK", 0)
+            found["RLIMIT_AS"] = (memory, memory + _SPARE)
+        return Bounds(found)
+
+
+class Bounds:
+    """Kernel limits, ready to be set. None is raised above what this process has."""
+
+    def __init__(self, limits: Mapping[str, tuple[int, int]]) -> None:
+        self._limits: list[tuple[int, tuple[int, int]]] = []
+        for name, (soft, hard) in limits.items():
+            number = getattr(resource, name, None)
+            if number is None:
+                continue
+            ceiling = resource.getrlimit(number)[1]
+            if ceiling != resource.RLIM_INFINITY:
+                soft, hard = min(soft, ceiling), min(hard, ceiling)
+            self._limits.append((number, (soft, hard)))
+
+    def impose(self) -> None:
+        """Put this process under them, for good."""
+        for number, limit in self._limits:
+            resource.setrlimit(number, limit)
 
 
 def loosen_memory() -> None:
@@ -67,17 +95,6 @@ def loosen_memory() -> None:
     with suppress(ValueError, OSError):
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-
-
-def _limit(name: str, soft: int, hard: int | None = None) -> None:
-    number = getattr(resource, name, None)
-    if number is None:
-        return
-    ceiling = resource.getrlimit(number)[1]
-    hard = soft if hard is None else hard
-    if ceiling != resource.RLIM_INFINITY:
-        soft, hard = min(soft, ceiling), min(hard, ceiling)
-    resource.setrlimit(number, (soft, hard))
 
 
 def _address_space() -> int:

@@ -1,8 +1,10 @@
 """A program's working directory: the problem's files and nothing else, the same before every run.
 
-Under a spare user the directory and the files belong to us, and a program can neither change nor remove them: then only
-what it added is wiped. Otherwise everything is wiped and written anew. Whatever a killed sandbox left behind is removed
-by the next one: a directory whose lock nobody holds has no owner.
+Under a spare user the directory and the files belong to us, and a program can neither change nor remove them: where it
+added nothing, nothing is done. Otherwise the whole directory is put aside and a new one takes its place, which costs
+the same for one file more and for a million. What was put aside is removed a little at a time, so that a program which
+litters costs its successors nothing. Whatever a killed sandbox left behind is removed by later ones: a directory whose
+lock nobody holds has no owner.
 """
 
 from __future__ import annotations
@@ -11,13 +13,16 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 _PREFIX = "epsilon-scratch-"
 _YOUNG_S = 60.0
+_SWEEP_S = 1.0
+_WIPE_S = 0.2
+_REMOVE_S = 3.0
 
 
 class Scratch:
@@ -26,37 +31,56 @@ class Scratch:
     Args:
         files: name -> content.
         uid: The spare user's id; None where programs run under our own.
+
+    Attributes:
+        path: The working directory.
     """
 
     def __init__(self, files: Mapping[str, bytes], uid: int | None) -> None:
         self._files = files
         self._uid = uid
         sweep()
-        self.path = tempfile.mkdtemp(prefix=_PREFIX)
-        self._lock = os.open(self.path, os.O_RDONLY)
+        self._home = tempfile.mkdtemp(prefix=_PREFIX)
+        self._lock = os.open(self._home, os.O_RDONLY)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         if uid is not None:
-            os.chown(self.path, -1, uid)
-            os.chmod(self.path, 0o1770)  # noqa: S103 - sticky: the program may add files, and remove only those
-        self.restore()
+            os.chmod(self._home, 0o711)  # noqa: S103 - to be passed through
+        self._aside = os.path.join(self._home, "aside")
+        os.mkdir(self._aside, 0o700)
+        self._numbers = count()
+        self.path = os.path.join(self._home, "work")
+        self._make()
 
     def restore(self) -> None:
         """Make the directory what it was before the program ran."""
-        present = clear(self.path, self._files if self._uid is not None else ())
-        for name in self._files.keys() - present:
-            path = os.path.join(self.path, name)
-            with open(path, "xb") as file:
-                file.write(self._files[name])
-                os.fchmod(file.fileno(), 0o444)
+        if self._uid is None or self._has_more():
+            os.rename(self.path, os.path.join(self._aside, str(next(self._numbers))))
+            self._make()
+            clear(self._aside, until=time.monotonic() + _WIPE_S)
 
     def remove(self) -> None:
-        """Remove the directory."""
-        _remove(self.path)
+        """Remove the directory; what cannot be removed in a few seconds is left to `sweep`."""
+        _remove(self._home, time.monotonic() + _REMOVE_S)
         os.close(self._lock)
+
+    def _has_more(self) -> bool:
+        with os.scandir(self.path) as entries:
+            return any(entry.name not in self._files for entry in entries)
+
+    def _make(self) -> None:
+        os.mkdir(self.path, 0o700)
+        if self._uid is not None:
+            os.chown(self.path, -1, self._uid)
+            os.chmod(self.path, 0o1770)  # noqa: S103 - sticky: a program may add files, and remove only those
+        for name, content in self._files.items():
+            with open(os.path.join(self.path, name), "xb") as file:
+                file.write(content)
+                os.fchmod(file.fileno(), 0o444)
 
 
 def sweep() -> None:
-    """Remove the directories of sandboxes that were killed."""
+    """Remove the directories of sandboxes that were killed, as many as a second allows."""
+    until = time.monotonic() + _SWEEP_S
     for path in Path(tempfile.gettempdir()).glob(_PREFIX + "*"):
         with suppress(OSError):
             about = path.lstat()
@@ -65,36 +89,61 @@ def sweep() -> None:
             held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(str(path))
+                _remove(str(path), until)
             finally:
                 os.close(held)
 
 
-def clear(directory: str, keep: Collection[str] = ()) -> set[str]:
-    """Empty a directory however deep a program has nested it; return the names kept.
+def clear(directory: str, *, until: float) -> bool:
+    """Empty a directory however deep a program has nested it.
 
-    Subdirectories are not descended into: their entries are lifted up a level, so neither the stack nor a path grows.
+    The process itself walks in and out, so neither the stack nor a path grows; it is back where it was at the end.
+
+    Args:
+        directory: What is in it goes, it stays.
+        until: Monotonic seconds at which to give up.
+
+    Returns:
+        False if time ran out.
     """
-    fresh = (f"{directory}/.lifted-{os.urandom(8).hex()}-{number}" for number in count())
-    while True:
-        with os.scandir(directory) as entries:
-            doomed = [entry for entry in entries if entry.name not in keep]
-        if not doomed:
-            return set(keep) & set(os.listdir(directory))
-        for entry in doomed:
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.path)
-                continue
-            os.chmod(entry.path, 0o700)
-            with os.scandir(entry.path) as children:
-                for child in list(children):
-                    if child.is_dir(follow_symlinks=False):
-                        os.chmod(child.path, 0o700)  # moving a directory writes to it
-                    os.rename(child.path, next(fresh))
-            os.rmdir(entry.path)
+    back = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(directory)
+        inside: list[str] = []
+        todo = [_unlink_files(until)]
+        while time.monotonic() < until:
+            if todo[-1]:
+                inside.append(todo[-1].pop())
+                os.chmod(inside[-1], 0o700)
+                os.chdir(inside[-1])
+                todo.append(_unlink_files(until))
+            elif inside:
+                os.chdir("..")
+                os.rmdir(inside.pop())
+                todo.pop()
+            else:
+                return True
+        return False
+    finally:
+        os.fchdir(back)
+        os.close(back)
 
 
-def _remove(path: str) -> None:
+def _unlink_files(until: float) -> list[str]:
+    """Remove the files of the current directory; return its subdirectories."""
+    found: list[str] = []
+    with os.scandir() as entries:
+        for entry in entries:
+            if time.monotonic() > until:
+                break
+            if entry.is_dir(follow_symlinks=False):
+                found.append(entry.name)
+            else:
+                os.unlink(entry.name)
+    return found
+
+
+def _remove(path: str, until: float) -> None:
     with suppress(FileNotFoundError):
-        clear(path)
-        os.rmdir(path)
+        if clear(path, until=until):
+            os.rmdir(path)

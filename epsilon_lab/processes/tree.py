@@ -11,6 +11,7 @@ On macOS there is neither a subreaper nor `/proc`: there the process group is ki
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import signal
 import sys
@@ -25,13 +26,18 @@ _LINUX = sys.platform == "linux"
 _kept: set[int] = set()
 
 
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def prctl(option: int, argument: int) -> None:
     """Call `prctl(2)`.
 
     Raises:
         OSError: The kernel refused.
     """
-    if ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0) != 0:
+    if _libc().prctl(option, argument, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"prctl({option}): {os.strerror(number)}")
 

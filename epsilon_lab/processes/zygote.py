@@ -153,6 +153,8 @@ class Zygote:
         self.entry = entry
         self.run = run
         self.inputs = inputs
+        self._bounds = limits.bounds(alone=confinement.uid is not None)
+        self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
     def serve(self) -> NoReturn:
         """Run what is asked for, one program at a time, until the channel closes.
@@ -213,10 +215,10 @@ class Zygote:
         os.dup2(print_end, 1)
         os.dup2(print_end, 2)
         os.dup2(result_end, _RESULT_FD)
-        os.closerange(_RESULT_FD + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        os.closerange(_RESULT_FD + 1, self._descriptors)
         os.chdir(self.scratch.path)
         os.umask(0o077)
-        self.limits.impose(alone=self.confinement.uid is not None)
+        self._bounds.impose()
         self.confinement.enter()
         if sys.platform == "linux":
             orphans.die_with_parent(parent)  # after the change of user, which cancels it
