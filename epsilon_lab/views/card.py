@@ -52,7 +52,7 @@ def card(snapshot: RunSnapshot, *, note: str = "") -> str:
     parts = [head(snapshot)]
     if snapshot.curve is not None and snapshot.curve.size:
         parts.append(_picture(snapshot))
-    parts += [best(snapshot, unfolded=True), troubles(snapshot)]
+    parts += [best(snapshot), troubles(snapshot)]
     if note:
         parts.append(f'<div style="{formats.FAINT};font-size:12px">{formats.escape(note)}</div>')
     return f'<div class="lab-card" style="{formats.FONT};{formats.TEXT};max-width:820px">{"".join(parts)}</div>'
@@ -69,7 +69,7 @@ def head(snapshot: RunSnapshot) -> str:
     )
 
 
-def best(snapshot: RunSnapshot, *, unfolded: bool = False) -> str:
+def best(snapshot: RunSnapshot) -> str:
     """The best program: what it changed in its parent, and the whole of it."""
     found = snapshot.best
     if found is None:
@@ -78,8 +78,7 @@ def best(snapshot: RunSnapshot, *, unfolded: bool = False) -> str:
     parts = [f'<div style="margin-top:6px">{title}</div>']
     if found.diff:
         title = f"what it changed in {formats.escape(found.parent_id)}"
-        is_open = " open" if unfolded else ""
-        parts.append(f"<details{is_open}><summary>{title}</summary>{formats.diff(found.diff)}</details>")
+        parts.append(f"<details open><summary>{title}</summary>{formats.diff(found.diff)}</details>")
     if found.source:
         parts.append(f"<details><summary>the program</summary>{formats.program(found.source)}</details>")
     return "".join(parts)
@@ -104,7 +103,8 @@ def _usage(snapshot: RunSnapshot) -> str:
     if usage is None:
         return ""
     unknown = f", {usage.unpriced} calls of unknown price" if usage.unpriced else ""
-    return f"{usage.calls} model calls · {usage.tokens:,} tokens · ${usage.cost_usd:.4f}{unknown}"
+    calls = f"{usage.calls:,} model call{'s' if usage.calls != 1 else ''}"
+    return f"{calls} · {usage.tokens:,} tokens · ${usage.cost_usd:.4f}{unknown}"
 
 
 def _picture(snapshot: RunSnapshot) -> str:

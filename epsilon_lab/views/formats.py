@@ -18,7 +18,7 @@ _BOX = (
     "padding:6px 8px;margin:4px 0;max-height:22em;overflow:auto;white-space:pre"
 )
 _LINES = {"+": "background:rgba(46,160,67,.18)", "-": "background:rgba(248,81,73,.18)", "@": FAINT}
-FONT = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px"
+FONT = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.45"
 _BADGES = {
     "running": "#0072B2",
     "paused": "#8a6100",

@@ -45,7 +45,9 @@ class Panel:
         self._status = snapshot.status
         self._head = widgets.HTML()
         self._bar = widgets.IntProgress(layout=widgets.Layout(width="100%", max_width="560px", height="14px"))
-        self._image = widgets.Image(format="png", layout=widgets.Layout(display="none", max_width="100%"))
+        self._image = widgets.Image(
+            format="png", layout=widgets.Layout(display="none", width="560px", max_width="100%")
+        )
         self._best = widgets.HTML()
         self._troubles = widgets.HTML()
         self._error = widgets.HTML()
@@ -72,7 +74,7 @@ class Panel:
     def show(self, snapshot: RunSnapshot) -> None:
         """Show this snapshot; what has not changed costs nothing."""
         self._status = snapshot.status
-        _set(self._head, value=card.head(snapshot))
+        _set(self._head, value=_styled(card.head(snapshot)))
         expected = snapshot.expected or max(snapshot.done, 1)
         total = expected if snapshot.is_live else max(snapshot.done, 1)
         style = _STYLES.get(snapshot.status, "")
@@ -82,8 +84,8 @@ class Panel:
             self._curve = self._curve or LiveCurve()
             _set(self._image, value=self._curve.frame(snapshot.curve))
             self._image.layout.display = None
-        _set(self._best, value=card.best(snapshot))
-        _set(self._troubles, value=card.troubles(snapshot))
+        _set(self._best, value=_styled(card.best(snapshot)))
+        _set(self._troubles, value=_styled(card.troubles(snapshot)))
         paused = snapshot.status == "paused"
         _set(self._pause, description="Resume" if paused else "Pause", disabled=not snapshot.is_live)
         if not snapshot.is_live:
@@ -113,6 +115,10 @@ class Panel:
             return False
         _set(self._error, value="")
         return True
+
+
+def _styled(part: str) -> str:
+    return f'<div style="{formats.FONT};{formats.TEXT}">{part}</div>' if part else ""
 
 
 def _set(widget: Any, **traits: object) -> None:
