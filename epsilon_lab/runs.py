@@ -18,8 +18,8 @@ from epsilon_lab.errors import InvalidInput, LabError, RunFailed
 from epsilon_lab.messages.values import unpack
 from epsilon_lab.search.candidate import Candidate, lineage
 from epsilon_lab.topologies.engine import Pause, Resume, Stimulus, Stop, Tell
-from epsilon_lab.topologies.population_search import BriefEdit
 from epsilon_lab.topologies.runner import Runner
+from epsilon_lab.topologies.search_plan import BriefEdit
 from epsilon_lab.views.snapshot import Observer, RunSnapshot
 from epsilon_lab.workspace.layout import STOP, RunDirectory
 from epsilon_lab.workspace.outputs import run_output, task_outputs

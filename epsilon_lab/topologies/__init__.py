@@ -5,5 +5,6 @@ graph.py              the graph: what may run now, what is blocked, how many of 
 engine.py             a run's state: plan and graph together, paused, stopped, ended
 runner.py             the shell: carries the engine's effects out on the broker and the disk
 work_queue.py         one task an item
-population_search.py  many candidates, a judge, a brief, the next generation
+population_search.py  a search, as a user states it
+search_plan.py        its rules: candidates, a judge, a brief, the next generation
 """

@@ -13,13 +13,8 @@ from epsilon_lab.messages.tasks import Failure, TaskOutcome
 from epsilon_lab.messages.values import pack, unpack
 from epsilon_lab.search.problem import Problem
 from epsilon_lab.topologies.plan import Add, Emit, Finish
-from epsilon_lab.topologies.population_search import (
-    BriefEdit,
-    PopulationSearch,
-    SearchPlan,
-    SearchSettings,
-    Stage,
-)
+from epsilon_lab.topologies.population_search import PopulationSearch
+from epsilon_lab.topologies.search_plan import BriefEdit, SearchPlan, SearchSettings, Stage
 
 
 def problem(**changes):
@@ -44,11 +39,9 @@ def plan(**changes):
     stage = Stage(
         direction="maximize",
         better=problem().better,
-        repeats=1,
         scorers=None,
         evaluation_limit_s=10,
         seed_hash="h-seed",
-        seed_source="def solve(): ...",
         problem_ref="p",
         proposer_ref="q",
         proposer="toy",

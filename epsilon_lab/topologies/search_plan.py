@@ -1,0 +1,528 @@
+"""The rules of a population search: many candidates, a judge, a brief, the next generation.
+
+Everything a generation is made from stood when the last one closed, and duplicates are decided by the place of a
+candidate, not by its time of arrival. That is why the same seed and the same proposals give one lineage at any
+parallelism. Within a generation there is no barrier: a program is judged as soon as it is proposed.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import msgspec
+
+from epsilon_lab.ids import SEED_CANDIDATE
+from epsilon_lab.messages.events import BriefWritten, CandidateSettled, GenerationClosed
+from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
+from epsilon_lab.messages.values import pack
+from epsilon_lab.search.archive import Archive
+from epsilon_lab.search.context import Direction
+from epsilon_lab.search.evaluation import Evaluation
+from epsilon_lab.search.leaderboard import leaderboard_csv, leaderboard_json
+from epsilon_lab.search.proposing import ProposeResult
+from epsilon_lab.search.selection import Slot, select
+from epsilon_lab.topologies.plan import Add, Copy, Emit, Finish, PlanEffect, Write
+
+PROPOSAL_LIMIT_S = 600.0
+"""Seconds a proposer may take for one program, whatever limits a model call has of its own."""
+
+_LIVE_LEADERBOARD = 50
+"""Places kept on the leaderboard while the search runs; at the end it has all."""
+
+
+class SearchSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers a search runs by; see `PopulationSearch`."""
+
+    population: int
+    generations: int
+    elites: int
+    diverse: int
+    fresh: int
+    top_k: int
+    patience: int | None
+    min_delta: float
+    target: float | None
+    wall_time_s: float | None
+    in_flight: int | None
+    seed: int
+
+
+class BriefEdit(msgspec.Struct, frozen=True):
+    """A person's version of a generation's brief."""
+
+    generation: int
+    text: str
+    author: str = "HUMAN"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the plan knows of problem and proposer: names, hashes and references, nothing that runs."""
+
+    direction: Direction
+    better: Callable[..., bool]
+    scorers: int | None
+    evaluation_limit_s: float
+    seed_hash: str
+    problem_ref: str
+    proposer_ref: str
+    proposer: str
+    lane: Lane
+    entry: str
+    brief_ref: str | None
+    alternatives: dict[str, tuple[str, ...]]
+    """The problem's own alternatives, where the proposer may use them; another proposer is not told of them."""
+
+
+def source_ref(candidate_id: str) -> str:
+    """Where a candidate's program lies in the run directory."""
+    return f"candidates/{candidate_id}.py"
+
+
+@dataclass
+class _Candidate:
+    """A slot of the open generation, as it fills."""
+
+    slot: Slot
+    proposal: ProposeResult | None = None
+    failure: str | None = None
+    shown: CandidateSettled | None = None
+
+    @property
+    def proposed(self) -> bool:
+        return self.proposal is not None or self.failure is not None
+
+
+@dataclass
+class _Generation:
+    """The open generation."""
+
+    number: int
+    elites: tuple[str, ...]
+    candidates: dict[str, _Candidate]
+    incumbent: float | None
+    evaluations: dict[str, Evaluation | None] = field(default_factory=dict)
+    """code hash -> what judging said, None while it is under way."""
+
+
+class SearchPlan:
+    """The rules of a search."""
+
+    def __init__(self, stage: Stage, settings: SearchSettings) -> None:
+        self._stage = stage
+        self._settings = settings
+        self._archive = Archive(stage.direction)
+        self._generation: _Generation | None = None
+        self._closed: GenerationClosed | None = None
+        self._history: list[dict[str, object]] = []
+        self._brief_ref: str | None = None
+        self._brief_versions: dict[int, int] = {}
+        self._began = 0.0
+        self._stall = 0
+        self._ending: tuple[str, str] | None = None
+        self.reads_outputs = True
+        self.limits: dict[str, int] = {}
+        if settings.in_flight is not None:
+            self.limits["propose"] = settings.in_flight
+        if stage.scorers is not None:
+            self.limits["evaluate"] = stage.scorers
+
+    # -- the plan's four questions ---------------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[PlanEffect]:
+        """Judge the seed program: a problem whose own program does not score is not worth a proposal."""
+        self._began = now
+        return [Add((self._evaluate_task(SEED_CANDIDATE, incumbent=None, must_check=True),))]
+
+    def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        """Take in a proposal, an evaluation or a brief."""
+        kind, _, name = outcome.task_id.partition("-")
+        if kind == "evaluate" and name == SEED_CANDIDATE:
+            return self._seed_judged(outcome)
+        if kind == "brief":
+            return self._briefed(outcome)
+        if self._generation is None:
+            return []
+        effects = self._proposed(name, outcome) if kind == "propose" else self._judged(name, outcome)
+        return effects + self._close_if_done()
+
+    def tick(self, now: float) -> list[PlanEffect]:
+        """End when the wall time is over."""
+        limit = self._settings.wall_time_s
+        if limit is None or now - self._began < limit or self._ending is not None:
+            return []
+        return self._cut_off("completed", f"the wall time of {limit:g} s was over")
+
+    def stop(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        """End with what there is."""
+        return self._cut_off("stopped", reason)
+
+    def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        """A person rewrote a brief; generations proposed from now on see it."""
+        if isinstance(news, BriefEdit):
+            return self._write_brief(news.generation, news.text, news.author, ())
+        return []
+
+    # -- the seed program ------------------------------------------------------------------------------------------
+
+    def _seed_judged(self, outcome: TaskOutcome) -> list[PlanEffect]:
+        evaluation = _evaluation(outcome)
+        row = self._row(
+            Slot(SEED_CANDIDATE, cast("Any", "seed"), ()), evaluation, code=self._stage.seed_hash, proposer="problem"
+        )
+        self._archive.add(row)
+        effects: list[PlanEffect] = [Emit(row)]
+        if evaluation.outcome != "scored":
+            why = f"{evaluation.outcome}: {evaluation.error}"
+            return [
+                *effects,
+                Finish("failed", f"the seed program does not score ({why}); mend the problem and try again"),
+            ]
+        return effects + self._open(0)
+
+    # -- a generation ----------------------------------------------------------------------------------------------
+
+    def _open(self, number: int) -> list[PlanEffect]:
+        s = self._settings
+        selection = select(
+            self._archive,
+            generation=number,
+            population=s.population,
+            elites=s.elites,
+            diverse=s.diverse,
+            fresh=s.fresh,
+            seed=s.seed,
+        )
+        best = self._archive.best
+        self._generation = _Generation(
+            number=number,
+            elites=selection.elites,
+            candidates={slot.candidate_id: _Candidate(slot) for slot in selection.slots},
+            incumbent=None if best is None else best.score,
+        )
+        shared: dict[str, object] = {
+            "best": self._shown(best.candidate_id if best else SEED_CANDIDATE),
+            "top": [self._shown(row.candidate_id) for row in self._archive.ranked(s.top_k)],
+            "brief_ref": self._brief_ref,
+            "proposer_ref": self._stage.proposer_ref,
+            "problem_ref": self._stage.problem_ref,
+            "seed": s.seed,
+            "generation": number,
+            "entry": self._stage.entry,
+        }
+        return [Add(tuple(self._propose_task(slot, shared) for slot in selection.slots))]
+
+    def _proposed(self, name: str, outcome: TaskOutcome) -> list[PlanEffect]:
+        generation = cast("_Generation", self._generation)
+        candidate = generation.candidates.get(name)
+        if candidate is None:
+            return []
+        if outcome.status != "completed" or outcome.output is None:
+            candidate.failure = outcome.failure.error if outcome.failure else f"the proposal was {outcome.status}"
+            return self._show(candidate)
+        candidate.proposal = msgspec.json.decode(outcome.output.data, type=ProposeResult)
+        code = candidate.proposal.code_hash
+        if self._archive.twin_of(code) is not None:
+            return self._show(candidate)
+        if code in generation.evaluations:
+            return self._show_code(code)
+        generation.evaluations[code] = None
+        return [Add((self._evaluate_task(name, incumbent=generation.incumbent, must_check=False),))]
+
+    def _judged(self, name: str, outcome: TaskOutcome) -> list[PlanEffect]:
+        generation = cast("_Generation", self._generation)
+        candidate = generation.candidates.get(name)
+        if candidate is None or candidate.proposal is None:
+            return []
+        code = candidate.proposal.code_hash
+        generation.evaluations[code] = _evaluation(outcome)
+        return self._show_code(code)
+
+    def _show_code(self, code: str) -> list[PlanEffect]:
+        generation = cast("_Generation", self._generation)
+        if generation.evaluations.get(code) is None:
+            return []
+        same = [c for c in generation.candidates.values() if c.proposal is not None and c.proposal.code_hash == code]
+        return [effect for candidate in same for effect in self._show(candidate)]
+
+    def _show(self, candidate: _Candidate) -> list[PlanEffect]:
+        """Emit a candidate's row as it stands, if it changed: an earlier twin may still take the score over."""
+        row = self._settle_row(candidate)
+        if row == candidate.shown:
+            return []
+        candidate.shown = row
+        return [Emit(row)]
+
+    def _settle_row(self, candidate: _Candidate) -> CandidateSettled:
+        generation = cast("_Generation", self._generation)
+        proposal = candidate.proposal
+        if proposal is None:
+            return self._row(
+                candidate.slot, Evaluation(outcome="proposal_failed", error=candidate.failure or "it was cut off")
+            )
+        code = proposal.code_hash
+        twin = self._archive.twin_of(code) or next(
+            c.slot.candidate_id
+            for c in generation.candidates.values()
+            if c.proposal is not None and c.proposal.code_hash == code
+        )
+        if twin != candidate.slot.candidate_id:
+            evaluation = Evaluation(outcome="duplicate", error=f"the same program as {twin}")
+        else:
+            evaluation = generation.evaluations.get(code) or Evaluation(
+                outcome="scorer_failed", error="it was cut off before it was judged"
+            )
+        return self._row(candidate.slot, evaluation, proposal=proposal, code=code, twin=twin)
+
+    def _close_if_done(self) -> list[PlanEffect]:
+        generation = cast("_Generation", self._generation)
+        if any(not c.proposed for c in generation.candidates.values()):
+            return []
+        if any(evaluation is None for evaluation in generation.evaluations.values()):
+            return []
+        effects = self._close()
+        closed = cast("GenerationClosed", self._closed)
+        if closed.candidates and all(c.failure is not None for c in generation.candidates.values()):
+            first = next(iter(generation.candidates.values()))
+            self._ending = (
+                "failed",
+                f"no proposal of generation {generation.number} gave a program; the first said: {first.failure}",
+            )
+        else:
+            self._ending = self._reason_to_end(closed)
+        if self._ending is not None and self._ending[0] == "failed":
+            return effects + self._finish(*self._ending)
+        return [*effects, Add((self._brief_task(generation),))]
+
+    def _close(self) -> list[PlanEffect]:
+        """Settle every row of the open generation, in the order of its slots, and say how it went."""
+        generation = cast("_Generation", self._generation)
+        effects: list[PlanEffect] = []
+        before = self._archive.best
+        scores: list[float] = []
+        for candidate in generation.candidates.values():
+            effects += self._show(candidate)
+        for candidate in generation.candidates.values():
+            row = cast("CandidateSettled", candidate.shown)
+            self._archive.add(row)
+            if row.score is not None:
+                scores.append(row.score)
+        best = cast("CandidateSettled", self._archive.best)
+        improved = generation.number == 0 or self._stage.better(
+            cast("float", best.score), None if before is None else before.score, by=self._settings.min_delta
+        )
+        self._stall = 0 if improved else self._stall + 1
+        pick = max if self._stage.direction == "maximize" else min
+        self._closed = GenerationClosed(
+            generation=generation.number,
+            best=best.score,
+            best_id=best.candidate_id,
+            median=statistics.median(scores) if scores else None,
+            top=pick(scores) if scores else None,
+            candidates=len(generation.candidates),
+            valid_share=len(scores) / max(len(generation.candidates), 1),
+            stall=self._stall,
+            elites=generation.elites,
+        )
+        self._history.append(msgspec.structs.asdict(self._closed))
+        return [*effects, Emit(self._closed), *self._artifacts(_LIVE_LEADERBOARD)]
+
+    def _reason_to_end(self, closed: GenerationClosed) -> tuple[str, str] | None:
+        s = self._settings
+        if s.target is not None and closed.best is not None and not self._stage.better(s.target, closed.best):
+            return "completed", f"target {s.target:g} reached: {closed.best_id} scores {closed.best:.6g}"
+        if closed.generation + 1 >= s.generations:
+            return "completed", f"all {s.generations} generations are done"
+        if s.patience is not None and self._stall >= s.patience:
+            by = f" by more than {s.min_delta:g}" if s.min_delta else ""
+            return "completed", f"the best score did not improve{by} in {self._stall} generations (patience)"
+        return None
+
+    # -- brief and end ---------------------------------------------------------------------------------------------
+
+    def _briefed(self, outcome: TaskOutcome) -> list[PlanEffect]:
+        generation = cast("_Generation", self._generation)
+        if outcome.status == "completed" and outcome.output is not None:
+            answer = msgspec.json.decode(outcome.output.data)
+            text, author, cited = answer["text"], answer["author"], tuple(answer["cited"])
+        else:
+            error = outcome.failure.error if outcome.failure else outcome.status
+            text, author, cited = f"No brief: {error}", "lab", ()
+        effects = self._write_brief(generation.number, text, author, cited)
+        if self._ending is not None:
+            return effects + self._finish(*self._ending)
+        return effects + self._open(generation.number + 1)
+
+    def _write_brief(self, generation: int, text: str, author: str, cited: tuple[str, ...]) -> list[PlanEffect]:
+        version = self._brief_versions.get(generation, 0) + 1
+        self._brief_versions[generation] = version
+        ref = f"briefs/g{generation:03d}-v{version}.md"
+        if generation >= max(self._brief_versions):
+            self._brief_ref = ref
+        brief = BriefWritten(generation=generation, version=version, author=author, text=text, cited=cited)
+        return [Write(ref, text, "brief"), Emit(brief)]
+
+    def _cut_off(self, status: str, reason: str) -> list[PlanEffect]:
+        if not len(self._archive):
+            return [Finish(status, f"{reason}, before the seed program was judged")]
+        generation = self._generation
+        effects: list[PlanEffect] = []
+        if generation is not None and (self._closed is None or self._closed.generation < generation.number):
+            for candidate in generation.candidates.values():
+                if not candidate.proposed:
+                    candidate.failure = f"cut off: {reason}"
+            effects += self._close()
+        return effects + self._finish(status, reason)
+
+    def _finish(self, status: str, reason: str) -> list[PlanEffect]:
+        best = self._archive.best
+        output = None
+        if best is not None:
+            output = pack(
+                {"candidate_id": best.candidate_id, "score": best.score, "source_ref": source_ref(best.candidate_id)}
+            )
+        return [*self._artifacts(None), Finish(status, reason, output)]
+
+    def _artifacts(self, places: int | None) -> list[PlanEffect]:
+        ranked = self._archive.ranked(places)
+        best = self._archive.best
+        copy = [] if best is None else [Copy(source_ref(best.candidate_id), "best_solution.py", "best")]
+        return [
+            *copy,
+            Write("leaderboard.json", leaderboard_json(ranked), "leaderboard"),
+            Write("leaderboard.csv", leaderboard_csv(ranked), "leaderboard"),
+            Write(
+                "generation_history.json", msgspec.json.format(msgspec.json.encode(self._history)).decode(), "history"
+            ),
+        ]
+
+    # -- rows and tasks --------------------------------------------------------------------------------------------
+
+    def _shown(self, candidate_id: str) -> dict[str, object]:
+        row = self._archive[candidate_id]
+        return {
+            "candidate_id": candidate_id,
+            "score": row.score,
+            "feedback": row.feedback,
+            "strategy": row.strategy,
+            "generation": row.generation,
+        }
+
+    def _propose_task(self, slot: Slot, shared: dict[str, object]) -> TaskSpec:
+        payload = {
+            **shared,
+            "candidate_id": slot.candidate_id,
+            "strategy": slot.strategy,
+            "parents": [self._shown(parent) for parent in slot.parent_ids],
+        }
+        return TaskSpec(
+            task_id=f"propose-{slot.candidate_id}",
+            kind="propose",
+            lane=self._stage.lane,
+            entry=f"epsilon_lab.search.proposing:{'propose_async' if self._stage.lane == 'async' else 'propose'}",
+            payload=pack(payload),
+            time_limit_s=PROPOSAL_LIMIT_S,
+        )
+
+    def _evaluate_task(self, name: str, *, incumbent: float | None, must_check: bool) -> TaskSpec:
+        payload = {
+            "problem_ref": self._stage.problem_ref,
+            "source_ref": source_ref(name),
+            "seed": self._settings.seed,
+            "incumbent": incumbent,
+            "must_check": must_check,
+        }
+        return TaskSpec(
+            task_id=f"evaluate-{name}",
+            kind="evaluate",
+            lane="process",
+            entry="epsilon_lab.search.judging:evaluate",
+            payload=pack(payload),
+            priority=1,
+            time_limit_s=self._stage.evaluation_limit_s,
+            prefetch=False,
+        )
+
+    def _brief_task(self, generation: _Generation) -> TaskSpec:
+        rows = [cast("CandidateSettled", c.shown) for c in generation.candidates.values()]
+        named = {SEED_CANDIDATE, *(parent for row in rows for parent in row.parent_ids)}
+        payload = {
+            "generation": generation.number,
+            "direction": self._stage.direction,
+            "rows": [_brief_row(row) for row in rows],
+            "parents": [_brief_row(self._archive[name]) for name in sorted(named)],
+            "best_id": cast("GenerationClosed", self._closed).best_id,
+            "problem_ref": self._stage.problem_ref,
+            "model_ref": self._stage.brief_ref,
+            "alternatives": self._stage.alternatives,
+        }
+        model = self._stage.brief_ref is not None
+        return TaskSpec(
+            task_id=f"brief-g{generation.number:03d}",
+            kind="brief",
+            lane="async" if model else "process",
+            entry=f"epsilon_lab.search.briefing:{'ask' if model else 'compose'}",
+            payload=pack(payload),
+            time_limit_s=PROPOSAL_LIMIT_S,
+            priority=1,
+        )
+
+    def _row(
+        self,
+        slot: Slot,
+        evaluation: Evaluation,
+        *,
+        proposal: ProposeResult | None = None,
+        code: str | None = None,
+        twin: str | None = None,
+        proposer: str | None = None,
+    ) -> CandidateSettled:
+        seed = slot.candidate_id == SEED_CANDIDATE
+        return CandidateSettled(
+            candidate_id=slot.candidate_id,
+            generation=0 if self._generation is None else self._generation.number,
+            strategy=slot.strategy,
+            parent_ids=slot.parent_ids,
+            outcome=evaluation.outcome,
+            code_hash=code,
+            score=evaluation.score,
+            scores=evaluation.scores,
+            feedback=evaluation.feedback,
+            error=evaluation.error,
+            traceback=evaluation.traceback,
+            stdout=evaluation.stdout,
+            checked=evaluation.checked,
+            scorer_hash=evaluation.scorer_hash or None,
+            duration_s=evaluation.duration_s,
+            cpu_s=evaluation.cpu_s,
+            peak_mb=evaluation.peak_mb,
+            proposer=proposer or self._stage.proposer,
+            prompt_ref=proposal.prompt_ref if proposal else None,
+            reply_ref=proposal.reply_ref if proposal else None,
+            prompt_sha256=proposal.prompt_sha256 if proposal else None,
+            source_ref=source_ref(slot.candidate_id) if proposal or seed else None,
+            duplicate_of=twin if evaluation.outcome == "duplicate" else None,
+            isolation=evaluation.isolation or None,
+        )
+
+
+def _brief_row(row: CandidateSettled) -> dict[str, object]:
+    return {
+        "candidate_id": row.candidate_id,
+        "strategy": row.strategy,
+        "parents": list(row.parent_ids),
+        "outcome": row.outcome,
+        "score": row.score,
+        "error": row.error,
+        "source_ref": row.source_ref,
+    }
+
+
+def _evaluation(outcome: TaskOutcome) -> Evaluation:
+    if outcome.status == "completed" and outcome.output is not None:
+        return msgspec.json.decode(outcome.output.data, type=Evaluation)
+    error = outcome.failure.error if outcome.failure else f"the evaluation was {outcome.status}"
+    return Evaluation(outcome="scorer_failed", error=error)
