@@ -3,4 +3,14 @@
 tree.py         a process and everything it started: found, stopped, killed, reaped
 orphans.py      nobody outlives who it works for
 environment.py  which environment variables whom reaches
+data.py         outputs are data: encoded by strangers, decoded without trust
+arrays.py       numpy values as bytes, the one door to numpy here
+channel.py      messages between two processes of ours
+companion.py    a warm process at the other end of a channel, replaced when lost
+limits.py       what one program may take
+confinement.py  what keeps a program away from everything else, by tiers
+scratch.py      a program's working directory, the same before every run
+account.py      how an exception is told to someone who did not see it
+zygote.py       the warm process that forks programs
+spawner.py      runs untrusted programs and says what became of them
 """

@@ -7,6 +7,8 @@ variation.py  the offline proposer: grammar- and AST-based variation
 prompts.py    a context as messages to a model, and a reply as a program
 replay.py     recorded proposals, played again
 judging.py    the evaluate task: candidate in a fork of a warm spawner, verdict in a judge process
+judge.py      the judge's process as its worker knows it; judge_main.py, that process
+verdict.py    what the framework makes of a scorer's answer
 sources.py    a program's identity: the normalised syntax tree and its hash
 archive.py    every candidate of a run, ranked
 selection.py  who is kept, and from whom the next generation is made

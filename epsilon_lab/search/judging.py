@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from types import ModuleType
 from typing import Any
 
 import cloudpickle
@@ -39,6 +37,8 @@ from epsilon_lab.search.judge import Judge
 from epsilon_lab.search.problem import Problem
 from epsilon_lab.settings import TAIL_LIMIT
 from epsilon_lab.workspace.layout import RunDirectory
+
+_PROBLEMS = "epsilon_lab.problems"
 
 _AGAIN = 3
 """How many times more runs a would-be best gets."""
@@ -90,12 +90,12 @@ def pack_problem(problem: Problem, run: RunDirectory) -> tuple[str, list[Body]]:
         name: _content(problem.judge_files[name], f"Problem judge_files[{name!r}]")
         for name in sorted(problem.judge_files)
     }
-    with _house_by_value(problem.run):
+    with _problems_by_value():
         candidate = _pack(problem.run, inputs)
     judge = _pack(problem.score, problem.check, problem.setup, inputs)
     hashes, secret_hashes = _hashes(files), _hashes(secret)
     functions = (problem.score, problem.check, problem.setup, problem.run)
-    scoring = (*functions, *map(_house_source, functions), problem.entry, inputs, problem.repeats)
+    scoring = (*functions, _ready_made(problem.score), problem.entry, inputs, problem.repeats)
     docket = Docket(
         entry=problem.entry,
         direction=problem.direction,
@@ -141,28 +141,29 @@ def _pack(*parts: Any) -> bytes:
 
 
 @contextmanager
-def _house_by_value(run: Any) -> Iterator[None]:
+def _problems_by_value() -> Iterator[None]:
     """Let `run` of a ready-made problem travel without its module: the scorer is in there too."""
-    module = _house_module(run)
-    if module is None:
-        yield
-        return
-    cloudpickle.register_pickle_by_value(module)
+    modules = [module for name, module in sys.modules.items() if name.startswith(_PROBLEMS + ".")]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
     try:
         yield
     finally:
-        cloudpickle.unregister_pickle_by_value(module)
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
-def _house_module(function: Any) -> ModuleType | None:
-    module = sys.modules.get(getattr(function, "__module__", None) or "")
-    return module if module is not None and module.__name__.startswith("epsilon_lab.") else None
+def _ready_made(function: Any) -> list[str]:
+    """The source of the ready-made problems, where this is of one.
 
-
-def _house_source(function: Any) -> str:
-    """Our own modules travel by name, so what they say is no part of a function's identity; here it must be."""
-    module = _house_module(function)
-    return "" if module is None else inspect.getsource(module)
+    Our own modules travel by name, and so their functions' identity is their name; but other code is another score.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    if module is None or not module.__name__.startswith(_PROBLEMS + ".") or module.__file__ is None:
+        return []
+    return [path.read_text() for path in sorted(Path(module.__file__).parent.glob("*.py"))]
 
 
 def _content(content: str | bytes | Path, what: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import pickle
@@ -376,6 +377,34 @@ def solve(x):
         assert groups == []
 
 
+def test_a_program_is_under_every_limit_and_cannot_raise_one(spawner: Spawner) -> None:
+    program = """
+import resource
+def solve(x):
+    found = {}
+    for name in ('CPU', 'NPROC', 'FSIZE', 'NOFILE', 'CORE', 'MEMLOCK'):
+        number = getattr(resource, 'RLIMIT_' + name)
+        found[name] = resource.getrlimit(number)[1]
+        try:
+            resource.setrlimit(number, (found[name] + 1,) * 2)
+            found[name] = 'raised'
+        except (ValueError, PermissionError):
+            pass
+    try:
+        with open('big', 'wb') as file:
+            file.write(bytes(70 << 20))
+    except OSError as error:
+        found['write'] = error.errno
+    return found
+"""
+    spawner.start()
+    processes = 32 if spawner.isolation == "limits+uid" else None
+    found = output(spawner.run(program, seed=1))
+    assert found.pop("CPU") == 5 * (os.cpu_count() or 1) + 2
+    assert processes in (None, found.pop("NPROC"))
+    assert found == {"FSIZE": 64 << 20, "NOFILE": 64, "CORE": 0, "MEMLOCK": 0, "write": errno.EFBIG}
+
+
 def test_a_program_cannot_kill_or_trace_who_runs_it(spawner: Spawner) -> None:
     spawner.start()
     if spawner.isolation != "limits+uid":
@@ -420,12 +449,14 @@ def test_forged_bytes_are_at_most_data(spawner: Spawner) -> None:
 
 
 def test_a_lost_sandbox_is_one_bad_row(spawner: Spawner) -> None:
-    spawner.start()
+    uid = output(spawner.run(solve("import os\nreturn os.getuid()"), seed=1))
     before = spawner.pid or 0
     killer = kill_once(before, children=1)
     report = spawner.run(solve("while True: pass"), seed=1)
     killer.wait()
     assert report.outcome == "crashed"
+    if uid != os.getuid():
+        assert wait_until(lambda: not running_as(uid), within_s=10)  # the program died with its sandbox
     assert "replaced" in report.error
     assert not tree.is_alive(before)
     assert output(spawner.run(HONEST, seed=1)) == [42, 6]
@@ -515,3 +546,5 @@ def test_arrays_come_back(spawner: Spawner) -> None:
 def test_running_two_sandboxes_side_by_side_mixes_nothing() -> None:
     with Spawner(side(inputs=(1,)), FILES, limits()) as one, Spawner(side(inputs=(2,)), FILES, limits()) as two:
         assert [output(s.run(solve("return x"), seed=1)) for s in (one, two, one)] == [1, 2, 1]
+        one_uid, two_uid = (output(s.run(solve("import os\nreturn os.getuid()"), seed=1)) for s in (one, two))
+        assert one_uid != two_uid or one.isolation == "limits"

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from epsilon_lab import problems
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.errors import Cheat, InvalidInput
 from epsilon_lab.processes import tree
@@ -245,6 +246,14 @@ def test_nothing_of_the_scorer_enters_the_sandbox(tmp_path: Path) -> None:
     pack_problem(problem(lambda output: len(secret), check=lambda output: secret == output), run)
     assert b"needle" in run.read_bytes("problem/judge.pkl")
     assert b"needle" not in run.read_bytes("problem/candidate.pkl")
+
+
+def test_a_ready_made_problems_module_stays_out_of_the_sandbox(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    bench = Bench.open(run, pack_problem(problems.cap_set(n=2), run)[0])
+    look = "import sys\nraise ValueError([name for name in sys.modules if 'problem' in name or 'judge' in name])"
+    assert bench.evaluate(look, seed=1).error == "ValueError: []"
+    bench.close()
 
 
 def test_forged_results_are_judged_as_data(bench: Callable[..., Bench]) -> None:
