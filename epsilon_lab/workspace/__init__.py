@@ -3,5 +3,7 @@
 layout.py     where things lie, and the only way to a path: names that escape the directory are refused
 journal.py    append-only lines, committed a turn at a time; the torn tail and the other kind of damage
 lock.py       one writer a workspace
-tables.py     journals as DuckDB tables and pandas frames, the one door to both
+outputs.py    what tasks gave, read back from the journal
+tables.py     journals as DuckDB tables and pandas frames, the one door to both; schema.py says which,
+              fold.py turns events into their rows, feed.py follows one journal
 """

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
+from epsilon_lab.workspace.feed import Feed
 from epsilon_lab.workspace.fold import Fold, Row
-from epsilon_lab.workspace.journal import read_journal
 from epsilon_lab.workspace.layout import JOURNAL
 from epsilon_lab.workspace.schema import TABLES, VIEWS
 
@@ -65,7 +65,7 @@ class Tables:
         self._workspace = Path(workspace)
         self._live_run_ids = live_run_ids
         self._guard = threading.Lock()
-        self._feeds: dict[str | None, _Feed] = {}
+        self._feeds: dict[str | None, Feed] = {}
         self._store: _Store | None = None
         self._closed = False
 
@@ -208,8 +208,8 @@ class Tables:
         for name in names:
             feed = self._feeds.get(name)
             if feed is None:
-                feed = self._feeds[name] = _Feed(name, self._workspace / (name or "lab") / JOURNAL)
-            notes += feed.read(store, events="events" in tables)
+                feed = self._feeds[name] = Feed(name, self._workspace / (name or "lab") / JOURNAL)
+            notes += feed.read(store.forget, events="events" in tables)
             if name is None:
                 live = _watched_by(feed.fold) if live is None else live
             else:
@@ -227,81 +227,6 @@ class Tables:
             raise WorkspaceError(
                 f"workspace {self._workspace} cannot be listed ({error.strerror}); check that it may be read"
             ) from error
-
-
-class _Feed:
-    """One journal on its way into the tables: how far it is read, and what is folded of it."""
-
-    def __init__(self, run_id: str | None, path: Path) -> None:
-        self.run_id, self.path = run_id, path
-        self._begin()
-
-    def _begin(self) -> None:
-        self.fold = Fold(self.run_id)
-        self.seq = 0
-        self.stored: set[str] = set()
-        self._end = 0
-        self._events: list[Row] = []
-        self._keeps_events = False  # until someone asks for them: most never do, and they are most of the bytes
-        self._seen: tuple[int, int, int] | None = None
-        self._said: set[str] = set()
-
-    def read(self, store: _Store, *, events: bool) -> list[str]:
-        """Fold the tail in; what cannot be read is said once, in words, and left out."""
-        try:
-            stat = self.path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            self._restart(store)
-            return []
-        except OSError as error:
-            return self._say(f"journal {self.path} cannot be read ({error.strerror}); its run is not in the tables")
-        seen = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        if self._seen is not None and (self._seen[0] != stat.st_ino or stat.st_size < self._end):
-            self._restart(store)  # another file has taken its place
-        from_start = events and not self._keeps_events
-        if seen == self._seen and not from_start:
-            return []
-        self._seen = seen
-        try:
-            tail = read_journal(self.path, 0 if from_start else self._end)
-        except WorkspaceError as error:
-            return self._say(f"{error}. Until then this run's rows are missing or incomplete, other runs' are not")
-        self._keeps_events |= events
-        if self._keeps_events:
-            self._events += [
-                {"seq": record.seq, "ts": record.ts, "run_id": self.run_id, "type": record.type, "body": record.body}
-                for record in tail.records
-            ]
-        for record in tail.records:
-            if record.seq > self.seq:
-                self.fold.take(record)
-                self.seq = record.seq
-        self._end = tail.end
-        if self.fold.unread is not None:
-            return self._say(f"journal {self.path}: {self.fold.unread}; rows may be missing. Try a newer epsilon_lab")
-        return []
-
-    def _restart(self, store: _Store) -> None:
-        if self._seen is not None:
-            store.forget(self.run_id)
-            self._begin()
-
-    def drain(self, table: str) -> list[Row]:
-        """Take the rows of a table that are not stored yet."""
-        if table == "events":
-            rows, self._events = self._events, []
-            return rows
-        return self.fold.drain(table)
-
-    def waiting(self, table: str) -> int:
-        """How many rows of a table are not stored yet."""
-        return len(self._events if table == "events" else self.fold.touched[table])
-
-    def _say(self, text: str) -> list[str]:
-        if text in self._said:
-            return []
-        self._said.add(text)
-        return [text]
 
 
 class _Store:
@@ -325,7 +250,7 @@ class _Store:
     def close(self) -> None:
         self._connection.close()
 
-    def take(self, feeds: Sequence[_Feed], tables: Set[str]) -> None:
+    def take(self, feeds: Sequence[Feed], tables: Set[str]) -> None:
         """Store the waiting rows of the tables asked for, and of any table where they are many."""
         for table in TABLES.keys() - VIEWS.keys():
             waiting = [feed for feed in feeds if feed.waiting(table)]

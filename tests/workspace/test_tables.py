@@ -364,7 +364,7 @@ def test_a_damaged_run_is_named_and_the_others_still_answer(
         assert tables.sql("select run_id from runs")["run_id"].tolist() == ["good"]
     assert tables.sql("select run_id from runs")["run_id"].tolist() == ["good"]  # said once
     looked: list[object] = []
-    monkeypatch.setattr("epsilon_lab.workspace.tables.read_journal", lambda *arguments: looked.append(arguments))
+    monkeypatch.setattr("epsilon_lab.workspace.feed.read_journal", lambda *arguments: looked.append(arguments))
     assert tables.sql("select run_id from runs")["run_id"].tolist() == ["good"]
     assert looked == []  # and not read again before it changes
 
