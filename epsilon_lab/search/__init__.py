@@ -4,6 +4,8 @@ problem.py    a task with a scorer: what a candidate gets, what the judge gets
 context.py    what a proposer is shown
 proposing.py  the propose task: any proposer, one path
 variation.py  the offline proposer: grammar- and AST-based variation
+program.py    a syntax tree that remembers its text: what variation works on
+grammar.py    expressions out of nothing, over the names in scope
 prompts.py    a context as messages to a model, and a reply as a program
 replay.py     recorded proposals, played again
 judging.py    the evaluate task: candidate in a fork of a warm spawner, verdict in a judge process

@@ -17,6 +17,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator
+from functools import lru_cache
 
 SOURCE_LIMIT = 1_000_000
 """Characters: a longer text is not taken for a program."""
@@ -73,6 +74,7 @@ def normalise(source: str) -> str:
         return source
 
 
+@lru_cache(maxsize=64)
 def code_hash(source: str) -> str:
     """SHA-256, in hex, of the normal form."""
     return hashlib.sha256(normalise(source).encode("utf-8", "surrogatepass")).hexdigest()
