@@ -12,7 +12,6 @@ global state. It is therefore imported on first use, in a thread, offline and qu
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import os
@@ -29,13 +28,11 @@ from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
-import msgspec
 
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.prompt import Prompt
 from epsilon_lab.agents.reply import Exchange, Receipt, Reply, text_sha256
 from epsilon_lab.errors import InvalidInput, LeafFailed
-from epsilon_lab.messages.events import LlmCall
 from epsilon_lab.processes.environment import looks_secret
 
 _REFUSALS = (429, 503, 529)
@@ -160,54 +157,45 @@ class LLM:
         Raises:
             LeafFailed: There was no reply; the message is one line that names the model and the remedy.
         """
-        exchange = Exchange.of(prompt, name=name, call=call)
-        row = LlmCall(
-            task_id=leaf.task_id,
-            call=call,
-            model=self.model,
-            outcome="ok",
-            prompt_ref=exchange.prompt_ref,
-            prompt_sha256=exchange.sha256,
-            candidate_id=candidate_id,
-        )
+        exchange = Exchange.of(prompt, name=name, call=call, candidate_id=candidate_id)
         reply = exchange.find_reply(leaf.run)
         if reply is None:
             exchange.save_prompt(leaf)
             await leaf.record()
-            reply = await self._ask(exchange, row, leaf)
+            reply = await self._ask(exchange, leaf)
+            leaf.emit(exchange.answered(leaf, reply.receipt))
         elif await anyio.to_thread.run_sync(exchange.is_on_record, leaf.run):
-            free = Receipt(
-                model=self.model,
-                prompt_sha256=exchange.sha256,
-                reply_sha256=reply.receipt.reply_sha256,
-                prompt_tokens=0,
-                completion_tokens=0,
-                cost_usd=0.0,
-                latency_s=0.0,
-            )
-            leaf.emit(_row(row, reply.reply_ref, free, outcome="cached", cached=True))
+            leaf.emit(exchange.answered(leaf, reply.receipt.again(), outcome="cached", cached=True))
         else:  # the lab died between the reply and its row
-            leaf.emit(_row(row, reply.reply_ref, reply.receipt, cached=True))
+            leaf.emit(exchange.answered(leaf, reply.receipt, cached=True))
         await leaf.record()
         return reply
 
-    async def _ask(self, exchange: Exchange, row: LlmCall, leaf: Leaf) -> Reply:
-        """Send requests until one is answered or fails for good; every one leaves a row."""
+    async def _ask(self, exchange: Exchange, leaf: Leaf) -> Reply:
+        """Send requests until one is answered, or fails for good; every one that fails leaves a row."""
         litellm = await anyio.to_thread.run_sync(_open)
+        arguments = self._arguments(exchange.prompt)
         for attempt in range(self.retries + 1):
-            began = time.monotonic()
+            began, answer = time.monotonic(), None
+            failure = _Failure("unknown", "cut off in flight")
             try:
                 with anyio.move_on_after(self.timeout_s):
-                    response = await litellm.acompletion(**self._arguments(exchange.prompt))
-                    return self._receive(exchange, row, response, leaf, latency_s=time.monotonic() - began)
+                    response = await litellm.acompletion(**arguments)
+                    answer = self._read(response, exchange, latency_s=time.monotonic() - began)
                 failure = _Failure("timeout", f"no whole answer within {self.timeout_s:g} s; raise timeout_s")
-            except asyncio.CancelledError:
-                leaf.emit(_changed(row, outcome="unknown", error="cut off in flight", latency_s=_since(began)))
-                raise
             except Exception as error:  # noqa: BLE001 - litellm raises anything, and any of it is the call's failure
                 failure = self._explain(error)
-            message = f"model {self.model}: {failure.message}"
-            leaf.emit(_changed(row, outcome=failure.outcome, error=message, latency_s=_since(began)))
+            finally:
+                if answer is None:
+                    message = f"model {self.model}: {failure.message}"
+                    latency_s = time.monotonic() - began
+                    leaf.emit(
+                        exchange.failed(
+                            leaf, model=self.model, outcome=failure.outcome, error=message, latency_s=latency_s
+                        )
+                    )
+            if answer is not None:
+                return exchange.save_reply(leaf, *answer)
             if failure.wait_s is None or attempt == self.retries:
                 break
             await anyio.sleep(failure.wait_s if failure.wait_s >= 0 else 2.0**attempt)
@@ -231,38 +219,38 @@ class LLM:
         }
 
     def _key(self) -> str | None:
+        """The key; None for the one litellm finds by itself.
+
+        Raises:
+            LeafFailed: It is not in the environment.
+        """
         if self.api_key_env is None:
             return None if self.api_base is None else "none"
-        return os.environ.get(self.api_key_env)
+        if key := os.environ.get(self.api_key_env):
+            return key
+        raise LeafFailed(
+            f"model {self.model}: the environment variable {self.api_key_env} is not set; set it and resume the run"
+        )
 
-    def _receive(self, exchange: Exchange, row: LlmCall, response: Any, leaf: Leaf, *, latency_s: float) -> Reply:
-        """Put a reply on disk, and its row on the way."""
+    def _read(self, response: Any, exchange: Exchange, *, latency_s: float) -> tuple[str, Receipt]:
+        """Take what counts out of litellm's response."""
         choice = response.choices[0]
         text = (choice.message.content or "").encode("utf-8", "replace").decode()
-        if (key := self._key()) and len(key) >= _SECRET_LENGTH:
+        if self.api_key_env and len(key := self._key() or "") >= _SECRET_LENGTH:
             text = text.replace(key, f"[{self.api_key_env}]")
         usage = getattr(response, "usage", None)
         tokens = (getattr(usage, "prompt_tokens", 0), getattr(usage, "completion_tokens", 0))
         known = any(tokens)  # litellm puts zeros where the server said nothing
-        receipt = Receipt(
+        return text, Receipt(
             model=self.model,
             prompt_sha256=exchange.sha256,
             reply_sha256=text_sha256(text),
             finish_reason=str(choice.finish_reason or "stop"),
             prompt_tokens=tokens[0] if known else None,
             completion_tokens=tokens[1] if known else None,
-            cost_usd=self._price(response) if known else None,
+            cost_usd=getattr(response, "_hidden_params", {}).get("response_cost") if known else None,
             latency_s=latency_s,
         )
-        reply = exchange.save_reply(leaf, text, receipt)
-        leaf.emit(_row(row, reply.reply_ref, receipt))
-        return reply
-
-    def _price(self, response: Any) -> float | None:
-        try:
-            return float(_open().completion_cost(completion_response=response, model=self.model))
-        except Exception:  # noqa: BLE001 - litellm's several ways to say that it knows no price
-            return None
 
     def _explain(self, error: Exception) -> _Failure:
         """Say in one line what went wrong and what to do, without the key."""
@@ -355,27 +343,6 @@ def _open() -> Any:
 
 
 _ready: list[Any] = []
-
-
-def _row(row: LlmCall, reply_ref: str, receipt: Receipt, *, outcome: str = "ok", cached: bool = False) -> LlmCall:
-    return _changed(
-        row,
-        outcome=outcome,
-        cached=cached,
-        reply_ref=reply_ref,
-        prompt_tokens=receipt.prompt_tokens,
-        completion_tokens=receipt.completion_tokens,
-        cost_usd=receipt.cost_usd,
-        latency_s=receipt.latency_s,
-    )
-
-
-def _changed(row: LlmCall, **fields: Any) -> LlmCall:
-    return msgspec.structs.replace(row, **fields)
-
-
-def _since(began: float) -> float:
-    return time.monotonic() - began
 
 
 def _names(value: Any) -> Iterator[str]:

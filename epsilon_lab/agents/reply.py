@@ -34,6 +34,10 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
     latency_s: float | None = None
 
+    def again(self) -> Receipt:
+        """The receipt of the same reply used once more: it cost nothing."""
+        return msgspec.structs.replace(self, prompt_tokens=0, completion_tokens=0, cost_usd=0.0, latency_s=0.0)
+
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """A model's answer, on disk."""
@@ -57,11 +61,13 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
 
     prompt: Prompt
     sha256: str
+    candidate_id: str | None
+    """The candidate it is asked for, if any."""
 
     @classmethod
-    def of(cls, prompt: Prompt, *, name: str, call: int = 0) -> Exchange:
+    def of(cls, prompt: Prompt, *, name: str, call: int = 0, candidate_id: str | None = None) -> Exchange:
         """Name a question."""
-        return cls(name=name, call=call, prompt=prompt, sha256=prompt_sha256(prompt))
+        return cls(name=name, call=call, prompt=prompt, sha256=prompt_sha256(prompt), candidate_id=candidate_id)
 
     @property
     def prompt_ref(self) -> str:
@@ -92,6 +98,38 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         if text_sha256(text) != receipt.reply_sha256:
             return None
         return Reply(text=text, prompt_ref=self.prompt_ref, reply_ref=self.reply_ref, receipt=receipt, cached=True)
+
+    def answered(self, leaf: Leaf, receipt: Receipt, *, outcome: str = "ok", cached: bool = False) -> LlmCall:
+        """The row of a call that has a reply."""
+        return LlmCall(
+            task_id=leaf.task_id,
+            call=self.call,
+            model=receipt.model,
+            outcome=outcome,
+            prompt_ref=self.prompt_ref,
+            prompt_sha256=self.sha256,
+            reply_ref=self.reply_ref,
+            prompt_tokens=receipt.prompt_tokens,
+            completion_tokens=receipt.completion_tokens,
+            cost_usd=receipt.cost_usd,
+            latency_s=receipt.latency_s,
+            cached=cached,
+            candidate_id=self.candidate_id,
+        )
+
+    def failed(self, leaf: Leaf, *, model: str, outcome: str, error: str, latency_s: float) -> LlmCall:
+        """The row of a request that has none."""
+        return LlmCall(
+            task_id=leaf.task_id,
+            call=self.call,
+            model=model,
+            outcome=outcome,
+            prompt_ref=self.prompt_ref,
+            prompt_sha256=self.sha256,
+            latency_s=latency_s,
+            candidate_id=self.candidate_id,
+            error=error,
+        )
 
     def is_on_record(self, run: RunDirectory) -> bool:
         """Tell whether the journal has the row of the call that the reply was paid with."""

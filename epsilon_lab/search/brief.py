@@ -25,6 +25,9 @@ from epsilon_lab.search.sources import diff, normalise, parse
 _MOST = 3
 """Candidates told of one by one in a section, and lines shown of each side of a change."""
 
+_NAMED = 12
+"""Candidates a line names at most; the rest are counted."""
+
 _WIDTH = 100
 """Characters shown of a line of a program, or of an error."""
 
@@ -183,9 +186,9 @@ def _untried(generation: Generation) -> list[str]:
             f"{', '.join(f'`{name}()`' for name in untouched)}: as in the seed program in every scored candidate "
             f"({_ids(scored)})."
         )
-    used = {form for one in tried for form in one.values()}
+    bodies = {form for one in tried for form in one.values()}
     for name, others in generation.alternatives.items():
-        unused = [body for body in others if not used.issuperset(_functions(body).values())]
+        unused = [body for body in others if not bodies.issuperset(_functions(body).values())]
         if unused:
             lines.append(
                 f"{len(unused)} of {len(others)} known alternatives of `{name}()` are in no scored candidate "
@@ -195,7 +198,8 @@ def _untried(generation: Generation) -> list[str]:
     if unchanged := [kind for kind in _KINDS if kind not in changed]:
         lines.append(f"No scored candidate changed {', '.join(unchanged)} ({_ids(scored)}).")
     best = generation.known.get(generation.best_id)
-    if best is not None and best.candidate_id not in {parent for row in generation.rows for parent in row.parents}:
+    used = {parent for row in generation.rows for parent in row.parents or (SEED_CANDIDATE,)}
+    if best is not None and best.candidate_id not in used:
         lines.append(f"Nothing was made from the best program yet, `{best.candidate_id}` ({_number(best.score)}).")
     return lines
 
@@ -245,7 +249,8 @@ def _code(text: str) -> str:
 
 
 def _ids(rows: Iterable[BriefRow]) -> str:
-    return ", ".join(f"`{row.candidate_id}`" for row in rows)
+    names = [f"`{row.candidate_id}`" for row in rows]
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _number(score: float | None) -> str:

@@ -10,10 +10,11 @@ import msgspec
 
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.llm import LLM
-from epsilon_lab.errors import InvalidInput, LeafFailed
+from epsilon_lab.errors import InvalidInput, LeafFailed, ReplayMismatch
 from epsilon_lab.search.brief import Brief, BriefRow, Generation, brief_prompt, cited, write_brief
 from epsilon_lab.search.context import Direction, PublicProblem
 from epsilon_lab.search.proposing import load_proposer
+from epsilon_lab.search.replay import Replay
 from epsilon_lab.workspace.layout import RunDirectory
 
 DETERMINISTIC = "deterministic"
@@ -42,7 +43,7 @@ class BriefRequest(msgspec.Struct, frozen=True, kw_only=True):
     best_id: str
     problem_ref: str
     model_ref: str | None = None
-    """`code/<sha256>.pkl` of the model that writes it."""
+    """`code/<sha256>.pkl` of the model, or recording, that writes it."""
 
     alternatives: dict[str, tuple[str, ...]] = {}
 
@@ -55,21 +56,32 @@ def compose(payload: object, leaf: Leaf) -> dict[str, object]:
 
 
 async def ask(payload: object, leaf: Leaf) -> dict[str, object]:
-    """Let a model write the brief: the entry of `brief` tasks on `lab-leaves`."""
+    """Let a model, or a recording of one, write the brief: the entry of `brief` tasks on `lab-leaves`.
+
+    Raises:
+        ReplayMismatch: The recording has no answer to this prompt.
+    """
     request = msgspec.convert(payload, BriefRequest)
     generation, problem = _read(request, leaf.run)
     model = load_proposer(leaf.run, request.model_ref or "")
-    if not isinstance(model, LLM):
-        raise InvalidInput("brief", f"must be None or an LLM, got {model!r}")
+    prompt = brief_prompt(generation, problem.statement)
     try:
-        reply = await model.complete(brief_prompt(generation, problem.statement), leaf=leaf, name=leaf.task_id)
+        match model:
+            case LLM():
+                reply = await model.complete(prompt, leaf=leaf, name=leaf.task_id)
+            case Replay():
+                reply = model.answer(prompt, name=leaf.task_id, leaf=leaf)
+            case _:
+                raise InvalidInput("brief", f"must be None, an LLM or a Replay, got {model!r}")
+    except ReplayMismatch:
+        raise
     except LeafFailed as error:
         return _result(write_brief(generation), f"{DETERMINISTIC} ({error})")
     text = reply.text.strip()
     if not text or reply.receipt.finish_reason == "length":
         why = "cut off at its token limit" if text else "empty"
-        return _result(write_brief(generation), f"{DETERMINISTIC} (the reply of {model.name} was {why})")
-    return _result(Brief(text=text + "\n", cited=cited(text, generation.known)), model.name)
+        return _result(write_brief(generation), f"{DETERMINISTIC} (the reply of {reply.receipt.model} was {why})")
+    return _result(Brief(text=text + "\n", cited=cited(text, generation.known)), reply.receipt.model)
 
 
 def _read(request: BriefRequest, run: RunDirectory) -> tuple[Generation, PublicProblem]:

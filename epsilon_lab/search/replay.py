@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 
 from epsilon_lab.agents.leaf import Leaf
-from epsilon_lab.agents.prompt import prompt_text
-from epsilon_lab.agents.reply import Exchange, Receipt, read_receipt, text_sha256
-from epsilon_lab.errors import InvalidInput, ProposalFailed, ReplayMismatch
+from epsilon_lab.agents.prompt import Prompt, prompt_text
+from epsilon_lab.agents.reply import Exchange, Receipt, Reply, read_receipt, text_sha256
+from epsilon_lab.errors import InvalidInput, LeafFailed, ProposalFailed, ReplayMismatch
 from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.events import CandidateSettled, LlmCall
 from epsilon_lab.search.context import Context
@@ -84,7 +84,7 @@ class Replay:
             raise InvalidInput("Replay source", "holds no proposals", "give a population search that has made some")
 
     def __repr__(self) -> str:
-        return f"<Replay: {self.name}, {len(self._records)} candidates>"
+        return f"<Replay: {self.name}, {len(self._records)} answers>"
 
     def __len__(self) -> int:
         return len(self._records)
@@ -97,14 +97,15 @@ class Replay:
             ProposalFailed: The recorded proposal failed, in the words it failed with then.
         """
         name = context.candidate_id
-        calls = self._records.get(name)
-        if calls is None:
-            raise ReplayMismatch(f"replay: nothing is recorded for candidate {name} in {self!r}; {_REMEDY}")
-        if len(calls) != 1:
-            raise ReplayMismatch(f"replay: {len(calls)} calls are recorded for candidate {name}, but one is made")
-        [recorded] = calls
+        recorded = self._find(name)
         if recorded.reply is not None:
-            return self._reply(recorded, recorded.reply, context, leaf, entry)
+            reply = self.answer(render(context, entry=entry), name=name, leaf=leaf, candidate_id=name)
+            return Proposal(
+                source=parse_reply(reply.text, entry=entry, finish_reason=recorded.finish_reason),
+                prompt_ref=reply.prompt_ref,
+                reply_ref=reply.reply_ref,
+                prompt_sha256=reply.receipt.prompt_sha256,
+            )
         if recorded.question not in (None, context.digest):
             raise ReplayMismatch(
                 f"replay: candidate {name} is shown something else than in {self.name}: now {context.strategy} of "
@@ -115,49 +116,45 @@ class Replay:
             raise ProposalFailed(recorded.error)
         return Proposal(source=recorded.source, prompt_sha256=context.digest)
 
-    def _reply(self, recorded: Recorded, text: str, context: Context, leaf: Leaf, entry: str) -> Proposal:
-        """Answer as the model did, files and row included, so that the copy can be played again."""
-        name = context.candidate_id
-        exchange = Exchange.of(render(context, entry=entry), name=name)
+    def answer(self, prompt: Prompt, *, name: str, leaf: Leaf, candidate_id: str | None = None) -> Reply:
+        """Answer a prompt as the model did, files and row included, so that the copy can be played again.
+
+        Args:
+            prompt: The prompt as it is now.
+            name: Whose question it is: a candidate's id, or a brief's task.
+            leaf: The running task.
+            candidate_id: The candidate it is asked for, if any.
+
+        Raises:
+            ReplayMismatch: Nothing is recorded under the name, or it is the answer to another prompt.
+            LeafFailed: The recorded call failed, in the words it failed with then.
+        """
+        recorded = self._find(name)
+        exchange = Exchange.of(prompt, name=name, candidate_id=candidate_id)
         if recorded.question not in (None, exchange.sha256):
             raise ReplayMismatch(
-                f"replay: the prompt of candidate {name} is not the recorded one: "
-                f"{self._difference(exchange)}; {_REMEDY}"
+                f"replay: the prompt of {name} is not the recorded one: {self._difference(exchange)}; {_REMEDY}"
             )
+        if recorded.reply is None:
+            raise LeafFailed(recorded.error)
         exchange.save_prompt(leaf)
         receipt = Receipt(
             model=recorded.model,
             prompt_sha256=exchange.sha256,
-            reply_sha256=text_sha256(text),
+            reply_sha256=text_sha256(recorded.reply),
             finish_reason=recorded.finish_reason,
-            prompt_tokens=0,
-            completion_tokens=0,
-            cost_usd=0.0,
-        )
-        exchange.save_reply(leaf, text, receipt)
-        leaf.emit(
-            LlmCall(
-                task_id=leaf.task_id,
-                call=exchange.call,
-                model=recorded.model,
-                outcome="cached",
-                cached=True,
-                prompt_ref=exchange.prompt_ref,
-                prompt_sha256=exchange.sha256,
-                reply_ref=exchange.reply_ref,
-                prompt_tokens=0,
-                completion_tokens=0,
-                cost_usd=0.0,
-                latency_s=0.0,
-                candidate_id=name,
-            )
-        )
-        return Proposal(
-            source=parse_reply(text, entry=entry, finish_reason=recorded.finish_reason),
-            prompt_ref=exchange.prompt_ref,
-            reply_ref=exchange.reply_ref,
-            prompt_sha256=exchange.sha256,
-        )
+        ).again()
+        reply = exchange.save_reply(leaf, recorded.reply, receipt)
+        leaf.emit(exchange.answered(leaf, receipt, outcome="cached", cached=True))
+        return reply
+
+    def _find(self, name: str) -> Recorded:
+        calls = self._records.get(name)
+        if calls is None:
+            raise ReplayMismatch(f"replay: nothing is recorded for {name} in {self!r}; {_REMEDY}")
+        if len(calls) != 1:
+            raise ReplayMismatch(f"replay: {len(calls)} calls are recorded for {name}, but one is made")
+        return calls[0]
 
     def _difference(self, exchange: Exchange) -> str:
         """Say where two prompts part, as long as the recording is still there."""
@@ -189,8 +186,8 @@ def _written(name: object, replies: object) -> tuple[Recorded, ...]:
 
 
 def _recorded(run: RunDirectory) -> dict[str, tuple[Recorded, ...]]:
-    """Read a run's proposals from its journal and files."""
-    replies: dict[str, dict[int, Recorded]] = {}
+    """Read a run's proposals, and the calls its briefs were made with, from its journal and files."""
+    calls: dict[str, dict[int, Recorded]] = {}
     rows: dict[str, CandidateSettled] = {}
     for record in read_journal(run.journal).records:
         if record.type == "stage.candidate":
@@ -198,22 +195,23 @@ def _recorded(run: RunDirectory) -> dict[str, tuple[Recorded, ...]]:
             rows[row.candidate_id] = row
         elif record.type == "usage.llm_call":
             call = msgspec.json.decode(record.body, type=LlmCall)
-            if call.candidate_id is not None and call.reply_ref is not None:
-                replies.setdefault(call.candidate_id, {})[call.call] = _replied(run, call, call.reply_ref)
+            calls.setdefault(call.candidate_id or call.task_id, {})[call.call] = _called(run, call)
     rows.pop(SEED_CANDIDATE, None)
-    played = {name: tuple(calls[number] for number in sorted(calls)) for name, calls in replies.items()}
+    played = {name: tuple(made[number] for number in sorted(made)) for name, made in calls.items()}
     for name, row in rows.items():
-        if name not in played:
+        if not any(call.reply is not None for call in played.get(name, ())):
             failed = row.outcome == "proposal_failed" or row.source_ref is None
             source = None if failed else run.read_text(row.source_ref or "")
-            played[name] = (Recorded(source=source, error=row.error, question=row.prompt_sha256),)
+            played[name] = (Recorded(source=source, error=row.error, question=None if failed else row.prompt_sha256),)
     return played
 
 
-def _replied(run: RunDirectory, call: LlmCall, reply_ref: str) -> Recorded:
-    receipt = read_receipt(run, reply_ref)
+def _called(run: RunDirectory, call: LlmCall) -> Recorded:
+    if call.reply_ref is None:
+        return Recorded(error=call.error, question=call.prompt_sha256, model=call.model)
+    receipt = read_receipt(run, call.reply_ref)
     return Recorded(
-        reply=run.read_text(reply_ref),
+        reply=run.read_text(call.reply_ref),
         question=call.prompt_sha256,
         model=call.model,
         finish_reason=receipt.finish_reason if receipt else "stop",

@@ -261,7 +261,7 @@ def test_a_call_cut_off_in_flight_leaves_a_row(desk: Desk, key: str) -> None:
     with ModelServer([Hang()]) as server:
         anyio.run(main)
     [event] = [event for event in leaf.events if event.type == "usage.llm_call"]
-    assert (event.body["outcome"], event.body["error"]) == ("unknown", "cut off in flight")
+    assert (event.body["outcome"], event.body["error"]) == ("unknown", "model openai/tiny: cut off in flight")
 
 
 # -- failures --------------------------------------------------------------------------------------------------------
@@ -377,6 +377,14 @@ def test_a_providers_key_does_not_go_to_another_address(desk: Desk, monkeypatch:
 def test_a_missing_key_is_named_with_its_remedy() -> None:
     with pytest.raises(InvalidInput, match=r"LAB_NO_KEY is not set.*os\.environ\['LAB_NO_KEY'\]"):
         LLM("openai/tiny", api_key_env="LAB_NO_KEY").validate()
+
+
+def test_a_key_that_went_missing_stops_the_call(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """litellm would look for another key by itself, and send it to this address."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with ModelServer(["hello"]) as server, pytest.raises(LeafFailed, match="LAB_TEST_KEY is not set"):
+        desk.ask(llm(server))
+    assert server.requests == ()
 
 
 def test_a_missing_key_of_a_provider_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.llm import LLM, aclose
+from epsilon_lab.errors import ReplayMismatch
 from epsilon_lab.messages.values import pack
 from epsilon_lab.search.brief import Brief, BriefRow, Generation, brief_prompt, cited, write_brief
 from epsilon_lab.search.briefing import ask, compose
 from epsilon_lab.search.context import PublicProblem
 from epsilon_lab.search.proposing import pack_proposer
+from epsilon_lab.search.replay import Replay
 from epsilon_lab.testing.model_server import Answer, ModelServer, Status, Text
 from epsilon_lab.workspace.layout import RunDirectory
 
@@ -127,6 +129,11 @@ def test_a_best_program_nothing_was_made_from_is_pointed_out() -> None:
     assert "Nothing was made from the best program yet, `g000-c000` (12)" in untried
 
 
+def test_a_fresh_candidate_is_made_from_the_seed_program() -> None:
+    brief = write_brief(generation(row("g001-c000", 9.0, BETTER, strategy="fresh"), best_id="seed"))
+    assert "Nothing was made from" not in brief.text
+
+
 def test_fresh_candidates_are_measured_against_the_seed_program() -> None:
     brief = write_brief(generation(row("g001-c000", 11.0, BETTER, strategy="fresh")))
     assert "`g001-c000` (fresh): 10 → 11 against `seed`; it adds `return v * 2`" in section(brief, "What worked")
@@ -150,7 +157,8 @@ def test_long_lists_stay_short() -> None:
     rows = [row(f"g001-c{n:03d}", 20.0 + n, BETTER, parents=("g000-c000",)) for n in range(40)]
     worked = section(write_brief(generation(*rows)), "What worked")
     assert worked.count("→") == 3
-    assert "`g001-c000`" in worked  # the rest are named
+    assert worked.count("`g001-c") == 3 + 12
+    assert "and 25 more" in worked
 
 
 @given(
@@ -258,6 +266,18 @@ def test_a_failing_model_gives_way_to_the_deterministic_brief_and_is_named(
     assert str(result["author"]).startswith("deterministic (")
     assert why in str(result["author"])
     assert "openai/tiny" in str(result["author"])
+
+
+def test_a_recorded_brief_is_played_again(run: RunDirectory) -> None:
+    asked(run, Text("## What worked\n\n- g001-c000"))
+    reply = run.read_text("replies/brief-g001-0.md")
+    ref, _ = pack_proposer(Replay({"brief-g001": reply}), run)
+    leaf = Leaf(run, "brief-g001", 1, 1)
+    result = anyio.run(ask, payload(model_ref=ref), leaf)
+    assert (result["text"], result["cited"]) == ("## What worked\n\n- g001-c000\n", ["g001-c000"])
+    other, _ = pack_proposer(Replay({"brief-g002": reply}), run)
+    with pytest.raises(ReplayMismatch, match="nothing is recorded for brief-g001"):
+        anyio.run(ask, payload(model_ref=other), leaf)
 
 
 def test_the_prompt_for_a_brief_is_deterministic() -> None:

@@ -117,7 +117,7 @@ def test_a_recorded_run_plays_the_same_programs(tmp_path: Path) -> None:
     replay = Replay(first.run.path)
     second = Search(tmp_path / "second", replay).propose("g000-c001", "g000-c000").close()
     assert second.hashes == first.hashes
-    assert repr(replay) == "<Replay: replay of recorded, 2 candidates>"
+    assert repr(replay) == "<Replay: replay of recorded, 2 answers>"
     for kind in ("prompts", "replies"):
         name = f"{kind}/g000-c001-0.md"
         assert second.run.read_text(name) == first.run.read_text(name)
@@ -156,13 +156,13 @@ def test_failures_are_played_in_the_words_they_failed_with(tmp_path: Path) -> No
 def test_another_prompt_is_a_mismatch_that_shows_where_they_part(tmp_path: Path) -> None:
     first = recorded(tmp_path)
     second = Search(tmp_path / "second", Replay(first.run.path), statement="Subtract.")
-    with pytest.raises(ReplayMismatch, match=r"prompt of candidate g000-c000.*line \d+ was 'Add.' and is 'Subtract.'"):
+    with pytest.raises(ReplayMismatch, match=r"prompt of g000-c000.*line \d+ was 'Add.' and is 'Subtract.'"):
         second.propose("g000-c000")
 
 
 def test_a_candidate_without_a_record_is_a_mismatch(tmp_path: Path) -> None:
     second = Search(tmp_path / "second", Replay(recorded(tmp_path).run.path))
-    with pytest.raises(ReplayMismatch, match="nothing is recorded for candidate g000-c009"):
+    with pytest.raises(ReplayMismatch, match="nothing is recorded for g000-c009"):
         second.propose("g000-c009")
 
 
@@ -220,7 +220,7 @@ def test_a_mapping_plays_its_replies_to_any_prompt(tmp_path: Path) -> None:
 
 def test_more_replies_than_calls_are_a_mismatch(tmp_path: Path) -> None:
     search = Search(tmp_path / "run", Replay({"g000-c000": [REPLY, REPLY]}))
-    with pytest.raises(ReplayMismatch, match="2 calls are recorded for candidate g000-c000"):
+    with pytest.raises(ReplayMismatch, match="2 calls are recorded for g000-c000"):
         search.propose("g000-c000")
 
 
