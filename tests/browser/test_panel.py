@@ -18,8 +18,8 @@ START = """
 from epsilon_lab import Lab, PopulationSearch, problems
 from epsilon_lab.search.variation import Variation
 
-problem = problems.cap_set(n=4)
-offline = Variation.of(problem)
+problem = problems.csv_aggregation(rows=2000)
+offline = Variation(problem.alternatives, problem.entry)
 
 def in_step(context):
     "The offline proposer, which waits for this test before each generation."
@@ -29,7 +29,7 @@ def in_step(context):
     return offline(context)
 
 lab = Lab(f"{place}/runs", workers=2)
-run = lab.start(PopulationSearch(problem, proposer=in_step, generations=5, patience=None), name="cap-set")
+run = lab.start(PopulationSearch(problem, proposer=in_step, generations=5, patience=None), name="orders")
 run
 """
 
@@ -48,7 +48,7 @@ class Search:
     def __init__(self, open_notebook: OpenNotebook, jupyterlab: JupyterLab, name: str, *cells: str) -> None:
         self.place = jupyterlab.root / name
         self.place.mkdir()
-        self.notebook = open_notebook(f"place = {str(self.place)!r}" + START, *cells)
+        self.notebook = open_notebook(f"place = {str(self.place)!r}{START.rstrip()}", *(cell.strip() for cell in cells))
         self.page = self.notebook.page
         self.panel = self.page.locator(".lab-panel")
         self.notebook.begin(0)
@@ -71,11 +71,11 @@ def start_search(
 
 
 def test_the_panel_lives_while_a_cell_blocks_and_survives_the_kernel(start_search: Callable[..., Search]) -> None:
-    search = start_search(BLOCK, "run.status")
+    search = start_search(BLOCK)
     page, panel = search.page, search.panel
 
     search.let(0, 1)
-    expect(panel).to_contain_text("generation 2/5", timeout=30_000)
+    expect(panel).to_contain_text("generation 3/5", timeout=30_000)
     curve = panel.locator("img")
     expect(curve).to_be_visible(timeout=30_000)
     search.picture("running")
@@ -86,7 +86,7 @@ def test_the_panel_lives_while_a_cell_blocks_and_survives_the_kernel(start_searc
     )
     before = curve.get_attribute("src")
     search.let(2)
-    expect(panel).to_contain_text("generation 3/5", timeout=30_000)
+    expect(panel).to_contain_text("generation 4/5", timeout=30_000)
     expect(curve).not_to_have_attribute("src", str(before), timeout=30_000)
     assert search.notebook.is_busy()
     search.picture("during-a-blocking-cell")
