@@ -662,6 +662,17 @@ def test_an_innocent_that_moved_up_before_the_kill_is_not_blamed(table):
     assert kinds(answer.records()) == ["TasksReleased"]
 
 
+def test_a_condemned_worker_gets_nothing_even_if_its_hands_are_empty(table):
+    table.boss()
+    table.join()
+    table.submit("slow", time_limit_s=5.0)
+    table.turn()
+    table.later(6.0)
+    table.done("s/w1", "slow")
+    table.submit("more")
+    assert table.assigned() == {}
+
+
 def test_a_condemned_worker_nobody_buries_is_let_go(table):
     table.boss()
     table.join()
@@ -728,6 +739,7 @@ def test_a_process_gets_a_grace_and_then_is_killed(table):
     assert table.assigned() == {}, "it is still busy"
     assert table.later(0.9).kills == []
     assert table.later(0.2).kills == ["s/w1"]
+    assert table.later(0.5).kills == [], "it is asked once"
     assert table.lose().records() == []
 
 

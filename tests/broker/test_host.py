@@ -285,6 +285,38 @@ def test_submitters_may_go_on_when_they_are_told(play, specs):
     play(scene)
 
 
+def test_a_submitter_is_not_told_more_while_it_is_being_told(play, specs):
+    async def scene(home):
+        run, worker = home.run(), await Worker(home, "s/w1").join()
+        telling = []
+
+        def cancel_the_rest(outcomes):
+            assert not telling
+            telling.append(True)
+            home.host.cancel("r", None, "one is enough")
+            home.host.flush()
+            telling.pop()
+
+        run.reaction = cancel_the_rest
+        home.host.submit("r", specs(5, prefetch=False))
+        worker.answer(await worker.take())
+        await run.until(lambda: len(run.outcomes) == 5)
+        assert run.failures == []
+
+    play(scene)
+
+
+def test_what_is_submitted_does_not_wait_for_the_next_tick(play, specs):
+    async def scene(home):
+        run, worker = home.run(), await Worker(home, "s/w1").join()
+        await anyio.wait_all_tasks_blocked()
+        home.host.submit("r", specs(1))
+        worker.answer(await worker.take())
+        await run.until(lambda: run.outcomes)
+
+    play(scene, tick_s=3600.0)
+
+
 def test_lines_stand_in_the_order_of_the_calls(play, specs):
     async def scene(home):
         run = home.run()

@@ -1,8 +1,10 @@
 """Both transports keep the contract, and ZeroMQ keeps strangers out."""
 
 import os
+import select
 import stat
 
+import anyio
 import pytest
 import zmq
 
@@ -74,3 +76,28 @@ def test_a_message_of_several_parts_counts_as_empty():
         stranger.close()
         context.term()
         listener.close()
+
+
+def test_an_edge_that_a_send_swallowed_still_wakes_the_waiter():
+    """libzmq signals a frame once; whoever uses the socket next takes the signal away from the loop that watches."""
+    with zeromq.private_address() as address, zeromq.listen(address) as listener, zeromq.dial(address, "s/a") as dialer:
+
+        async def scene():
+            dialer.send(b"here")
+            await listener.wait_readable()
+            listener.receive()
+            async with anyio.create_task_group() as group:
+                group.start_soon(listener.wait_readable)
+                await anyio.wait_all_tasks_blocked()
+                assert not dialer.poll(0.005)  # libzmq looks at signals in a send only if it has not for a while
+                dialer.send(b"news")
+                assert select.select([listener._socket.fileno()], [], [], 10)[0]
+                listener.send("s/a", b"x")
+                assert not select.select([listener._socket.fileno()], [], [], 0)[0], "the signal is gone"
+            assert listener.receive() == [("s/a", b"news")]
+
+        async def within_reason():
+            with anyio.fail_after(10):
+                await scene()
+
+        anyio.run(within_reason)
