@@ -135,6 +135,20 @@ return sorted(os.listdir('.'))
     assert output(report) == FILES
 
 
+def test_a_file_put_in_place_of_another_is_gone_too(spawner: Spawner) -> None:
+    swap = """
+import os
+try:
+    os.remove('numbers.txt')
+    open('numbers.txt', 'w').write('7')
+except PermissionError:
+    pass
+return 0
+"""
+    assert output(spawner.run(solve(swap), seed=1)) == 0
+    assert output(spawner.run(HONEST, seed=1)) == [42, 6]
+
+
 def test_files_survive_a_program_of_the_same_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no spare user exists, everything is wiped and written anew."""
     monkeypatch.setattr("epsilon_lab.processes.spawner.spare_uids", lambda number: [])
@@ -352,6 +366,18 @@ def solve(x):
     }
 
 
+@pytest.fixture
+def groups() -> Iterator[None]:
+    """Whoever runs the tests is in a group that programs must leave."""
+    before = os.getgroups()
+    if os.geteuid() == 0:
+        os.setgroups([4242])
+    yield
+    if os.geteuid() == 0:
+        os.setgroups(before)
+
+
+@pytest.mark.usefixtures("groups")
 def test_a_program_has_four_descriptors_and_no_privilege(spawner: Spawner) -> None:
     program = """
 import os
