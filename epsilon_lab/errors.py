@@ -99,7 +99,13 @@ class ProposalFailed(LeafFailed):
 
 
 class ReplayMismatch(LeafFailed):
-    """A recorded reply does not belong to this candidate, call and prompt."""
+    """A recorded reply does not belong to this candidate, call and prompt; the run that plays it ends.
+
+    Attributes:
+        PREFIX: What its message begins with, by which it is known where only the message has travelled.
+    """
+
+    PREFIX = "replay: "
 
 
 class Cheat(LabError):

@@ -86,8 +86,9 @@ class Run:
     # -- what it is ------------------------------------------------------------------------------------------------
 
     def _row(self, column: str) -> Any:
-        frame = self._home.store.sql(f"select {column} from runs where run_id = ?", [self.run_id])  # noqa: S608
-        return None if frame.empty else frame.iloc[0, 0]
+        query = f"select {column} from runs where run_id = ?"  # noqa: S608 - our own names
+        rows = self._home.store.rows(query, [self.run_id], run_id=self.run_id)
+        return rows[0][0] if rows else None
 
     @property
     def name(self) -> str:
@@ -208,16 +209,17 @@ class Run:
         if failed not in ("raise", "none", "keep"):
             raise InvalidInput("failed", f"must be 'raise', 'none' or 'keep', got {failed!r}")
         outputs = task_outputs(self._directory)
-        tasks = self._home.store.sql(
+        tasks = self._home.store.rows(
             "select task_id, status, error from tasks where run_id = ? and kind = 'item' order by task_id",
             [self.run_id],
+            run_id=self.run_id,
         )
         results: list[Any] = []
-        for task_id, status, error in tasks.itertuples(index=False):
+        for task_id, status, error in tasks:
             if task_id in outputs:
                 results.append(self._value(task_id, outputs[task_id]))
                 continue
-            why = f"task {task_id} is {status}" + (f": {error}" if isinstance(error, str) and error else "")
+            why = f"task {task_id} is {status}" + (f": {error}" if error else "")
             if failed == "raise":
                 raise RunFailed(self.run_id, self.status, f"{why}; results(failed='none') skips it")
             results.append(LabError(why) if failed == "keep" else None)
@@ -291,12 +293,13 @@ class SearchRun(Run):
 
     def _first(self, where: str) -> Candidate | None:
         order = "asc" if self.direction == "minimize" else "desc"
-        frame = self._home.store.sql(
+        rows = self._home.store.rows(
             f"select candidate_id from candidates where run_id = ? and outcome = 'scored' and {where} "  # noqa: S608
             f"order by score {order}, generation, candidate_id limit 1",
             [self.run_id],
+            run_id=self.run_id,
         )
-        return None if frame.empty else self.candidate(str(frame.iloc[0, 0]))
+        return self.candidate(str(rows[0][0])) if rows else None
 
     @property
     def candidates(self) -> pd.DataFrame:
@@ -326,14 +329,15 @@ class SearchRun(Run):
         Raises:
             InvalidInput: That generation has no brief (yet).
         """
-        frame = self._home.store.sql(
+        rows = self._home.store.rows(
             "select text from briefs where run_id = ? and generation = ? order by version desc limit 1",
             [self.run_id, generation],
+            run_id=self.run_id,
         )
-        if frame.empty:
+        if not rows:
             raise InvalidInput(f"generation {generation}", f"has no brief in run {self.run_id} (yet)")
         if text is None:
-            return str(frame.iloc[0, 0])
+            return str(rows[0][0])
         if self.status not in ("running", "paused"):
             raise LabError(f"run {self.run_id} is {self.status}; a new brief would be read by nobody")
         self._send(Tell(BriefEdit(generation, text)))

@@ -19,6 +19,7 @@ from epsilon_lab.messages.tasks import Lane
 from epsilon_lab.search.judging import evaluation_limit_s, pack_problem
 from epsilon_lab.search.problem import Problem
 from epsilon_lab.search.proposing import lane_of, name_of, pack_proposer
+from epsilon_lab.search.replay import Replay
 from epsilon_lab.search.sources import code_hash
 from epsilon_lab.search.variation import Variation
 from epsilon_lab.topologies.search_plan import SearchPlan, SearchSettings, Stage, source_ref
@@ -43,7 +44,7 @@ class PopulationSearch:
         min_delta: Improvement of the best score below or at which a generation counts as stalled.
         target: Score at which the search ends.
         wall_time_s: Seconds after which no more is started and the search ends.
-        brief: None for the deterministic brief, or an `LLM` that writes it.
+        brief: None for the deterministic brief, an `LLM` that writes it, or a `Replay` of one.
         in_flight: Most proposals under way at once; None for as many as there is room for.
         seed: Seed of all dice.
 
@@ -67,7 +68,7 @@ class PopulationSearch:
         min_delta: float = 0.0,
         target: float | None = None,
         wall_time_s: float | None = None,
-        brief: LLM | None = None,
+        brief: LLM | Replay | None = None,
         in_flight: int | None = None,
         seed: int = 17,
     ) -> None:
@@ -90,15 +91,15 @@ class PopulationSearch:
             _whole("patience", patience, 1)
         if in_flight is not None:
             _whole("in_flight", in_flight, 1)
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise InvalidInput("seed", f"must be an int, got {seed!r}")
+        if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+            raise InvalidInput("seed", f"must be an int of at most 64 bits, got {seed!r}")
         _number("min_delta", min_delta, least=0.0)
         if target is not None:
             _number("target", target)
         if wall_time_s is not None:
             _number("wall_time_s", wall_time_s, least=0.0, exclusive=True)
-        if brief is not None and not isinstance(brief, LLM):
-            raise InvalidInput("brief", f"must be None or an LLM, got {brief!r}")
+        if brief is not None and not isinstance(brief, LLM | Replay):
+            raise InvalidInput("brief", f"must be None, an LLM or a Replay, got {brief!r}")
         self.problem = problem
         self.proposer = Variation(problem.alternatives, problem.entry) if proposer is None else proposer
         self.lane: Lane = lane_of(self.proposer)

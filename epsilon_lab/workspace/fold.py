@@ -72,6 +72,7 @@ class Fold:
         self._tasks: dict[str, Row] = {}
         self._attempts: dict[int, Row] = {}
         self._workers: dict[str, Row] = {}
+        self._calls: dict[str, LlmCall] = {}
 
     def take(self, record: Record) -> None:
         """Fold one more event in."""
@@ -117,10 +118,19 @@ class Fold:
         row["run_id"] = self.run_id
         self._touch(table, row)
 
+    def _with_call(self, row: CandidateSettled) -> CandidateSettled:
+        """Point a candidate whose proposal came to nothing to what was asked and answered all the same."""
+        call = self._calls.get(row.candidate_id)
+        if call is None or row.prompt_ref is not None:
+            return row
+        return msgspec.structs.replace(
+            row, prompt_ref=call.prompt_ref, reply_ref=call.reply_ref, prompt_sha256=call.prompt_sha256
+        )
+
     def _apply(self, body: msgspec.Struct, ts: float, seq: int) -> None:
         match body:
             case CandidateSettled():
-                self._add("candidates", body, created_at=ts)
+                self._add("candidates", self._with_call(body), created_at=ts)
             case TasksCompleted():
                 for done in body.tasks:
                     self._complete(done, body.worker_id, seq)
@@ -149,6 +159,8 @@ class Fold:
                 self._add("artifacts", body, created_at=ts)
             case LlmCall():
                 self._add("llm_calls", body, created_at=ts)
+                if body.candidate_id is not None:
+                    self._calls[body.candidate_id] = body
             case GenerationClosed():
                 self._add("generations", body, closed_at=ts)
             case BriefWritten():

@@ -65,6 +65,10 @@ def test_malformed_replies_errors_and_a_hang_are_rows_with_reasons(lab, key):
     assert len(failed) == 6
     assert (failed["error"].str.len() > 10).all()
     assert failed["error"].str.contains("within 1.5 s", regex=False).sum() == 1
+    said = [run.candidate(name).reply for name in failed["candidate_id"]]
+    assert sum("no program today" in reply for reply in said) == 1
+    assert sum(reply == "" for reply in said) == 3  # the error, the page and the hang gave none
+    assert all("def solve" in run.candidate(name).prompt for name in failed["candidate_id"])
     calls = run.frame("llm_calls")
     assert len(calls) == len(server.requests)
     assert set(calls["outcome"]) == {"ok", "timeout", "error"}
@@ -89,11 +93,11 @@ def test_a_missing_key_is_refused_before_anything_is_spent(lab, monkeypatch):
 def test_a_recorded_search_by_a_model_has_one_lineage_at_1_and_4_in_flight(tmp_path, key):
     lineages, sent = [], 0
     with ModelServer() as server, Lab(tmp_path / "recorded", workers=2) as lab:
-        recorded = lab.start(PopulationSearch(toy(), model(server, key), **NUMBERS)).wait(120)
+        recorded = lab.start(PopulationSearch(toy(), model(server, key), brief=model(server, key), **NUMBERS)).wait(120)
         lineages.append(recorded.lineage())
         sent = len(server.requests)
         for in_flight in (1, 4):
-            search = PopulationSearch(toy(), Replay(recorded), in_flight=in_flight, **NUMBERS)
+            search = PopulationSearch(toy(), Replay(recorded), brief=Replay(recorded), in_flight=in_flight, **NUMBERS)
             lineages.append(lab.start(search).wait(120).lineage())
         assert len(server.requests) == sent
     assert lineages[0].equals(lineages[1])

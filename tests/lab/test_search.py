@@ -181,18 +181,20 @@ def test_the_same_seed_and_replies_give_one_lineage_at_any_parallelism(tmp_path)
     assert lineages[1].equals(lineages[2])
 
 
-def test_a_replay_that_does_not_fit_is_an_error_in_the_row(lab):
-    replies = {"g000-c000": "```python\ndef solve():\n    return 5\n```"}
-    numbers = {"population": 2, "generations": 1, "elites": 0, "diverse": 0, "fresh": 0}
-    run = lab.start(PopulationSearch(toy(), Replay(replies), **numbers)).wait(60)
-    rows = run.candidates.set_index("candidate_id")
-    assert (rows.outcome["g000-c000"], rows.score["g000-c000"]) == ("scored", 5)
-    assert rows.outcome["g000-c001"] == "proposal_failed"
-    assert "nothing is recorded for" in rows.error["g000-c001"]
+def test_a_replay_that_does_not_fit_ends_the_run_and_says_why(lab):
+    replies = {f"g000-c00{i}": f"```python\ndef solve():\n    return {5 + i}\n```" for i in range(2)}
+    numbers = {"generations": 1, "elites": 0, "diverse": 0, "fresh": 0}
+    run = lab.start(PopulationSearch(toy(), Replay(replies), population=2, **numbers)).wait(60)
+    assert run.candidates["score"].tolist() == [1, 5, 6]
+
+    more = lab.start(PopulationSearch(toy(), Replay(replies), population=3, **numbers))
+    with pytest.raises(RunFailed, match="nothing is recorded for g000-c002"):
+        more.wait(60)
+    assert more.candidates.set_index("candidate_id").outcome["g000-c002"] == "proposal_failed"
 
     other = Problem("other", "Return a small number.", SEED, score=float)
-    again = lab.start(PopulationSearch(other, Replay(run), **numbers))
-    with pytest.raises(RunFailed, match="g000-c000 is not the recorded one"):
+    again = lab.start(PopulationSearch(other, Replay(run), population=2, **numbers))
+    with pytest.raises(RunFailed, match="is not the recorded one"):
         again.wait(60)
 
 
