@@ -3,6 +3,9 @@
 state.py     every rule of it, pure: a stimulus in, effects out
 stimuli.py   the stimuli and the effects
 members.py   what is known of runs, tasks and members
+credit.py    how much a member may hold
+lines.py     what became of tasks, as records
+soundness.py what a peer sent, looked at before it is recorded
 queue.py     what is ready, and whose turn it is
 host.py      the shell, and the only place that waits: frames in, journals committed, then frames out
 client.py    a peer's end of the conversation

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import anyio
 
-from epsilon_lab.broker.state import BrokerState, WorkerRow
+from epsilon_lab.broker.members import WorkerRow
+from epsilon_lab.broker.state import BrokerState
 from epsilon_lab.broker.stimuli import (
     Assign,
     CancelTasks,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from epsilon_lab.messages.frames import Hello
 from epsilon_lab.messages.tasks import TaskSpec
 
@@ -72,6 +74,19 @@ class Member:
         """Whether it works on many tasks at once, each of which it can stop alone."""
         return self.hello.slots > 1 or "async" in self.hello.lanes
 
+    @property
+    def row(self) -> WorkerRow:
+        """How a table shows it."""
+        hello = self.hello
+        return WorkerRow(
+            worker_id=self.peer,
+            pid=hello.pid,
+            host=hello.host,
+            slots=hello.slots,
+            running=min(len(self.held), hello.slots),
+            last_seen=self.heard,
+        )
+
     def started(self) -> list[tuple[int, Held]]:
         """The places it works on, as far as anyone can know."""
         return [item for item, _ in zip(self.held.items(), range(self.hello.slots), strict=False)]
@@ -81,6 +96,18 @@ class Member:
         for _, held in self.started():
             if held.started is None:
                 held.started = now
+
+
+class WorkerRow(NamedTuple):
+    """Who is at work, as a table shows it."""
+
+    worker_id: str
+    pid: int
+    host: str
+    slots: int
+    running: int
+    last_seen: float
+    """Seconds, on the clock of `now`."""
 
 
 class Session:

@@ -27,12 +27,15 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, assert_never, get_args
+from typing import Literal, assert_never, get_args
 
 import msgspec
 
-from epsilon_lab.broker.members import Held, Member, Run, Session, Task
+from epsilon_lab.broker.credit import is_open, may_take, waiting, waiting_since
+from epsilon_lab.broker.lines import Lines, failure_of
+from epsilon_lab.broker.members import Held, Member, Run, Session, Task, WorkerRow
 from epsilon_lab.broker.queue import ReadyQueue
+from epsilon_lab.broker.soundness import event_problem, is_paid, value_problem
 from epsilon_lab.broker.stimuli import (
     Assign,
     CancelTasks,
@@ -54,18 +57,11 @@ from epsilon_lab.broker.stimuli import (
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.events import (
     Body,
-    CompletedLine,
-    FailedLine,
     TasksAssigned,
     TasksCancelled,
-    TasksCompleted,
-    TasksFailed,
-    TasksReleased,
-    TasksStale,
     TasksSubmitted,
     WorkerJoined,
     WorkerLeft,
-    stored,
     task_line,
 )
 from epsilon_lab.messages.frames import (
@@ -103,35 +99,10 @@ from epsilon_lab.settings import INLINE_LIMIT, BrokerSettings
 FENCE_BITS = 40
 """A fence is `epoch << FENCE_BITS | counter`: a later broker's are larger than all of an earlier one's."""
 
-RECALL_S = 0.1
-"""Seconds a task must have been running before what waits behind it is given to an idle member."""
-
 _MOST_SLOTS = 10_000
 
 _OUTCOMES: dict[str, AttemptOutcome] = {outcome: outcome for outcome in get_args(AttemptOutcome)}
 _Final = Literal["completed", "failed", "dead", "cancelled"]
-
-
-class WorkerRow(NamedTuple):
-    """Who is at work, as a table shows it."""
-
-    worker_id: str
-    pid: int
-    host: str
-    slots: int
-    running: int
-    last_seen: float
-    """Seconds, on the clock of `now`."""
-
-
-class _Lines:
-    """Journal lines in the making, one a run and member: what becomes of many tasks is one record."""
-
-    def __init__(self) -> None:
-        self.completed: defaultdict[str, list[CompletedLine]] = defaultdict(list)
-        self.failed: defaultdict[str, list[FailedLine]] = defaultdict(list)
-        self.released: defaultdict[str, list[tuple[str, int, int]]] = defaultdict(list)
-        self.stale: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
 
 
 class BrokerState:
@@ -192,18 +163,7 @@ class BrokerState:
 
     def workers(self) -> list[WorkerRow]:
         """List the members that execute tasks."""
-        return [
-            WorkerRow(
-                worker_id=member.peer,
-                pid=member.hello.pid,
-                host=member.hello.host,
-                slots=member.hello.slots,
-                running=min(len(member.held), member.hello.slots),
-                last_seen=member.heard,
-            )
-            for member in self._members()
-            if member.hello.slots
-        ]
+        return [member.row for member in self._members() if member.hello.slots]
 
     def _members(self) -> Iterable[Member]:
         for session in self._sessions.values():
@@ -260,7 +220,7 @@ class BrokerState:
         self._give_up(tasks, now)
         self._record(run_id, TasksCancelled(task_ids=tuple(task.spec.task_id for task in tasks), reason=reason))
         for task in tasks:
-            self._settle(task, "cancelled", failure=_failure(task, "cancelled", reason))
+            self._settle(task, "cancelled", failure=failure_of(task, "cancelled", reason))
 
     def _close(self, run_id: str, now: float) -> None:
         run = self._runs.pop(run_id, None)
@@ -373,7 +333,7 @@ class BrokerState:
             self._leave(member, lost.reason, blame=_OUTCOMES.get(lost.outcome, "crashed"), lost=lost)
 
     def _done(self, member: Member, results: tuple[Result, ...], failures: tuple[Failure, ...], now: float) -> None:
-        lines = _Lines()
+        lines = Lines(member.peer)
         settled: list[tuple[Task, _Final, Value | None, Failure | None]] = []
         answers: tuple[Result | Failure, ...] = (*results, *failures)
         for answer in answers:
@@ -382,30 +342,22 @@ class BrokerState:
                 self._stale(lines, answer)
                 continue
             self._record_events(member, task.run.run_id, answer.events)
-            if isinstance(answer, Result) and (problem := _unsound(answer.output)):
-                answer = _failure(task, "failed", f"the worker's answer cannot be recorded: {problem}", retryable=False)
+            if isinstance(answer, Result) and (problem := value_problem(answer.output)):
+                answer = failure_of(
+                    task, "failed", f"the worker's answer cannot be recorded: {problem}", retryable=False
+                )
             if isinstance(answer, Result):
                 if not member.is_wide:
                     task.run.learn(task.spec.kind, answer.ended_at - answer.started_at)
-                lines.completed[task.run.run_id].append(
-                    CompletedLine(
-                        task_id=answer.task_id,
-                        attempt=task.attempt,
-                        fence=answer.fence,
-                        output=stored(answer.output),
-                        started_at=answer.started_at,
-                        ended_at=answer.ended_at,
-                    )
-                )
+                lines.complete(task, answer)
                 settled.append((task, "completed", answer.output, None))
             elif status := self._charge_failure(task, answer, lines):
                 settled.append((task, status, None, answer))
-        self._record_lines(member, lines)
+        self._record_lines(lines)
         for task, status, output, failure in settled:
             self._settle(task, status, output=output, failure=failure)
-        stale = tuple(fence for pairs in lines.stale.values() for _, fence in pairs)
-        if stale:
-            self._send(member.peer, Stale(fences=stale))
+        if lines.stale_fences:
+            self._send(member.peer, Stale(fences=lines.stale_fences))
 
     def _accept(self, member: Member, answer: Result | Failure, now: float) -> Task | None:
         """Take an answer's task out of its member's hands; None where the answer is stale."""
@@ -420,11 +372,11 @@ class BrokerState:
             task.holder = None
         return task
 
-    def _stale(self, lines: _Lines, answer: Result | Failure) -> None:
-        lines.stale[answer.run_id].append((answer.task_id, answer.fence))
+    def _stale(self, lines: Lines, answer: Result | Failure) -> None:
+        lines.stale(answer)
         if answer.run_id in self._runs:
             for event in answer.events:
-                if _is_paid(event) and not _unencodable(event):
+                if is_paid(event) and not event_problem(event):
                     self._record(answer.run_id, event)
 
     def _note(self, member: Member, note: Note) -> None:
@@ -434,54 +386,47 @@ class BrokerState:
             return
         task = run.tasks.get(note.task_id)
         is_holder = task is not None and task.holder is member
-        events = note.events if is_holder else tuple(filter(_is_paid, note.events))
+        events = note.events if is_holder else tuple(filter(is_paid, note.events))
         self._record_events(member, note.run_id, events)
         self._effects.append(Send(member.peer, Recorded(note_id=note.note_id), note.run_id))
 
     def _record_events(self, member: Member, run_id: str, events: tuple[Event, ...]) -> None:
         for event in events:
-            if problem := _unencodable(event):
+            if problem := event_problem(event):
                 self._send(member.peer, Refused(problem=f"event {event.type!r} was not recorded: {problem}"))
             else:
                 self._record(run_id, event)
 
     # -- what becomes of an attempt -----------------------------------------------------------------------------------
 
-    def _charge_failure(self, task: Task, failure: Failure, lines: _Lines) -> _Final | None:
+    def _charge_failure(self, task: Task, failure: Failure, lines: Lines) -> _Final | None:
         """Count a failure of the task's own; its final status, or None where it is tried again."""
         task.failed += 1
         again = failure.retryable and task.failed <= task.spec.retries
-        lines.failed[task.run.run_id].append(_failed_line(task, failure, "queued" if again else "failed"))
+        lines.fail(task, failure, then="queued" if again else "failed")
         if again:
             self._enqueue(task)
             return None
         return "failed"
 
-    def _charge_loss(self, task: Task, failure: Failure, lines: _Lines) -> _Final | None:
+    def _charge_loss(self, task: Task, failure: Failure, lines: Lines) -> _Final | None:
         """Count a worker that went down with the task; its final status, or None where it is tried again."""
         task.lost += 1
         again = task.lost < self._settings.poison_limit
-        lines.failed[task.run.run_id].append(_failed_line(task, failure, "queued" if again else "dead"))
+        lines.fail(task, failure, then="queued" if again else "dead")
         if again:
             self._enqueue(task)
             return None
         return "dead"
 
-    def _release(self, task: Task, lines: _Lines) -> None:
-        lines.released[task.run.run_id].append((task.spec.task_id, task.attempt, task.fence))
+    def _release(self, task: Task, lines: Lines) -> None:
+        lines.release(task)
         self._enqueue(task)
 
-    def _record_lines(self, member: Member, lines: _Lines, reason: str = "") -> None:
-        worker = member.peer
-        for run_id, completed in lines.completed.items():
-            self._record(run_id, TasksCompleted(worker_id=worker, tasks=tuple(completed)))
-        for run_id, failed in lines.failed.items():
-            self._record(run_id, TasksFailed(worker_id=worker, tasks=tuple(failed)))
-        for run_id, released in lines.released.items():
-            self._record(run_id, TasksReleased(worker_id=worker, reason=reason, tasks=tuple(released)))
-        for run_id, stale in lines.stale.items():
+    def _record_lines(self, lines: Lines, reason: str = "") -> None:
+        for run_id, body in lines.records(reason):
             if run_id in self._runs:
-                self._record(run_id, TasksStale(worker_id=worker, tasks=tuple(stale)))
+                self._record(run_id, body)
 
     def _leave(
         self, member: Member, reason: str, *, blame: AttemptOutcome | None = None, lost: Lost | None = None
@@ -496,7 +441,7 @@ class BrokerState:
         if blame is not None:
             known = lost.fence if lost is not None else None
             guilty = {known} if known is not None else {fence for fence, _ in member.started()}
-        lines = _Lines()
+        lines = Lines(member.peer)
         dead: list[tuple[Task, Failure]] = []
         for fence, held in member.held.items():
             task = held.task
@@ -505,13 +450,13 @@ class BrokerState:
             if blame is None or fence not in guilty:
                 self._release(task, lines)
                 continue
-            failure = _failure(task, blame, f"worker {member.peer} was lost: {reason}")
+            failure = failure_of(task, blame, f"worker {member.peer} was lost: {reason}")
             if lost is not None:
                 tails = {"stdout_tail": lost.stdout_tail, "stderr_tail": lost.stderr_tail}
                 failure = msgspec.structs.replace(failure, **tails)
             if self._charge_loss(task, failure, lines):
                 dead.append((task, failure))
-        self._record_lines(member, lines, reason)
+        self._record_lines(lines, reason)
         if member.hello.slots:
             self._record(None, WorkerLeft(worker_id=member.peer, reason=reason))
         for task, failure in dead:
@@ -535,7 +480,7 @@ class BrokerState:
 
     def _take_back(self, member: Member, fences: Iterable[int], reason: str, now: float) -> list[int]:
         """Release what a member holds under these fences, as far as it still does."""
-        lines = _Lines()
+        lines = Lines(member.peer)
         taken = []
         for fence in fences:
             held = member.held.get(fence)
@@ -544,7 +489,7 @@ class BrokerState:
                 self._drop_place(member, fence, now)
                 self._release(task, lines)
                 taken.append(fence)
-        self._record_lines(member, lines, reason)
+        self._record_lines(lines, reason)
         return taken
 
     # -- deadlines ----------------------------------------------------------------------------------------------------
@@ -576,11 +521,11 @@ class BrokerState:
             self._leave(member, "its supervisor did not say that it was killed")
 
     def _time_out(self, member: Member, over: list[Task], now: float) -> None:
-        lines = _Lines()
+        lines = Lines(member.peer)
         settled: list[tuple[Task, _Final, Failure]] = []
         for task in over:
             limit = task.spec.time_limit_s
-            failure = _failure(task, "timeout", f"not done within its time limit of {limit:g} s")
+            failure = failure_of(task, "timeout", f"not done within its time limit of {limit:g} s")
             if member.is_wide:
                 self._drop_place(member, task.fence, now)
             else:
@@ -588,7 +533,7 @@ class BrokerState:
             if status := self._charge_failure(task, failure, lines):
                 task.holder = None
                 settled.append((task, status, failure))
-        self._record_lines(member, lines)
+        self._record_lines(lines)
         for task, status, failure in settled:
             self._settle(task, status, failure=failure)
         if member.is_wide:
@@ -621,7 +566,7 @@ class BrokerState:
     def _assign(self, now: float) -> None:
         batches: dict[str, tuple[Member, list[Assignment]]] = {}
         for lane in get_args(Lane):
-            open_members = [member for member in self._members() if _is_open(member, lane)]
+            open_members = [member for member in self._members() if is_open(member, lane)]
             if not open_members:
                 continue
             self._hand_out(lane, open_members, batches)
@@ -644,23 +589,13 @@ class BrokerState:
             _, place = heap[0]
             member = members[place]
             estimate = task.run.durations.get(task.spec.kind)
-            if not self._may_take(member, task, estimate):
+            if not may_take(member, task, estimate, self._settings):
                 heapq.heappop(heap)
                 continue
             self._queue.pop(lane)
             batch = batches.setdefault(member.peer, (member, []))[1]
             batch.append(self._hand(member, task, estimate or 0.0))
             heapq.heapreplace(heap, (len(member.held) / member.hello.slots, place))
-
-    def _may_take(self, member: Member, task: Task, estimate: float | None) -> bool:
-        if len(member.held) < member.hello.slots:
-            return True
-        if member.is_wide or not task.spec.prefetch or not _may_wait_behind(member):
-            return False
-        if estimate is None:
-            return len(member.held) < member.hello.slots + self._settings.prefetch
-        settings = self._settings
-        return len(member.held) < settings.credit_max and member.backlog + estimate <= settings.credit_window_s
 
     def _hand(self, member: Member, task: Task, estimate: float) -> Assignment:
         self._counter += 1
@@ -678,21 +613,15 @@ class BrokerState:
         idle = sum(not member.held for member in members)
         if not idle:
             return False
-        waiting: list[tuple[float, Member, list[int]]] = []
+        donors: list[tuple[float, Member, list[int]]] = []
         for member in members:
-            since = _running_since(member)
-            if since is not None and now - since > RECALL_S and not member.is_wide:
-                fences = [
-                    fence
-                    for fence, held in member.held.items()
-                    if held.started is None
-                    and held.task is not None
-                    and not self._queue.is_paused(held.task.run.run_id)
-                ]
+            since = waiting_since(member, now)
+            if since is not None:
+                fences = [fence for fence, task in waiting(member) if not self._queue.is_paused(task.run.run_id)]
                 if fences:
-                    waiting.append((since, member, fences))
+                    donors.append((since, member, fences))
         recalled = False
-        for _, member, fences in sorted(waiting, key=lambda each: each[0]):
+        for _, member, fences in sorted(donors, key=lambda each: each[0]):
             taken = self._take_back(member, fences[:idle], "recalled for an idle worker", now)
             self._send(member.peer, Cancel(fences=tuple(taken)))
             idle -= len(taken)
@@ -700,69 +629,3 @@ class BrokerState:
             if not idle:
                 break
         return recalled
-
-
-def _is_open(member: Member, lane: str) -> bool:
-    return lane in member.hello.lanes and not member.away and member.killed_at is None
-
-
-def _running_since(member: Member) -> float | None:
-    return next((held.started for held in member.held.values()), None)
-
-
-def _may_wait_behind(member: Member) -> bool:
-    return all(held.task is not None and held.task.spec.prefetch for _, held in member.started())
-
-
-def _is_paid(event: Event) -> bool:
-    """Whether an event speaks of something paid for, which no stale answer may lose."""
-    return event.type.startswith("usage.")
-
-
-def _unencodable(event: Event) -> str:
-    """Say why an event cannot be a journal line; empty where it can."""
-    try:
-        msgspec.json.encode(event.body)
-    except (TypeError, ValueError, RecursionError) as error:
-        return str(error)
-    return ""
-
-
-def _unsound(value: Value) -> str:
-    """Say why a value from a peer cannot stand in a journal; empty where it can."""
-    try:
-        if value.form != "pickle":
-            value.data.decode()
-        if value.form == "json":
-            msgspec.json.decode(value.data, type=msgspec.Raw)
-            return "JSON of more than one line" if b"\n" in value.data else ""
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return str(error)
-    return ""
-
-
-def _failure(task: Task, outcome: AttemptOutcome, error: str, *, retryable: bool = True) -> Failure:
-    return Failure(
-        task_id=task.spec.task_id,
-        run_id=task.run.run_id,
-        fence=task.fence,
-        outcome=outcome,
-        error=error,
-        retryable=retryable,
-    )
-
-
-def _failed_line(task: Task, failure: Failure, then: str) -> FailedLine:
-    return FailedLine(
-        task_id=task.spec.task_id,
-        attempt=task.attempt,
-        fence=task.fence,
-        outcome=failure.outcome,
-        error=failure.error,
-        then=then,
-        traceback=failure.traceback,
-        stdout_tail=failure.stdout_tail,
-        stderr_tail=failure.stderr_tail,
-        started_at=failure.started_at,
-        ended_at=failure.ended_at,
-    )

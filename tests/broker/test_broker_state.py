@@ -2,7 +2,8 @@
 
 import pytest
 
-from epsilon_lab.broker.state import FENCE_BITS, RECALL_S
+from epsilon_lab.broker.credit import RECALL_S
+from epsilon_lab.broker.state import FENCE_BITS
 from epsilon_lab.broker.stimuli import CancelTasks, CloseRun, OpenRun, PauseRun, ResumeRun, Stalled, Undelivered
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.events import (

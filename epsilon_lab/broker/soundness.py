@@ -1,0 +1,35 @@
+"""What a peer sends may be well formed and still break a journal; it is looked at before it gets there."""
+
+from __future__ import annotations
+
+import msgspec
+
+from epsilon_lab.messages.tasks import Event
+from epsilon_lab.messages.values import Value
+
+
+def is_paid(event: Event) -> bool:
+    """Tell whether an event speaks of something paid for, which no stale answer may lose."""
+    return event.type.startswith("usage.")
+
+
+def event_problem(event: Event) -> str:
+    """Say why an event cannot be a journal line; empty where it can."""
+    try:
+        msgspec.json.encode(event.body)
+    except (TypeError, ValueError, RecursionError) as error:
+        return str(error)
+    return ""
+
+
+def value_problem(value: Value) -> str:
+    """Say why a value cannot stand in a journal line; empty where it can."""
+    try:
+        if value.form != "pickle":
+            value.data.decode()
+        if value.form == "json":
+            msgspec.json.decode(value.data, type=msgspec.Raw)
+            return "JSON of more than one line" if b"\n" in value.data else ""
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return str(error)
+    return ""
