@@ -20,7 +20,7 @@ def read_rows(csv_path):
     return rows
 
 def number(text):
-    text = text.strip()
+    text = text.strip().replace(',', '')
     if text == '':
         return 0.0
     return float(text)
@@ -34,11 +34,8 @@ def add_up(rows):
     for row in rows:
         total += revenue(row[3], row[4], row[5])
     regions = {}
-    for row in rows:
-        region = row[1]
-        if region not in regions:
-            regions[region] = 0.0
-        regions[region] += revenue(row[3], row[4], row[5])
+    for region in sorted({row[1] for row in rows}):
+        regions[region] = sum((revenue(row[3], row[4], row[5]) for row in rows if row[1] == region))
     customers = {}
     for row in rows:
         customer = row[0]
@@ -46,7 +43,7 @@ def add_up(rows):
             customers[customer] = 0.0
         customers[customer] += revenue(row[3], row[4], row[5])
     units = {}
-    for product in {row[2] for row in rows}:
+    for product in sorted({row[2] for row in rows}):
         units[product] = sum((int(row[3]) for row in rows if row[2] == product))
     return (len(rows), total, regions, customers, units)
 
