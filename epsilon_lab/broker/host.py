@@ -197,6 +197,7 @@ class BrokerHost:
         if now >= self._next_tick:
             self._next_tick = now + self._tick_s
             self._absorb(self._state.step(Tick(), now))
+            self._is_dirty = True  # time alone may have made something ready: a recall
         self._end_turn()
 
     def _hear(self, frames: list[tuple[str, bytes]], now: float) -> None:

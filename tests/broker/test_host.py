@@ -639,6 +639,19 @@ def test_word_of_a_death_comes_behind_what_the_dead_still_said(play_at_once, spe
     play_at_once(scene)
 
 
+def test_what_waits_is_recalled_although_nothing_else_happens(play, specs):
+    async def scene(home):
+        run, busy = home.run(), await Worker(home, "a/w1").join()
+        home.host.submit("r", specs(2))
+        assert [each.task.task_id for each in await busy.take()] == ["t0", "t1"]
+        idle = await Worker(home, "b/w1").join()
+        idle.answer(await idle.take())
+        await run.until(lambda: run.outcomes)
+        assert run.outcomes[0].task_id == "t1"
+
+    play(scene, tick_s=0.05)
+
+
 def test_last_seen_is_a_time_of_day(play):
     class Shifted(ManualClock):
         def wall(self):
