@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from epsilon_lab.search.program import defines
+
 Kind = Literal["NUMBER", "SEQUENCE", "TEST"]
 
 TRIES = 5
@@ -131,7 +133,7 @@ class Scope:
 
 def scope_of(tree: ast.Module, statement: ast.stmt) -> Scope:
     """The scope within one of a module's statements: a function, mostly."""
-    visible = set(_BUILTINS) | {name for outer in tree.body for name in _bound_by(outer)}
+    visible = set(_BUILTINS) | {name for outer in tree.body for name in defines(outer)}
     hidden = {
         name.id
         for node in ast.walk(statement)
@@ -145,6 +147,8 @@ def scope_of(tree: ast.Module, statement: ast.stmt) -> Scope:
     nodes = list(ast.walk(statement))
     for node in nodes + nodes:  # a walk comes to a loop before it comes to the parameter that is looped over
         match node:
+            case ast.Import() | ast.ImportFrom() | ast.FunctionDef() | ast.ClassDef():
+                visible.update(defines(node))
             case ast.arg(arg=name, annotation=annotation):
                 visible.add(name)
                 _learn(kinds, name, _annotated(annotation))
@@ -227,17 +231,6 @@ def _grow(kind: Kind, scope: Scope, dice: random.Random, depth: int, around: str
         return f"({dice.choice(_CONSTANTS + scope.constants)})"
 
     return _HOLE.sub(fill, rule)
-
-
-def _bound_by(statement: ast.stmt) -> Iterable[str]:
-    match statement:
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            yield name
-        case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
-            yield from ((alias.asname or alias.name).split(".")[0] for alias in aliases)
-        case _:
-            stored = (node for node in ast.walk(statement) if isinstance(node, ast.Name))
-            yield from (name.id for name in stored if isinstance(name.ctx, ast.Store))
 
 
 def _learn(kinds: dict[str, Kind], name: str, kind: Kind | None) -> None:

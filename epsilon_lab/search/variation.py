@@ -81,7 +81,7 @@ class Variation:
             Its source, which always compiles. Where no new program was found in `TRIES` attempts, a known one.
 
         Raises:
-            ProposalFailed: A program of the context does not compile.
+            ProposalFailed: A program of the context does not compile, or is nested too deeply.
         """
         seed, parents = context.problem.source, [parent.source for parent in context.parents[:2]]
         shown = {seed, context.best.source, *parents, *(one.source for one in context.top)}
@@ -89,17 +89,17 @@ class Variation:
         try:
             limit = GROWTH_LIMIT + 3 * len(Program(seed))
             base, *others = [Program(source) for source in parents or [seed]]
-        except SyntaxError as error:
+        except (SyntaxError, RecursionError) as error:
             raise ProposalFailed(f"a program to vary does not compile: {error}") from error
         bodies = {name: [_body(body) for body in bodies] for name, bodies in self.alternatives.items()}
         material = [*others, *(body for some in bodies.values() for body in some)]
         proposal = (parents or [seed])[0]
         for _ in range(TRIES):
-            program = base.copy()
-            self._vary(program, others, bodies, context.dice)
             try:
+                program = base.copy()
+                self._vary(program, others, bodies, context.dice)
                 source = program.text(material)
-            except (RecursionError, ValueError):
+            except (RecursionError, ValueError):  # what compiles may still be too deep, or a number too long, to vary
                 continue
             if len(program) <= limit and parses(source) is None:
                 proposal = source

@@ -19,6 +19,7 @@ def f(vector: tuple[int, ...], n: int, thing):
     total = 0.5
     for item in vector:
         total += item
+    from math import floor
     other = thing.go()
     pairs = [a - b for a, b in zip(vector, vector[1:])]
     return total
@@ -34,7 +35,7 @@ def scope():
 def test_kinds_are_guessed_from_annotations_and_assignments(scope):
     assert scope.names("SEQUENCE") == ["pairs", "vector"]
     assert scope.names("NUMBER") == ["item", "n", "total"]
-    assert {"math", "SIZE", "f", "thing", "other", "len"} <= scope.visible
+    assert {"math", "SIZE", "f", "thing", "other", "floor", "len"} <= scope.visible
     assert not {"a", "b"} & scope.visible
     assert scope.constants == ("0.5", "1")
 

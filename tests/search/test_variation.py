@@ -8,6 +8,7 @@ import pickle
 import random
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -277,6 +278,13 @@ def test_a_program_with_nothing_to_vary_is_given_back():
     """The best effort: the search will call it a duplicate, and goes on."""
     text = Variation(entry="solve")(context("import math\n"))
     assert code_hash(text) == code_hash("import math\n")
+
+
+@pytest.mark.parametrize("terms", [50, 300, 700, 1500])
+def test_a_deep_program_is_varied_or_refused(terms):
+    deep = "def solve(x):\n    return x" + " + x" * terms + "\n"
+    with suppress(ProposalFailed):
+        assert parses(Variation()(context(parents=[deep]))) is None
 
 
 @pytest.mark.parametrize("where", ["seed", "parent"])
