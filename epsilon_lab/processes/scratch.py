@@ -3,8 +3,8 @@
 Under a spare user the directory and the files belong to us, and a program can neither change nor remove them: where it
 added nothing, nothing is done. Otherwise the whole directory is put aside and a new one takes its place, which costs
 the same for one file more and for a million. What was put aside is removed a little at a time, so that a program which
-litters costs its successors nothing. Whatever a killed sandbox left behind is removed by later ones: a directory whose
-lock nobody holds has no owner.
+litters costs its successors nothing. Whatever a killed sandbox left behind is removed by `sweep`, which every later one
+calls: a directory whose lock nobody holds has no owner, and none gets its name before it is locked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from itertools import count
 from pathlib import Path
 
 _PREFIX = "epsilon-scratch-"
-_YOUNG_S = 60.0
 _SWEEP_S = 1.0
 _WIPE_S = 0.2
 _REMOVE_S = 3.0
@@ -40,9 +39,12 @@ class Scratch:
         self._files = files
         self._uid = uid
         sweep()
-        self._home = tempfile.mkdtemp(prefix=_PREFIX)
-        self._lock = os.open(self._home, os.O_RDONLY)
+        unnamed = tempfile.mkdtemp(prefix="epsilon-new-")
+        self._lock = os.open(unnamed, os.O_RDONLY)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        parent, name = os.path.split(unnamed)
+        self._home = os.path.join(parent, _PREFIX + name.removeprefix("epsilon-new-"))
+        os.rename(unnamed, self._home)
         if uid is not None:
             os.chmod(self._home, 0o711)  # noqa: S103 - to be passed through
         self._aside = os.path.join(self._home, "aside")
@@ -79,17 +81,15 @@ class Scratch:
 
 
 def sweep() -> None:
-    """Remove the directories of sandboxes that were killed, as many as a second allows."""
+    """Remove the directories of sandboxes and judges that were killed, as many as a second allows."""
     until = time.monotonic() + _SWEEP_S
     for path in Path(tempfile.gettempdir()).glob(_PREFIX + "*"):
         with suppress(OSError):
-            about = path.lstat()
-            if about.st_uid != os.geteuid() or time.time() - about.st_mtime < _YOUNG_S:
-                continue
             held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(str(path), until)
+                if os.fstat(held).st_uid == os.geteuid():
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _remove(str(path), until)
             finally:
                 os.close(held)
 
