@@ -35,6 +35,7 @@ from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
 from epsilon_lab.messages.events import LabClosed, LabOpened, RunBorn, RunStarted
 from epsilon_lab.processes.confinement import available
+from epsilon_lab.processes.scratch import sweep
 from epsilon_lab.runs import Run, open_run
 from epsilon_lab.settings import BrokerSettings
 from epsilon_lab.topologies.plan import Topology
@@ -167,6 +168,7 @@ class Lab:
             self._leaves: BlockingPortal = stack.enter_context(start_blocking_portal("asyncio", name="lab-leaves"))
             self._threads = {self._io.call(threading.get_ident), self._leaves.call(threading.get_ident)}
             self._io_stop: anyio.Event = self._io.call(anyio.Event)
+            stack.callback(sweep)  # workers end by being killed, and leave their sandboxes' directories behind
             serving, _ = self._io.start_task(self._serve)
             stack.callback(self._ended, serving)
             stack.callback(lambda: self._io.call(self._io_stop.set))
