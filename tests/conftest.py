@@ -78,6 +78,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="the long form of a drill; run with --long"))
+    # The browser's driver keeps a loop running in this thread, where no other test could then run one: it comes last.
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
 
 
 # -- no way out ------------------------------------------------------------------------------------------------------
