@@ -30,7 +30,7 @@ TRIES = 40
 GROWTH_LIMIT = 600
 """Nodes a program may have beyond three times the seed program's: bloat is not progress."""
 
-ASSEMBLED = 0.6
+ASSEMBLED = 0.7
 """Share of proposals that are made of the problem's alternatives alone, where there are any."""
 
 EXCHANGED = 0.2
@@ -145,7 +145,7 @@ def _cross(program: Program, donor: Program, dice: random.Random) -> None:
         for name in defines(ours)[:1]
         if name in theirs and ast.dump(theirs[name]) != ast.dump(ours)
     ]
-    if len(pairs) > 1 and dice.random() < 0.6:
+    if len(pairs) > 1 and dice.random() < 0.8:
         for ours, other in dice.sample(pairs, dice.randint(1, len(pairs) - 1)):
             _put(program, ours, other)
     elif pairs:
@@ -232,13 +232,14 @@ def _replace(place: _Place, dice: random.Random) -> bool:
     kind = scope.kind_of(site.node)
     if kind is None or dice.random() < 0.4:
         return _transplant(place, place.statement, dice)
-    site.put(grow(kind, scope, dice, depth=dice.randint(1, 4)))
+    site.put(grow(kind, scope, dice, depth=dice.randint(2, 4)))
     return True
 
 
 def _wrap(place: _Place, dice: random.Random) -> bool:
-    """Make an expression part of a larger one."""
-    scopes = [(site, place.scope.inside(site.bound)) for site in sites(place.statement)]
+    """Make an expression that is more than a literal part of a larger one."""
+    whole = [site for site in sites(place.statement) if not isinstance(site.node, ast.Constant)]
+    scopes = [(site, place.scope.inside(site.bound)) for site in whole]
     found = [(site, scope, kind) for site, scope in scopes if (kind := scope.kind_of(site.node)) is not None]
     if not found:
         return False
@@ -306,9 +307,9 @@ def _listed(value: Any) -> list[Any]:
 
 
 _EDITS: dict[Callable[[_Place, random.Random], bool], int] = {
-    _constant: 2,
+    _constant: 1,
     _operator: 2,
-    _replace: 4,
+    _replace: 5,
     _wrap: 3,
     _rearrange: 3,
 }
