@@ -34,6 +34,7 @@ from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
 from epsilon_lab.messages.events import LabClosed, LabOpened, RunBorn, RunStarted
+from epsilon_lab.messages.values import is_text
 from epsilon_lab.processes.confinement import available
 from epsilon_lab.processes.scratch import sweep
 from epsilon_lab.runs import Run, open_run
@@ -59,6 +60,7 @@ T = TypeVar("T")
 
 _OPEN: dict[Path, Lab] = {}
 _OPENING = threading.RLock()
+os.register_at_fork(after_in_child=_OPEN.clear)
 
 
 class Lab:
@@ -108,8 +110,9 @@ class Lab:
             return
         if sys.platform == "win32":
             raise LabError("epsilon_lab does not run on Windows itself; use WSL2, where it runs as on Linux")
-        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-            raise InvalidInput("workers", f"must be an int of at least 1, got {workers!r}")
+        most = max(32, 8 * (os.cpu_count() or 1))
+        if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= most:
+            raise InvalidInput("workers", f"must be an int from 1 to {most} on this machine, got {workers!r}")
         if durability not in ("memory", "process", "disk"):
             raise InvalidInput("durability", f"must be 'memory', 'process' or 'disk', got {durability!r}")
         if broker != "kernel":
@@ -129,6 +132,7 @@ class Lab:
         self._closing = threading.Lock()
         self._closed = False
         self._failure: BaseException | None = None
+        self._pid = os.getpid()
         self._is_fresh = True
         self._opened_by_with: list[bool] = []
         with _OPENING:
@@ -162,8 +166,8 @@ class Lab:
             self._lab_journal = Journal.open(journal_path, self._durability)
             stack.callback(self._lab_journal.close)
             self.store = Tables(self.path, live_run_ids=self._live_run_ids)
-            stack.callback(self.store.close)
-            self.endpoint: str = stack.enter_context(private_address())
+            stack.callback(self._close_views)
+            self._endpoint: str = stack.enter_context(private_address())
             self._io: BlockingPortal = stack.enter_context(start_blocking_portal("asyncio", name="lab-io"))
             self._leaves: BlockingPortal = stack.enter_context(start_blocking_portal("asyncio", name="lab-leaves"))
             self._threads = {self._io.call(threading.get_ident), self._leaves.call(threading.get_ident)}
@@ -173,7 +177,7 @@ class Lab:
             stack.callback(self._ended, serving)
             stack.callback(lambda: self._io.call(self._io_stop.set))
             stack.callback(self._leaves.call, llm.aclose)
-            lane = AsyncLane(self.endpoint, f"{self._session}/leaves")
+            lane = AsyncLane(self._endpoint, f"{self._session}/leaves")
             lane_stop: anyio.Event = self._leaves.call(anyio.Event)
             leaving = self._leaves.start_task_soon(_until, lane.serve, lane_stop)
             stack.callback(self._ended, leaving)
@@ -190,13 +194,13 @@ class Lab:
     async def _serve(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Everything that lives on `lab-io`."""
         settings = BrokerSettings()
-        with listen(self.endpoint) as listener:
+        with listen(self._endpoint) as listener:
             self._host = BrokerHost(
                 listener, lab_journal=self._lab_journal, settings=settings, clock=self._clock, epoch=self._epoch
             )
             self._host.record(None, LabOpened(epoch=self._epoch, pid=os.getpid(), host=socket.gethostname()))
             self._host.flush()
-            self._supervisor = Supervisor(self.endpoint, self._session, self._workers, settings=settings)
+            self._supervisor = Supervisor(self._endpoint, self._session, self._workers, settings=settings)
             try:
                 async with anyio.create_task_group() as broker:
                     broker.start_soon(self._host.serve)
@@ -229,23 +233,29 @@ class Lab:
 
         Runs that have not ended are `interrupted`: everything acknowledged is on disk.
         """
+        if os.getpid() != self._pid:
+            return  # a fork has none of the lab's threads; the lab belongs to its parent
+        self.refuse_on_loop("lab.close()")
         with self._closing:
             if self._closed:
                 return
-            if not self.read_only:
-                self.refuse_on_loop("lab.close()")
             self._closed = True
         atexit.unregister(self.close)
         self._ticker.close()
-        for panel in self._panels:
-            panel.close()
         if self.read_only:
-            self.store.close()
+            self._close_views()
             return
         self._stack.close()
         with _OPENING:
             if _OPEN.get(self.path) is self:
                 del _OPEN[self.path]
+
+    def _close_views(self) -> None:
+        """Freeze what is shown once the runs have ended, and let go of the tables; handles read new ones."""
+        for panel in self._panels:
+            panel.close()
+        self.store.close()
+        self.store = Tables(self.path)
 
     def __enter__(self) -> Lab:
         self._opened_by_with.append(self._is_fresh)
@@ -299,7 +309,9 @@ class Lab:
             raise InvalidInput("budget", "this version has none yet", "leave it None")
         if env:
             raise InvalidInput("env", "this version passes no secrets to tasks yet", "leave it empty")
-        if not all(isinstance(k, str) and isinstance(v, str) for k, v in (tags or {}).items()):
+        if tags is not None and not (
+            isinstance(tags, Mapping) and all(is_text(word) for pair in tags.items() for word in pair)
+        ):
             raise InvalidInput("tags", f"must map words to words, got {tags!r}")
         topology.validate()
         title = self._free_name(topology.title if name is None else name, given=name is not None)
@@ -327,16 +339,25 @@ class Lab:
             epoch=self._epoch,
         )
         run = open_run(self, directory, topology.topology, runner)
-        self._runners[run_id], self._live[run_id] = runner, run
-        self.on_loop(self._begin, runner, [started, *events])
+        try:
+            self.on_loop(self._begin, run, runner, [started, *events])
+        except BaseException:
+            shutil.rmtree(directory.path, ignore_errors=True)
+            raise
         return run
 
-    def _begin(self, runner: Runner, events: Sequence[Any]) -> None:
-        self._host.record(None, RunBorn(run_id=runner.run.run_id))
-        runner.begin(events)
+    def _begin(self, run: Run, runner: Runner, events: Sequence[Any]) -> None:
+        self._host.record(None, RunBorn(run_id=run.run_id))
+        self._runners[run.run_id], self._live[run.run_id] = runner, run
+        try:
+            runner.begin(events)
+        except BaseException:
+            del self._runners[run.run_id], self._live[run.run_id]
+            runner.abandon()
+            raise
 
     def _free_name(self, name: str, *, given: bool) -> str:
-        if not isinstance(name, str) or not name.strip():
+        if not is_text(name) or not name.strip() or "\0" in name:
             raise InvalidInput("name", f"must be a non-empty str, got {name!r}")
         taken = {run.name: run.run_id for i, run in self._live.items() if not self._runners[i].done.done()}
         if name not in taken:
@@ -370,6 +391,12 @@ class Lab:
         return self.store.names()
 
     @property
+    def endpoint(self) -> str:
+        """Where workers reach the broker."""
+        self._writable("be reached")
+        return self._endpoint
+
+    @property
     def workers(self) -> pd.DataFrame:
         """Who is at work: worker_id, pid, host, slots, running, last_seen (UTC)."""
         self._writable("see its workers")
@@ -386,7 +413,7 @@ class Lab:
         """What confinement of candidates holds on this machine."""
         return available()
 
-    def compare(self, runs: Sequence[Run | str]) -> ScoreFigure:
+    def compare(self, runs: Sequence[Run | str] | Run | str) -> ScoreFigure:
         """Draw the score curves of several searches in one figure.
 
         Args:
@@ -394,7 +421,11 @@ class Lab:
         """
         from epsilon_lab.views.figures import compare_figure  # noqa: PLC0415 - matplotlib loads when someone draws
 
-        return compare_figure([(self.runs[run] if isinstance(run, str) else run).observe() for run in runs])
+        wanted = [runs] if isinstance(runs, str | Run) else list(runs)
+        for run in wanted:
+            if not isinstance(run, str | Run):
+                raise InvalidInput("runs", f"must be runs, run ids or names, got {run!r}")
+        return compare_figure([(self.runs[run] if isinstance(run, str) else run).observe() for run in wanted])
 
     def __repr__(self) -> str:
         if self.read_only:
@@ -427,7 +458,6 @@ class Lab:
 
     def start_panel(self, run: Run) -> LivePanel:
         """Show a run's state, kept up to date while it lasts."""
-        self._check()
         from epsilon_lab.views.live import LivePanel  # noqa: PLC0415 - drawing loads when someone looks
 
         actions = {"pause": run.pause, "resume": run.resume, "stop": run.stop} if run.is_live_here else {}
@@ -437,6 +467,8 @@ class Lab:
         return panel
 
     def _check(self) -> None:
+        if os.getpid() != self._pid:
+            raise LabError(f"the lab at {str(self.path)!r} belongs to process {self._pid}; a fork cannot use it")
         if self._closed:
             raise LabError(f"the lab at {str(self.path)!r} is closed; open it again with Lab({str(self.path)!r})")
         if self._failure is not None:
@@ -460,10 +492,12 @@ class Runs(Mapping[str, Run]):
         self._lab = lab
 
     def __getitem__(self, key: str) -> Run:
+        if not isinstance(key, str):
+            raise KeyError(f"a run is found by its run_id or name, not by {key!r}")
         live = self._lab._live.get(key)  # noqa: SLF001 - one room's own
         if live is not None:
             return live
-        rows = self._lab.sql(
+        rows = self._lab.store.sql(
             "select run_id, topology from runs where run_id = $key or name = $key "
             "order by run_id = $key desc, started_at desc limit 1",
             {"key": key},
@@ -477,23 +511,23 @@ class Runs(Mapping[str, Run]):
         )
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._lab.sql("select run_id from runs order by started_at desc, run_id")["run_id"].tolist())
+        return iter(self._lab.store.sql("select run_id from runs order by started_at desc, run_id")["run_id"].tolist())
 
     def __len__(self) -> int:
-        return len(self._lab.sql("select run_id from runs"))
+        return len(self._lab.store.sql("select run_id from runs"))
 
     def __repr__(self) -> str:
         return f"<Runs of {str(self._lab.path)!r}>"
 
     def _repr_html_(self) -> str:
-        frame = self._lab.sql(
+        frame = self._lab.store.sql(
             "select run_id, name, topology, status, reason, started_at from runs order by started_at desc"
         )
         return str(frame.to_html(index=False, max_rows=20, escape=True))
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
-    if not isinstance(path, str | os.PathLike):
+    if not isinstance(path, str | os.PathLike) or "\0" in os.fspath(path):
         raise InvalidInput("path", f"must be a directory's path, got {path!r}")
     return Path(path).expanduser().resolve()
 

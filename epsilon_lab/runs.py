@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import html
+import time
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from epsilon_lab.errors import InvalidInput, LabError, RunFailed
-from epsilon_lab.messages.values import unpack
+from epsilon_lab.messages.values import is_text, unpack
 from epsilon_lab.search.candidate import Candidate, lineage
 from epsilon_lab.topologies.engine import Pause, Resume, Stimulus, Stop, Tell
 from epsilon_lab.topologies.runner import Runner
 from epsilon_lab.topologies.search_plan import BriefEdit
-from epsilon_lab.views.snapshot import Observer, RunSnapshot
+from epsilon_lab.views.snapshot import LIVE, Observer, RunSnapshot
 from epsilon_lab.workspace.layout import STOP, RunDirectory
 from epsilon_lab.workspace.outputs import run_output, task_outputs
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from epsilon_lab.workspace.tables import Tables
 
 T = TypeVar("T")
+
+_LOOK_S = 0.2
+"""Seconds between looks at a run that is live in another process."""
 
 
 class Home(Protocol):
@@ -78,7 +81,7 @@ class Run:
         self._home = home
         self._directory = directory
         self._runner = runner
-        self._observer = Observer(home.store, directory)
+        self._observer: tuple[Tables, Observer] | None = None
         self._panel: LivePanel | None = None
         self.run_id = directory.run_id
         self.path = directory.path
@@ -140,15 +143,26 @@ class Run:
             TimeoutError: It goes on.
             LabError: Called on one of the lab's own threads; `await` it there.
         """
-        if self._runner is not None:
-            self._home.refuse_on_loop("run.wait()")
-            try:
-                _patiently(self._runner.done, timeout)
-            except FutureTimeout:
-                raise TimeoutError(
-                    f"run {self.run_id} is still {self.status} after {timeout:g} s; it goes on"
-                ) from None
+        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float)):
+            raise InvalidInput("timeout", f"must be seconds or None, got {timeout!r}")
+        self._home.refuse_on_loop("run.wait()")
+        if not self._has_ended_within(timeout):
+            raise TimeoutError(f"run {self.run_id} is still {self.status} after {timeout:g} s; it goes on")
         return self._result()
+
+    def _has_ended_within(self, timeout: float | None) -> bool:
+        if self._runner is not None:
+            try:
+                self._runner.done.result(timeout)
+            except FutureTimeout:
+                return False
+            return True
+        until = None if timeout is None else time.monotonic() + timeout
+        while self.status in LIVE:  # in another process, whose journal is all that is seen of it from here
+            if until is not None and time.monotonic() >= until:
+                return False
+            time.sleep(_LOOK_S)
+        return True
 
     def __await__(self) -> Generator[Any, None, Run]:
         return self._ended().__await__()
@@ -160,6 +174,8 @@ class Run:
             ended = asyncio.Event()
             done.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(ended.set))
             await ended.wait()
+        while self.status in LIVE:  # noqa: ASYNC110 - in another process: there is nothing to wait for but its file
+            await asyncio.sleep(_LOOK_S)
         return self._result()
 
     def _result(self) -> Run:
@@ -168,15 +184,13 @@ class Run:
             self._panel.freeze()
         if status in ("failed", "interrupted"):
             raise RunFailed(self.run_id, status, self.reason)
-        if status in ("running", "paused"):
-            raise LabError(f"run {self.run_id} is live in another process; look at it with run.status and run.frame()")
         return self
 
     def stop(self) -> None:
         """End the run early with what it has, also from another process."""
         if self._runner is not None:
             self._send(Stop("stopped by the user"))
-        elif self.status in ("running", "paused"):
+        elif self.status in LIVE:
             (self.path / STOP).touch()
 
     def pause(self) -> None:
@@ -267,7 +281,10 @@ class Run:
 
     def observe(self) -> RunSnapshot:
         """Look at the run: its state as one value, which every view is made from."""
-        return self._observer()
+        store = self._home.store
+        if self._observer is None or self._observer[0] is not store:  # a closed lab's tables are opened anew
+            self._observer = (store, Observer(store, self._directory))
+        return self._observer[1]()
 
     def _ipython_display_(self) -> None:
         self.panel().display()
@@ -295,7 +312,7 @@ class SearchRun(Run):
         order = "asc" if self.direction == "minimize" else "desc"
         rows = self._home.store.rows(
             f"select candidate_id from candidates where run_id = ? and outcome = 'scored' and {where} "  # noqa: S608
-            f"order by score {order}, generation, candidate_id limit 1",
+            f"order by score {order}, candidate_id <> 'seed', generation, candidate_id limit 1",
             [self.run_id],
             run_id=self.run_id,
         )
@@ -313,22 +330,24 @@ class SearchRun(Run):
             InvalidInput: There is none of that id.
         """
         frame = self.candidates
-        rows = frame[frame["candidate_id"] == candidate_id]
+        rows = frame[frame["candidate_id"] == str(candidate_id)]
         if rows.empty:
             known = ", ".join(frame["candidate_id"].head(3)) or "none yet"
             raise InvalidInput(f"candidate {candidate_id!r}", f"is not in run {self.run_id}", f"it has {known} ...")
         return Candidate(self._directory, rows.iloc[0].to_dict())
 
     def brief(self, generation: int, *, text: str | None = None) -> str:
-        """Read a generation's brief, or rewrite it: generations proposed later see the new version.
+        """Read a generation's brief, or rewrite it: proposals that start later see the new version.
 
         Args:
             generation: The generation.
             text: A new version, kept beside the old ones in the `briefs` table.
 
         Raises:
-            InvalidInput: That generation has no brief (yet).
+            InvalidInput: That generation has no brief (yet), or the text is none.
         """
+        if isinstance(generation, bool) or not isinstance(generation, int):
+            raise InvalidInput("generation", f"must be an int, got {generation!r}")
         rows = self._home.store.rows(
             "select text from briefs where run_id = ? and generation = ? order by version desc limit 1",
             [self.run_id, generation],
@@ -338,7 +357,9 @@ class SearchRun(Run):
             raise InvalidInput(f"generation {generation}", f"has no brief in run {self.run_id} (yet)")
         if text is None:
             return str(rows[0][0])
-        if self.status not in ("running", "paused"):
+        if not is_text(text) or not text.strip():
+            raise InvalidInput("text", "must be the brief as a non-empty str of valid Unicode")
+        if self.status not in LIVE:
             raise LabError(f"run {self.run_id} is {self.status}; a new brief would be read by nobody")
         self._send(Tell(BriefEdit(generation, text)))
         return text
@@ -355,13 +376,11 @@ class SearchRun(Run):
         """
         from epsilon_lab.views.figures import score_figure  # noqa: PLC0415 - matplotlib loads when someone draws
 
+        if ax is not None and not hasattr(ax, "get_figure"):
+            raise InvalidInput("ax", f"must be a matplotlib Axes or None, got {ax!r}")
         return score_figure(self.observe(), ax=ax)
 
 
 def open_run(home: Home, directory: RunDirectory, topology: str, runner: Runner | None = None) -> Run:
     """Make the handle that fits a run's topology."""
     return (SearchRun if topology == "population_search" else Run)(home, directory, runner)
-
-
-def _patiently(done: Future[None], timeout: float | None) -> None:
-    done.result(timeout)

@@ -77,3 +77,11 @@ def unpack(value: Value) -> Any:
             return cloudpickle.loads(value.data)
         case "file":
             raise InvalidInput("value", f"lives in the file {value.data.decode()}", "read it through its run directory")
+
+
+def is_text(value: object) -> bool:
+    """Tell whether something is a str that can be written down: one without lone surrogates."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False

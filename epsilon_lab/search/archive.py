@@ -1,7 +1,8 @@
 """Every candidate of a run, and the scored ones in order.
 
-The order is total (score, then generation, then id), so that two archives with the same rows rank them alike whatever
-order the rows came in. Keeping it costs one insertion a candidate: a search of ten thousand is as fast as one of ten.
+The order is total (score, then the seed program, then generation and id), so that two archives with the same rows rank
+them alike whatever order the rows came in. Keeping it costs one insertion a candidate: a search of ten thousand is as
+fast as one of ten.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterator
 
+from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.events import CandidateSettled
 from epsilon_lab.search.context import Direction
 
@@ -41,7 +43,8 @@ class Archive:
             raise ValueError(f"candidate {row.candidate_id} is in the archive already")
         self._rows[row.candidate_id] = row
         if row.outcome == "scored" and row.score is not None:
-            bisect.insort(self._order, (self._sign * row.score, row.generation, row.candidate_id))
+            age = -1 if row.candidate_id == SEED_CANDIDATE else row.generation
+            bisect.insort(self._order, (self._sign * row.score, age, row.candidate_id))
         if row.code_hash is not None and row.outcome != "duplicate":
             self._by_hash.setdefault(row.code_hash, row.candidate_id)
 

@@ -21,6 +21,7 @@ from epsilon_lab.agents.llm import LLM
 from epsilon_lab.errors import InvalidInput, ProposalFailed
 from epsilon_lab.messages.events import ArtifactSaved
 from epsilon_lab.messages.tasks import Lane
+from epsilon_lab.messages.values import is_text
 from epsilon_lab.search.context import Context, PublicProblem, Shown, Strategy
 from epsilon_lab.search.prompts import defines, parse_reply, render
 from epsilon_lab.search.replay import Proposal, Replay
@@ -243,10 +244,10 @@ def _checked(source: object) -> str:
             problem = "an empty str"
         case str() if len(source) > SOURCE_LIMIT:
             problem = f"{len(source)} characters, more than the {SOURCE_LIMIT} of a program"
-        case str() if not _is_text(source):
+        case str() if not is_text(source):
             problem = "a str that is not text (it cannot be encoded as UTF-8)"
         case str():
-            return source
+            return source.removeprefix("\ufeff")  # a byte order mark is no part of a program
         case None:
             problem = "None"
         case _:
@@ -255,11 +256,3 @@ def _checked(source: object) -> str:
         source.close()  # it would complain that nobody awaited it
         problem = "a coroutine of a plain function; define it with `async def`"
     raise ProposalFailed(f"the proposer returned {problem}; return the program's source as a str")
-
-
-def _is_text(source: str) -> bool:
-    try:
-        source.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

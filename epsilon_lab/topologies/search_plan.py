@@ -30,6 +30,9 @@ from epsilon_lab.topologies.plan import Add, Copy, Emit, Finish, PlanEffect, Wri
 PROPOSAL_LIMIT_S = 600.0
 """Seconds a proposer may take for one program, whatever limits a model call has of its own."""
 
+PERSON = "HUMAN"
+"""The author of a brief that a person rewrote."""
+
 _LIVE_LEADERBOARD = 50
 """Places kept on the leaderboard while the search runs; at the end it has all."""
 
@@ -56,7 +59,7 @@ class BriefEdit(msgspec.Struct, frozen=True):
 
     generation: int
     text: str
-    author: str = "HUMAN"
+    author: str = PERSON
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class SearchPlan:
         self._history: list[dict[str, object]] = []
         self._brief_ref: str | None = None
         self._brief_versions: dict[int, int] = {}
+        self._note: tuple[int, str] | None = None
         self._began = 0.0
         self._stall = 0
         self._ending: tuple[str, str] | None = None
@@ -365,13 +369,27 @@ class SearchPlan:
         return effects + self._open(generation.number + 1)
 
     def _write_brief(self, generation: int, text: str, author: str, cited: tuple[str, ...]) -> list[PlanEffect]:
+        """Put a version of a brief down twice: under its number for good, and as the one that proposers read.
+
+        A proposal reads when it starts, so a person's edit reaches all that have not. What a person wrote is also
+        handed on at the foot of every later brief, until the person writes something else.
+        """
         version = self._brief_versions.get(generation, 0) + 1
         self._brief_versions[generation] = version
-        ref = f"briefs/g{generation:03d}-v{version}.md"
+        ref = f"briefs/g{generation:03d}.md"
         if generation >= max(self._brief_versions):
             self._brief_ref = ref
-        brief = BriefWritten(generation=generation, version=version, author=author, text=text, cited=cited)
-        return [Write(ref, text, "brief"), Emit(brief)]
+        shown = text
+        if author == PERSON:
+            self._note = (generation, text)
+        elif self._note is not None:
+            shown = f"{text.rstrip()}\n\n## A person's note on generation {self._note[0]}\n\n{self._note[1]}"
+        brief = BriefWritten(generation=generation, version=version, author=author, text=shown, cited=cited)
+        return [
+            Write(f"briefs/g{generation:03d}-v{version}.md", shown, "brief"),
+            Write(ref, shown, "brief"),
+            Emit(brief),
+        ]
 
     def _cut_off(self, status: str, reason: str) -> list[PlanEffect]:
         if not len(self._archive):

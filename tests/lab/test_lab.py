@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 
 import pandas as pd
 import pytest
@@ -58,7 +59,15 @@ def test_with_closes_only_a_lab_it_opened(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"workers": 0}, {"workers": True}, {"durability": "hope"}, {"broker": "cloud"}, {"bind": "0.0.0.0"}]
+    "arguments",
+    [
+        {"workers": 0},
+        {"workers": True},
+        {"workers": 10**6},
+        {"durability": "hope"},
+        {"broker": "cloud"},
+        {"bind": "0.0.0.0"},
+    ],
 )
 def test_bad_arguments_are_refused_by_name(tmp_path, arguments):
     with pytest.raises(InvalidInput, match=next(iter(arguments))):
@@ -333,3 +342,84 @@ def test_tables_workers_and_isolation_say_what_there_is(lab):
     for thing in (lab, lab.runs, lab.runs[next(iter(lab.runs))]):
         assert "\n" not in repr(thing)
         assert "<" in thing._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "a\udc80"}, "name"),
+        ({"name": "a\0b"}, "name"),
+        ({"name": 5}, "name"),
+        ({"tags": [1]}, "tags"),
+        ({"tags": "abc"}, "tags"),
+        ({"tags": {"a\udc80": "x"}}, "tags"),
+        ({"budget": 5}, "budget"),
+        ({"env": ["TOKEN"]}, "env"),
+    ],
+)
+def test_what_cannot_be_started_leaves_nothing_behind(lab, arguments, word):
+    with pytest.raises(InvalidInput, match=word):
+        lab.start(WorkQueue([1], double), **arguments)
+    assert "0 live runs" in repr(lab)
+    assert len(lab.runs) == 0
+    assert [path.name for path in lab.path.iterdir()] == ["lab"]
+
+
+def test_handles_answer_from_disk_after_their_lab_has_closed(tmp_path):
+    with Lab(tmp_path, workers=1) as lab:
+        run = lab.start(WorkQueue([1, 2], double), name="early").wait(60)
+        stuck = lab.start(WorkQueue([1], _until_stopped), name="stuck")
+        panel = stuck.panel()
+    assert run.results() == [2, 4]
+    assert (run.name, run.status, stuck.status) == ("early", "completed", "interrupted")
+    assert "early" in lab.runs._repr_html_()
+    assert "completed" in repr(run.show())
+    assert "interrupted" in repr(panel)
+    assert "interrupted" in panel._repr_html_()
+    run._ipython_display_()
+
+
+def test_a_fork_has_no_lab_and_leaves_its_parent_s_alone(lab):
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking a threaded process is the mistake on trial
+        child = os.fork()
+    if child == 0:
+        try:
+            lab.close()
+            lab.sql("select 1")
+        except LabError as error:
+            os.write(write, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as answer:
+        assert f"belongs to process {os.getpid()}" in answer.read().decode()
+    os.waitpid(child, 0)
+    assert lab.start(WorkQueue([1], double)).wait(60).results() == [2]
+
+
+def test_runs_are_asked_for_by_words(lab):
+    with pytest.raises(KeyError, match="3"):
+        lab.runs[3]
+    assert 3 not in lab.runs
+    with pytest.raises(InvalidInput, match="runs"):
+        lab.compare([3])
+    with pytest.raises(InvalidInput, match="path"):
+        Lab("a\0b")
+
+
+def test_a_reader_waits_for_a_run_of_another_process(lab):
+    code = (
+        "import sys\nfrom epsilon_lab import Lab\n"
+        "with Lab(sys.argv[1], read_only=True) as seen:\n"
+        "    run = seen.runs['elsewhere']\n    print(run.status, flush=True)\n"
+        "    try:\n        run.wait(0.3)\n    except TimeoutError:\n        print('patient', flush=True)\n"
+        "    run.stop()\n    print(run.wait(60).status)\n"
+    )
+    lab.start(WorkQueue([1], _until_stopped), name="elsewhere")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(lab.path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.split() == ["running", "patient", "stopped"], done.stderr

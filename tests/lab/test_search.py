@@ -222,3 +222,50 @@ def test_bad_searches_are_refused_before_a_directory_is_made(lab):
         lab.start(PopulationSearch(toy(files={"data.csv": lab.path / "missing.csv"})))
     assert lab.sql("select * from runs").empty
     assert [p.name for p in lab.path.iterdir()] == ["lab"]
+
+
+def test_a_person_s_brief_reaches_proposers_and_nonsense_is_refused(lab, tmp_path):
+    go = tmp_path / "go"
+
+    def propose(context):
+        while context.generation == 1 and not go.exists():
+            pass
+        if context.generation == 2 and "try primes" not in context.brief:
+            raise RuntimeError("nobody told me")
+        return number(context)
+
+    search = PopulationSearch(toy(), propose, population=4, generations=3, in_flight=1, **SMALL)
+    run = lab.start(search)
+    while run.frame("briefs").empty:
+        assert run.status == "running"
+    run.pause()
+    for nonsense in (3, "", "\udc80"):
+        with pytest.raises(InvalidInput, match="text"):
+            run.brief(0, text=nonsense)
+    with pytest.raises(InvalidInput, match="generation"):
+        run.brief("first")
+    with pytest.raises(InvalidInput, match="no brief"):
+        run.brief(9)
+    assert run.brief(0, text="try primes") == "try primes" == run.brief(0)
+    go.touch()
+    run.resume()
+    run.wait(60)
+    later = run.candidates.query("generation == 2")
+    assert set(later["outcome"]) <= {"scored", "duplicate"}
+    assert run.frame("briefs")["author"].tolist()[:2] == ["deterministic", "HUMAN"]
+
+
+def test_odd_questions_are_answered_in_words(lab):
+    run = lab.start(PopulationSearch(toy(), number, population=2, generations=1, elites=0, diverse=0, fresh=0)).wait(60)
+    with pytest.raises(InvalidInput, match="nobody"):
+        run.candidate("nobody")
+    with pytest.raises(InvalidInput, match="seed"):
+        run.candidate(["seed"])
+    with pytest.raises(InvalidInput, match="ax"):
+        run.plot_scores(ax=3)
+    with pytest.raises(InvalidInput, match="timeout"):
+        run.wait("x")
+    with pytest.raises(LabError, match="read by nobody"):
+        run.brief(0, text="too late")
+    assert lab.compare(run)._repr_png_()
+    assert run.plot_scores()._repr_png_()

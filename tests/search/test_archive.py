@@ -108,3 +108,10 @@ def test_a_search_whose_candidates_all_failed_goes_on_from_the_seed():
     selection = select(archive, generation=1, population=6, elites=2, diverse=1, fresh=1, seed=1)
     assert selection.elites == ("seed",)
     assert {p for slot in selection.slots for p in slot.parent_ids} == {"seed"}
+
+
+def test_a_tie_with_the_seed_program_is_no_gain():
+    archive = Archive("maximize")
+    archive.add(row("g000-c000", 1.0, checked=True))
+    archive.add(row("seed", 1.0, checked=True))
+    assert archive.best.candidate_id == "seed"

@@ -12,7 +12,7 @@ from epsilon_lab.messages.events import BriefWritten, CandidateSettled, Generati
 from epsilon_lab.messages.tasks import Failure, TaskOutcome
 from epsilon_lab.messages.values import pack, unpack
 from epsilon_lab.search.problem import Problem
-from epsilon_lab.topologies.plan import Add, Emit, Finish
+from epsilon_lab.topologies.plan import Add, Emit, Finish, Write
 from epsilon_lab.topologies.population_search import PopulationSearch
 from epsilon_lab.topologies.search_plan import BriefEdit, SearchPlan, SearchSettings, Stage
 
@@ -218,32 +218,29 @@ def test_stopping_keeps_what_there_is():
     assert isinstance([b for b in bodies if isinstance(b, GenerationClosed)][-1], GenerationClosed)
 
 
-def test_an_edited_brief_is_what_the_next_generation_sees():
-    seen = {}
-    world = World()
-    answer = world.answer
-
-    def watch(task):
-        if task.kind == "propose":
-            payload = unpack(task.payload)
-            seen[payload["generation"]] = payload["brief_ref"]
-        return answer(task)
-
-    world.answer = watch
-    done = set()
+def test_an_edited_brief_reaches_what_has_not_started_and_is_handed_on():
+    files, edited = {}, []
 
     def edit(step, rules, bodies):
-        briefs = [b for b in bodies if isinstance(b, BriefWritten)]
-        if briefs and "x" not in done:
-            done.add("x")
-            return rules.told(BriefEdit(0, "mine"), 0)
+        if not edited and any(isinstance(body, BriefWritten) for body in bodies):
+            edited.append(step)
+            return keep(rules.told(BriefEdit(0, "try primes"), 0))
         return []
 
-    _, _, bodies = world.run(plan(), hook=edit)
+    def keep(effects):
+        files.update({effect.ref: effect.text for effect in effects if isinstance(effect, Write)})
+        return effects
+
+    rules = plan()
+    settled = rules.settled
+    rules.settled = lambda outcome, now: keep(settled(outcome, now))
+    _, _, bodies = World().run(rules, hook=edit)
     versions = [(b.generation, b.version, b.author) for b in bodies if isinstance(b, BriefWritten)]
-    assert (0, 2, "HUMAN") in versions
-    assert seen[0] is None
-    assert seen[2] == "briefs/g001-v1.md"
+    assert versions == [(0, 1, "rules"), (0, 2, "HUMAN"), (1, 1, "rules"), (2, 1, "rules")]
+    assert files["briefs/g000.md"] == "try primes"
+    assert files["briefs/g000-v1.md"] == "brief"
+    assert files["briefs/g001.md"].startswith("brief")
+    assert files["briefs/g001.md"].endswith("try primes")
 
 
 @pytest.mark.parametrize(
