@@ -17,7 +17,7 @@ The rooms, top to bottom; each imports only rooms below it:
     broker | agents             who runs what; who thinks
     transport | workspace | processes   bytes, disk, child processes
     messages                    values that cross a boundary
-    clock · dice · ids · settings · errors
+    arguments · clock · dice · ids · settings · errors
 
 Names are loaded on first use, so that the import costs nothing.
 """

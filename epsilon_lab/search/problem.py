@@ -6,14 +6,31 @@ files; the judge's side is `score`, `check`, `setup` and the judge's files. What
 
 from __future__ import annotations
 
-import math
+import ast
+import keyword
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from epsilon_lab.arguments import function, number, text, whole
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.search.context import Direction, PublicProblem
+from epsilon_lab.search.prompts import defines
+from epsilon_lab.search.sources import parse
+from epsilon_lab.search.variation import Variation
+
+_CALLS: dict[str, list[tuple[str, ...]]] = {
+    "run": [("program",)],
+    "setup": [()],
+    "score": [("output",), ("output", "trial")],
+    "check": [("output",)],
+}
+"""How the functions of a problem are called."""
+
+_WEEK_S = 7 * 86_400
+_MOST = {"timeout_s": _WEEK_S, "judge_timeout_s": _WEEK_S, "memory_mb": 1 << 20, "output_mb": 4096}
+"""Limits of the limits: above these a kernel's counters or a timer would overflow, or nothing be limited."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +63,7 @@ class Problem:
     Args:
         name: A short name, used in run ids.
         statement: What a proposer is told, in Markdown.
-        source: The seed program.
+        source: The seed program; it compiles and, without `run`, defines the entry.
         entry: The function of the program that is called.
         inputs: The entry's positional arguments (data); None for none.
         run: `run(program) -> output`, called in the candidate's sandbox in place of `program.<entry>(*inputs)`. What it
@@ -58,10 +75,10 @@ class Problem:
         direction: Whether larger or smaller scores are better.
         files: name -> path or bytes or text: read-only for both sides, in the working directory.
         judge_files: the same, for the judge alone.
-        timeout_s: Wall seconds of one run of a candidate.
-        memory_mb: Memory a candidate may ask for beyond what the warm interpreter has, MiB.
-        output_mb: Largest encoded output, MiB.
-        judge_timeout_s: Wall seconds of one call of the judge.
+        timeout_s: Wall seconds of one run of a candidate, at most a week.
+        memory_mb: Memory a candidate may ask for beyond what the warm interpreter has, MiB, at most a TiB.
+        output_mb: Largest encoded output, MiB, at most 4 GiB.
+        judge_timeout_s: Wall seconds of one call of the judge, at most a week.
         repeats: Runs of each candidate, interleaved with as many of the seed program. More than 1 says that the score
             is a noisy measurement: then every run must give the same output, a program may start no process or
             thread (their time would go unseen), and a best score is measured again with three times as many runs.
@@ -99,34 +116,54 @@ class Problem:
 
     def __post_init__(self) -> None:
         for what in ("name", "statement", "source", "entry"):
-            value = getattr(self, what)
-            if not isinstance(value, str) or not value.strip():
-                raise InvalidInput(f"Problem {what}", f"must be a non-empty str, got {value!r}")
-        if not self.entry.isidentifier():
+            text(f"Problem {what}", getattr(self, what))
+        text("Problem best_known_source", self.best_known_source, blank=True)
+        if not self.entry.isidentifier() or keyword.iskeyword(self.entry):
             raise InvalidInput("Problem entry", f"must be a function name, got {self.entry!r}")
         if self.direction not in ("maximize", "minimize"):
             raise InvalidInput("Problem direction", f"must be 'maximize' or 'minimize', got {self.direction!r}")
-        for what in ("run", "setup", "check"):
-            if getattr(self, what) is not None and not callable(getattr(self, what)):
-                raise InvalidInput(f"Problem {what}", f"must be callable or None, got {getattr(self, what)!r}")
-        if not callable(self.score):
-            raise InvalidInput("Problem score", f"must be callable, got {self.score!r}")
         if self.inputs is not None and (isinstance(self.inputs, str | bytes) or not isinstance(self.inputs, Sequence)):
             raise InvalidInput("Problem inputs", f"must be a list or tuple of arguments, got {self.inputs!r}")
-        for what in ("timeout_s", "memory_mb", "output_mb", "judge_timeout_s"):
-            value = getattr(self, what)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise InvalidInput(f"Problem {what}", f"must be a positive number, got {value!r}")
-        for what in ("repeats", "scorers"):
-            value = getattr(self, what)
-            if what == "scorers" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidInput(f"Problem {what}", f"must be an int of at least 1, got {value!r}")
+        for what, calls in _CALLS.items():
+            if what == "score" or getattr(self, what) is not None:
+                function(f"Problem {what}", getattr(self, what), *calls)
+        for what, most in _MOST.items():
+            self._put(what, number(f"Problem {what}", getattr(self, what), least=0, most=most, above=True))
+        self._put("repeats", whole("Problem repeats", self.repeats, least=1))
+        if self.scorers is not None:
+            self._put("scorers", whole("Problem scorers", self.scorers, least=1))
+        if self.best_known is not None:
+            self._put("best_known", number("Problem best_known", self.best_known))
         for what in ("files", "judge_files"):
-            for name in getattr(self, what):
-                if not isinstance(name, str) or not name or "/" in name or name in (".", "..") or "\0" in name:
-                    raise InvalidInput(f"Problem {what}", f"{name!r} is not a plain file name")
+            _refuse_files(f"Problem {what}", getattr(self, what))
+        try:
+            program = parse(self.source)
+        except SyntaxError as error:
+            raise InvalidInput("Problem source", f"does not parse: {error}") from error
+        if self.run is None and not defines(program, self.entry):
+            raise InvalidInput(
+                "Problem source", f"does not define {self.entry}()", "name the function that is called with entry="
+            )
+        self._refuse_alternatives(program)
+
+    def _put(self, what: str, value: object) -> None:
+        object.__setattr__(self, what, value)  # frozen, but for the constructor
+
+    def _refuse_alternatives(self, program: ast.Module) -> None:
+        if not isinstance(self.alternatives, Mapping):
+            raise InvalidInput("Problem alternatives", f"must be a dict of lists of str, got {self.alternatives!r}")
+        functions = {statement.name for statement in program.body if isinstance(statement, ast.FunctionDef)}
+        for name, bodies in self.alternatives.items():
+            what = f"Problem alternatives[{name!r}]"
+            if name not in functions:
+                raise InvalidInput(
+                    what, f"the source has no def {name}", f"it has {', '.join(sorted(functions)) or 'none'}"
+                )
+            if isinstance(bodies, str | bytes) or not isinstance(bodies, Sequence):
+                raise InvalidInput(what, f"must be a list of str, each a complete def, got {bodies!r}")
+            for place, body in enumerate(bodies):
+                text(f"{what}[{place}]", body)
+        Variation(self.alternatives, self.entry)
 
     def __repr__(self) -> str:
         return f"<Problem {self.name!r}: {self.direction} {self.entry}(), {len(self.source.splitlines())} lines>"
@@ -141,3 +178,16 @@ class Problem:
         if than is None:
             return True
         return score > than + by if self.direction == "maximize" else score < than - by
+
+
+def _refuse_files(what: str, files: object) -> None:
+    if not isinstance(files, Mapping):
+        raise InvalidInput(what, f"must be a dict of name -> path, bytes or text, got {files!r}")
+    for name, content in files.items():
+        text(f"{what}: name {name!r}", name)
+        if "/" in name or "\0" in name or name in (".", ".."):
+            raise InvalidInput(what, f"{name!r} is not a plain file name")
+        if isinstance(content, str):
+            text(f"{what}[{name!r}]", content, blank=True)
+        elif not isinstance(content, bytes | Path):
+            raise InvalidInput(f"{what}[{name!r}]", f"must be a path, bytes or text, got {content!r}")

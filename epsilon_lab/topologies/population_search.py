@@ -5,13 +5,13 @@ The rules that play it are in search_plan.py.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from epsilon_lab.agents.llm import LLM
+from epsilon_lab.arguments import number, whole
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.events import Body
@@ -25,6 +25,9 @@ from epsilon_lab.search.variation import Variation
 from epsilon_lab.topologies.search_plan import SearchPlan, SearchSettings, Stage, source_ref
 from epsilon_lab.workspace.layout import RunDirectory
 
+LARGEST_POPULATION = 100_000
+"""Programs in a generation: each is a row, a file and two tasks."""
+
 
 class PopulationSearch:
     """Improve a program, generation by generation.
@@ -33,7 +36,7 @@ class PopulationSearch:
         problem: What is searched.
         proposer: Who writes candidates: None for the problem's own offline proposer, an `LLM`, a `Replay`, or a
             function `(context) -> source`, plain or async.
-        population: Programs in a generation, kept elites included.
+        population: Programs in a generation, kept elites included; at most `LARGEST_POPULATION`.
         generations: Most generations.
         elites: Best programs kept, with their scores.
         diverse: Proposals from one of the next best programs each.
@@ -74,10 +77,11 @@ class PopulationSearch:
     ) -> None:
         if not isinstance(problem, Problem):
             raise InvalidInput("problem", f"must be a Problem, got {problem!r}", "for example problems.cap_set(n=4)")
-        _whole("population", population, 1)
-        _whole("generations", generations, 1)
-        for name, count in (("elites", elites), ("diverse", diverse), ("fresh", fresh)):
-            _whole(name, count, 0)
+        population = whole("population", population, least=1, most=LARGEST_POPULATION)
+        generations = whole("generations", generations, least=1)
+        elites = whole("elites", elites, least=0)
+        diverse = whole("diverse", diverse, least=0)
+        fresh = whole("fresh", fresh, least=0)
         if elites + diverse + fresh > population:
             raise InvalidInput(
                 "elites + diverse + fresh",
@@ -86,18 +90,6 @@ class PopulationSearch:
             )
         if elites == population and generations > 1:
             raise InvalidInput("elites", f"all {elites} places are kept, so nothing new would ever be proposed")
-        _whole("top_k", top_k, 1)
-        if patience is not None:
-            _whole("patience", patience, 1)
-        if in_flight is not None:
-            _whole("in_flight", in_flight, 1)
-        if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
-            raise InvalidInput("seed", f"must be an int of at most 64 bits, got {seed!r}")
-        _number("min_delta", min_delta, least=0.0)
-        if target is not None:
-            _number("target", target)
-        if wall_time_s is not None:
-            _number("wall_time_s", wall_time_s, least=0.0, exclusive=True)
         if brief is not None and not isinstance(brief, LLM | Replay):
             raise InvalidInput("brief", f"must be None, an LLM or a Replay, got {brief!r}")
         self.problem = problem
@@ -109,13 +101,13 @@ class PopulationSearch:
             elites=elites,
             diverse=diverse,
             fresh=fresh,
-            top_k=top_k,
-            patience=patience,
-            min_delta=float(min_delta),
-            target=target,
-            wall_time_s=wall_time_s,
-            in_flight=in_flight,
-            seed=seed,
+            top_k=whole("top_k", top_k, least=1),
+            patience=None if patience is None else whole("patience", patience, least=1),
+            min_delta=float(number("min_delta", min_delta, least=0)),
+            target=None if target is None else number("target", target),
+            wall_time_s=None if wall_time_s is None else number("wall_time_s", wall_time_s, least=0, above=True),
+            in_flight=None if in_flight is None else whole("in_flight", in_flight, least=1),
+            seed=whole("seed", seed, least=-(2**63), most=2**63 - 1),
         )
         self.brief = brief
 
@@ -182,15 +174,3 @@ class PopulationSearch:
             alternatives={name: tuple(bodies) for name, bodies in self._alternatives().items()},
         )
         return SearchPlan(stage, self.settings), events
-
-
-def _whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidInput(name, f"must be an int of at least {least}, got {value!r}")
-
-
-def _number(name: str, value: object, *, least: float = -math.inf, exclusive: bool = False) -> None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or value < least or (exclusive and value == least):  # type: ignore[operator]
-        bound = "" if least == -math.inf else f" {'above' if exclusive else 'of at least'} {least:g}"
-        raise InvalidInput(name, f"must be a finite number{bound}, got {value!r}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from epsilon_lab.agents.function import PackedFunction, is_async, pack_function
+from epsilon_lab.arguments import function, number, whole
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.events import Body
 from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
@@ -46,15 +47,12 @@ class WorkQueue:
     ) -> None:
         if isinstance(items, str | bytes) or not isinstance(items, Iterable):
             raise InvalidInput("WorkQueue items", f"must be an iterable of items, got {type(items).__name__}")
-        if not callable(task):
-            raise InvalidInput("WorkQueue task", f"must be a function of one item, got {task!r}")
-        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-            raise InvalidInput("WorkQueue retries", f"must be an int of at least 0, got {retries!r}")
-        if time_limit_s is not None and not (isinstance(time_limit_s, int | float) and time_limit_s > 0):
-            raise InvalidInput("WorkQueue time_limit_s", f"must be a positive number or None, got {time_limit_s!r}")
+        function("WorkQueue task", task, ("item",), awaited=True)
         self.items: Sequence[Any] = list(items)
-        self.retries = retries
+        self.retries = whole("WorkQueue retries", retries, least=0)
         self.time_limit_s = time_limit_s
+        if time_limit_s is not None:
+            self.time_limit_s = number("WorkQueue time_limit_s", time_limit_s, least=0, above=True)
         self.lane: Lane = "async" if is_async(task) else "process"
         self._code: PackedFunction = pack_function(task)
         self._payloads = [_payload(index, item) for index, item in enumerate(self.items)]

@@ -3,6 +3,7 @@
 import hashlib
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -249,6 +250,10 @@ def test_an_edited_brief_reaches_what_has_not_started_and_is_handed_on():
         ({"population": 0}, "population"),
         ({"population": 2.5}, "population"),
         ({"population": True}, "population"),
+        ({"population": 100_001}, "population: must be an int from 1 to 100000"),
+        ({"generations": 10**7}, "generations"),
+        ({"seed": 2**63}, "seed"),
+        ({"target": 10**400}, "target"),
         ({"generations": 0}, "generations"),
         ({"elites": -1}, "elites"),
         ({"population": 4}, "elites \\+ diverse \\+ fresh"),
@@ -276,5 +281,6 @@ def test_a_problem_is_required():
 
 
 def test_the_configuration_can_be_written_as_json():
-    search = PopulationSearch(problem())
-    assert msgspec.json.decode(msgspec.json.encode(search.config()))["population"] == 8
+    search = PopulationSearch(problem(), population=np.int64(9), seed=np.uint8(3), target=np.float32(2))
+    found = msgspec.json.decode(msgspec.json.encode(search.config()))
+    assert (found["population"], found["seed"], found["target"]) == (9, 3, 2)
