@@ -82,7 +82,7 @@ def pack_problem(problem: Problem, run: RunDirectory) -> tuple[str, list[Body]]:
         journalled.
 
     Raises:
-        InvalidInput: A function cannot travel, or a file cannot be read.
+        InvalidInput: A function or the inputs cannot travel, or a file cannot be read.
     """
     inputs = tuple(problem.inputs or ())
     files = {name: _content(problem.files[name], f"Problem files[{name!r}]") for name in sorted(problem.files)}
@@ -133,11 +133,12 @@ def _pack(*parts: Any) -> bytes:
     try:
         # One pickle, so that functions born together share their globals; a builtin, so that loading imports nothing.
         return pack_function(functools.partial(tuple, parts)).blob
-    except InvalidInput:
+    except InvalidInput as error:
         for part in parts:
             if callable(part):
                 pack_function(part)  # raises for the one at fault, by its name
-        raise
+        reason = error.__cause__ or "a live Lab or Run is among them"
+        raise InvalidInput("Problem inputs", f"cannot be pickled ({reason})", "pass plain data") from error
 
 
 @contextmanager

@@ -432,6 +432,8 @@ def test_what_cannot_travel_is_named_before_anything_is_spent(tmp_path: Path) ->
 
     with pytest.raises(InvalidInput, match=r"score.*lock"):
         pack_problem(problem(score), RunDirectory(tmp_path))
+    with pytest.raises(InvalidInput, match=r"^Problem inputs: cannot be pickled \(cannot pickle '_thread.lock'"):
+        pack_problem(problem(identical, inputs=(1, lock)), RunDirectory(tmp_path))
     with pytest.raises(InvalidInput, match=r"files\['x'\].*cannot be read"):
         pack_problem(problem(identical, files={"x": tmp_path / "missing"}), RunDirectory(tmp_path))
 
