@@ -63,6 +63,7 @@ EVALUATIONS = "int(lab.sql(\"select count(*) from tasks where kind = 'evaluate' 
 def test_a_blocking_cell_expires_no_lease_and_work_goes_on(kernel: Kernel, block: str, goes_on: bool) -> None:
     kernel.run(SHORT_LEASES + OPEN)
     kernel.run("def work(item):\n    import time; time.sleep(0.02); return item")
+    assert wait_until(lambda: kernel.value("len(lab.workers)") == 3, within_s=30), "two children and the async lane"
     kernel.run("run = lab.start(WorkQueue(range(500), work))")
     workers = kernel.value("sorted(lab.workers['pid'])")
     kernel.run(f"import time; since = time.time()\n{block}\nuntil = time.time()")
