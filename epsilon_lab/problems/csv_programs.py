@@ -210,23 +210,5 @@ def add_up(rows):
     return (len(values), sum(values, 0.0), regions, customers, units)
 """,
     ),
-    "top_customers": (
-        """\
-def top_customers(customers):
-    import heapq
-    ranked = heapq.nsmallest(5, customers.items(), key=lambda pair: (-pair[1], pair[0]))
-    return [[customer, round(value, 6)] for customer, value in ranked]
-""",
-        """\
-def top_customers(customers):
-    ranked = sorted(((-value, customer) for customer, value in customers.items()))[:5]
-    return [[customer, round(-value, 6)] for value, customer in ranked]
-""",
-        """\
-def top_customers(customers):
-    ranked = sorted(customers, key=customers.get, reverse=True)
-    return [[customer, round(customers[customer], 6)] for customer in ranked[:5]]
-""",
-    ),
 }
 """Name of a function of the seed program -> other bodies."""

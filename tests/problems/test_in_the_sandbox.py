@@ -77,7 +77,7 @@ def test_csv_programs_get_the_score_or_the_reason_they_deserve(orders):
         row = orders.evaluate(source, seed=17)
         assert (row.outcome, row.score) == (outcome, None), source
         assert error in row.error, source
-    importing = orders.evaluate(exchanged(number=4, add_up=1, top_customers=0), seed=17)
+    importing = orders.evaluate(exchanged(number=4, add_up=1), seed=17)
     assert (importing.outcome, importing.error) == ("scored", "")
 
 
