@@ -1,4 +1,8 @@
 """The kit that ships: what a test of a lab, ours or a user's, needs and cannot get from the network.
 
-model_server.py   an OpenAI-compatible server on 127.0.0.1 that answers, stalls and breaks as scripted
+census.py              who is still alive, among all processes that belong to a directory
+kernels.py             a real Jupyter kernel, to block, interrupt, restart and kill
+jupyterlab.py          a real JupyterLab in headless Chromium
+transport_contract.py  what every transport must keep
+model_server.py        an OpenAI-compatible server on 127.0.0.1 that answers, stalls and breaks as scripted
 """
