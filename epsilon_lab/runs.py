@@ -206,7 +206,7 @@ class Run:
             raise LabError(
                 f"run {self.run_id} is not live in this lab ({self.status}); only stop() reaches it from here"
             )
-        self._home.on_loop(self._runner.send, stimulus)
+        self._home.on_loop(self._runner.obey, stimulus)
 
     # -- what it gave ----------------------------------------------------------------------------------------------
 

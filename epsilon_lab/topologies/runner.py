@@ -76,6 +76,11 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - a rule's own mistake ends its run, with the reason, and no other
             self.break_off(f"{type(error).__name__} in the run's own rules: {error}")
 
+    def obey(self, stimulus: Stimulus) -> None:
+        """The same for a person, who is answered once it is on record."""
+        self.send(stimulus)
+        self._host.flush()
+
     def break_off(self, reason: str) -> None:
         """End the run as failed."""
         self._carry_out(self.state.step(Break(reason), self._clock.monotonic()))
