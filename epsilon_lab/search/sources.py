@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import ast
 import difflib
+import gc
 import hashlib
 import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 SOURCE_LIMIT = 1_000_000
@@ -26,6 +29,8 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _REFUSALS = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 _SEES_NAMES = {"locals", "vars", "eval", "exec", "dir"}
 _one_at_a_time = threading.Lock()  # warning filters belong to the process
+_COLLECTION_S = 1.0
+"""Seconds a collection is waited for: it may be this very thread's, whose finaliser wants a program parsed."""
 
 
 def parses(source: str) -> str | None:
@@ -33,8 +38,7 @@ def parses(source: str) -> str | None:
     if len(source) > SOURCE_LIMIT:
         return f"the program has {len(source)} characters, more than {SOURCE_LIMIT}"
     try:
-        with _one_at_a_time, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quietly():
             compile(source, "candidate.py", "exec", dont_inherit=True)
     except SyntaxError as error:
         return f"line {error.lineno}: {error.msg}" if error.lineno else str(error.msg)
@@ -54,8 +58,7 @@ def parse(source: str) -> ast.Module:
     if (problem := parses(source)) is not None:
         raise SyntaxError(problem)
     try:
-        with _one_at_a_time, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quietly(), _no_collection():
             return ast.parse(source)
     except (RecursionError, MemoryError) as error:
         raise SyntaxError("the program is nested too deeply") from error
@@ -93,6 +96,41 @@ def is_docstring(statement: ast.stmt) -> bool:
         and isinstance(statement.value, ast.Constant)
         and isinstance(statement.value.value, str)
     )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    with _one_at_a_time, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep garbage collections away while a syntax tree is built; within `_quietly`, so that one thread at a time does.
+
+    CPython 3.11 counts a tree's depth in one place for all threads. A collection in the middle of building one may run
+    Python code, and so another thread; if that one builds a tree too, whoever was in the middle ends with a
+    SystemError, "AST constructor recursion depth mismatch", for an innocent text. So ours is built in one go, and not
+    while someone else's collection runs, which may be in the middle of theirs: a user's cell, say.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        deadline = time.monotonic() + _COLLECTION_S
+        while _collecting() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _collecting() -> bool:
+    """Tell whether a collection runs: while one does, asking for another does nothing."""
+    before = gc.get_stats()[0]["collections"]
+    gc.collect(0)
+    return bool(gc.get_stats()[0]["collections"] == before)
 
 
 def _drop_docstrings(tree: ast.Module) -> None:

@@ -26,6 +26,7 @@ import msgspec
 from anyio.from_thread import start_blocking_portal
 
 from epsilon_lab.errors import LabError
+from epsilon_lab.search.sources import parse
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +109,7 @@ def vary_number(request: Request) -> str:
     blocks = re.findall(r"^`{3,}python\n(.*?)^`{3,}$", request.prompt, re.MULTILINE | re.DOTALL)
     if not blocks:
         return "There is no program in your prompt."
-    tree = ast.parse(blocks[0])
+    tree = parse(blocks[0])
     numbers = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and type(node.value) in (int, float)]
     digest = hashlib.sha256(request.prompt.encode()).digest()
     if numbers:

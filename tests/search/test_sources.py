@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import gc
+import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given
@@ -130,3 +134,66 @@ def test_a_diff_names_both_sides_and_is_empty_for_equals():
         "-b",
         "+c",
     ]
+
+
+# -- CPython 3.11 counts the depth of syntax trees in one place for all threads ----------------------------------------
+
+LONG = "def f(x):\n" + "    return [x + 1, (2, (3, [4]))]\n" * 50
+
+
+@contextmanager
+def at_every_collection(action: Callable[[], None]) -> Iterator[None]:
+    """Run Python code in this thread's frequent collections, as a finaliser may."""
+    here, inside, before = threading.get_ident(), threading.Lock(), gc.get_threshold()
+
+    def callback(phase: str, _: object) -> None:
+        if phase == "start" and threading.get_ident() == here and inside.acquire(blocking=False):
+            try:
+                action()
+            finally:
+                inside.release()
+
+    gc.callbacks.append(callback)
+    gc.set_threshold(50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(callback)
+
+
+def deeper(frames: int, action: Callable[[], object]) -> object:
+    return deeper(frames - 1, action) if frames else action()
+
+
+def test_a_tree_built_in_a_collection_does_not_fail_the_program_being_parsed():
+    with at_every_collection(lambda: ast.parse("x = 1")):
+        for _ in range(20):
+            deeper(20, lambda: parse(LONG))
+    assert gc.isenabled()
+
+
+def test_a_program_parsed_by_another_thread_does_not_fail_who_is_in_the_middle_of_a_tree():
+    """A cell of the user's, while the lab parses a model's program."""
+    wanted, parsed, ended = threading.Semaphore(0), threading.Event(), threading.Event()
+
+    def lab() -> None:
+        while wanted.acquire() and not ended.is_set():
+            parse("x = 1")
+            parsed.set()
+
+    def let_the_lab_parse() -> None:
+        parsed.clear()
+        wanted.release()
+        parsed.wait(0.02)
+
+    thread = threading.Thread(target=lab)
+    thread.start()
+    try:
+        with at_every_collection(let_the_lab_parse):
+            for _ in range(3):
+                deeper(20, lambda: ast.parse(LONG))
+    finally:
+        ended.set()
+        wanted.release()
+        thread.join()
