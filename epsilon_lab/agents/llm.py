@@ -1,10 +1,11 @@
 """Language models, the one door to litellm.
 
-A model call is the only thing here that costs money and cannot be repeated, so the order never varies: the prompt is
-on record before the request goes out, the reply is on disk before anyone looks at it, the row is on record before it
-is used. A prompt on record without a row is a call that was in flight when the lab died; a reply on disk is used and
-not paid for again. Nothing else is retried here, except a refusal (too many requests, overloaded, no connection): it
-cost nothing and passes by itself. Whatever else fails is the task's failure, and its retries are the broker's.
+A model call is the only thing here that costs money and cannot be repeated, so the order never varies: the prompt is on
+record before the request goes out, the reply is on disk before anyone looks at it, the row is on record before it is
+used. A request has a row before it goes out too, `unknown` until there is more to say: whatever cuts it off, that one
+stays. A reply on disk is used and not paid for again. Nothing else is retried here, except a refusal (too many
+requests, overloaded, no connection): it cost nothing and passes by itself. Whatever else fails is the task's failure,
+and its retries are the broker's.
 
 litellm takes seconds to import, looks for prices and tokenizers on the internet, prints, logs and keeps its clients in
 global state. It is therefore imported on first use, in a thread, offline and quiet, and `aclose` ends what it left.
@@ -161,7 +162,6 @@ class LLM:
         reply = exchange.find_reply(leaf.run)
         if reply is None:
             exchange.save_prompt(leaf)
-            await leaf.record()
             reply = await self._ask(exchange, leaf)
             leaf.emit(exchange.answered(leaf, reply.receipt))
         elif await anyio.to_thread.run_sync(exchange.is_on_record, leaf.run):
@@ -172,30 +172,31 @@ class LLM:
         return reply
 
     async def _ask(self, exchange: Exchange, leaf: Leaf) -> Reply:
-        """Send requests until one is answered, or fails for good; every one that fails leaves a row."""
+        """Send requests until one is answered, or fails for good; each is on record before it goes out."""
         litellm = await anyio.to_thread.run_sync(_open)
         arguments = self._arguments(exchange.prompt)
         for attempt in range(self.retries + 1):
+            request = f"{leaf.fence}.{attempt}"
+            in_flight = f"model {self.model}: in flight, or cut off by the end of its run or lab"
+            leaf.emit(exchange.unanswered(leaf, request, model=self.model, outcome="unknown", error=in_flight))
+            await leaf.record()
             began, answer = time.monotonic(), None
-            failure = _Failure("unknown", "cut off in flight")
             try:
                 with anyio.move_on_after(self.timeout_s):
                     response = await litellm.acompletion(**arguments)
-                    answer = self._read(response, exchange, latency_s=time.monotonic() - began)
+                    answer = self._read(response, exchange, request, latency_s=time.monotonic() - began)
                 failure = _Failure("timeout", f"no whole answer within {self.timeout_s:g} s; raise timeout_s")
             except Exception as error:  # noqa: BLE001 - litellm raises anything, and any of it is the call's failure
                 failure = self._explain(error)
-            finally:
-                if answer is None:
-                    message = f"model {self.model}: {failure.message}"
-                    latency_s = time.monotonic() - began
-                    leaf.emit(
-                        exchange.failed(
-                            leaf, model=self.model, outcome=failure.outcome, error=message, latency_s=latency_s
-                        )
-                    )
             if answer is not None:
                 return exchange.save_reply(leaf, *answer)
+            message = f"model {self.model}: {failure.message}"
+            latency_s = time.monotonic() - began
+            leaf.emit(
+                exchange.unanswered(
+                    leaf, request, model=self.model, outcome=failure.outcome, error=message, latency_s=latency_s
+                )
+            )
             if failure.wait_s is None or attempt == self.retries:
                 break
             await anyio.sleep(failure.wait_s if failure.wait_s >= 0 else 2.0**attempt)
@@ -232,7 +233,7 @@ class LLM:
             f"model {self.model}: the environment variable {self.api_key_env} is not set; set it and resume the run"
         )
 
-    def _read(self, response: Any, exchange: Exchange, *, latency_s: float) -> tuple[str, Receipt]:
+    def _read(self, response: Any, exchange: Exchange, request: str, *, latency_s: float) -> tuple[str, Receipt]:
         """Take what counts out of litellm's response."""
         choice = response.choices[0]
         text = (choice.message.content or "").encode("utf-8", "replace").decode()
@@ -250,6 +251,7 @@ class LLM:
             completion_tokens=tokens[1] if known else None,
             cost_usd=getattr(response, "_hidden_params", {}).get("response_cost") if known else None,
             latency_s=latency_s,
+            request=request,
         )
 
     def _explain(self, error: Exception) -> _Failure:

@@ -33,10 +33,14 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """None where the price is unknown."""
 
     latency_s: float | None = None
+    request: str = ""
+    """The request it came of: its row replaces the one that says `unknown`."""
 
     def again(self) -> Receipt:
-        """The receipt of the same reply used once more: it cost nothing."""
-        return msgspec.structs.replace(self, prompt_tokens=0, completion_tokens=0, cost_usd=0.0, latency_s=0.0)
+        """The receipt of the same reply used once more: it cost nothing, and nothing was requested."""
+        return msgspec.structs.replace(
+            self, prompt_tokens=0, completion_tokens=0, cost_usd=0.0, latency_s=0.0, request=""
+        )
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,10 +119,13 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
             latency_s=receipt.latency_s,
             cached=cached,
             candidate_id=self.candidate_id,
+            request=receipt.request,
         )
 
-    def failed(self, leaf: Leaf, *, model: str, outcome: str, error: str, latency_s: float) -> LlmCall:
-        """The row of a request that has none."""
+    def unanswered(
+        self, leaf: Leaf, request: str, *, model: str, outcome: str, error: str, latency_s: float | None = None
+    ) -> LlmCall:
+        """The row of a request that has none, or none yet."""
         return LlmCall(
             task_id=leaf.task_id,
             call=self.call,
@@ -129,6 +136,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
             latency_s=latency_s,
             candidate_id=self.candidate_id,
             error=error,
+            request=request,
         )
 
     def is_on_record(self, run: RunDirectory) -> bool:

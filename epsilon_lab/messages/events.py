@@ -214,7 +214,10 @@ class ArtifactSaved(Body, frozen=True, kw_only=True):
 
 
 class LlmCall(Body, frozen=True, kw_only=True):
-    """`usage.llm_call`: one request to a model, whatever came of it."""
+    """`usage.llm_call`: one request to a model, whatever came of it.
+
+    A line of outcome `unknown` is written before the request goes out; the later line of the same request replaces it.
+    """
 
     task_id: str
     call: int
@@ -222,7 +225,8 @@ class LlmCall(Body, frozen=True, kw_only=True):
 
     model: str
     outcome: str
-    """`ok`, `timeout`, `error`, `cached` (a reply found on disk and not paid again)."""
+    """`ok`, `timeout`, `error`, `cached` (a reply found on disk and not paid again), `unknown` (nothing came of it yet,
+    or ever: its run was stopped or its lab died)."""
 
     prompt_ref: str
     prompt_sha256: str
@@ -237,6 +241,8 @@ class LlmCall(Body, frozen=True, kw_only=True):
     candidate_id: str | None = None
     trace_id: str | None = None
     error: str = ""
+    request: str = ""
+    """Tells this request from others of the same task and call; empty for a line that no later one replaces."""
 
 
 # -- stage. : written by plans ---------------------------------------------------------------------------------------

@@ -195,6 +195,8 @@ def _recorded(run: RunDirectory) -> dict[str, tuple[Recorded, ...]]:
             rows[row.candidate_id] = row
         elif record.type == "usage.llm_call":
             call = msgspec.json.decode(record.body, type=LlmCall)
+            if call.outcome == "unknown":  # what came of it, if anything did, is a later line
+                continue
             calls.setdefault(call.candidate_id or call.task_id, {})[call.call] = _called(run, call)
     rows.pop(SEED_CANDIDATE, None)
     played = {name: tuple(made[number] for number in sorted(made)) for name, made in calls.items()}

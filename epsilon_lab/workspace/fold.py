@@ -47,6 +47,7 @@ Row = dict[str, object]
 
 _LATE = ("lost", "expired")  # outcomes after which the answer may still come, too late
 
+_WITH_ITS_RUN = "its run ended"
 INTERRUPTED = "its lab ended without ending it"
 
 
@@ -102,6 +103,9 @@ class Fold:
             self._run["status"] = status
             if open_ended:
                 self._run["reason"] = None if live else INTERRUPTED
+                for row in self._attempts.values():
+                    if row["outcome"] is None:  # a copy: a lab that comes back to the run may still have it
+                        self._touch("attempts", row if live else row | {"outcome": "lost"})
             self._touch("runs", self._run)
 
     def _touch(self, table: str, row: Row) -> None:
@@ -158,7 +162,7 @@ class Fold:
             case ArtifactSaved():
                 self._add("artifacts", body, created_at=ts)
             case LlmCall():
-                self._add("llm_calls", body, created_at=ts)
+                self._add("llm_calls", body, created_at=ts, request=body.request or f"#{seq}")
                 if body.candidate_id is not None:
                     self._calls[body.candidate_id] = body
             case GenerationClosed():
@@ -172,6 +176,8 @@ class Fold:
             case RunResumed():
                 self._set_state("running")
             case RunEnded():
+                for task_id in list(self._tasks):
+                    self._cancel(task_id, _WITH_ITS_RUN, ts)
                 self._set_state(body.status, body.reason or None, ts)
             case WorkerJoined():
                 self._join(body, ts)

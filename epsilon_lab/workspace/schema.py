@@ -1,6 +1,10 @@
 """The tables a reader sees, said once: what a row is, its columns and types, what identifies it, and its order.
 
 Column types are DuckDB's. A timestamp is UTC without a zone. Absent text is NULL, never an empty string.
+
+Nothing of a run outlives its end: with it, tasks that never settled and attempts still open become `cancelled`. A run
+that was interrupted has no end: its tasks stay as its lab left them, and attempts that were open are `lost`, without a
+time, which nobody knows.
 """
 
 from __future__ import annotations
@@ -186,9 +190,10 @@ TABLES: dict[str, Table] = {
             "prompt_sha256": "VARCHAR",
             "error": "VARCHAR",
             "created_at": "TIMESTAMP",
+            "request": "VARCHAR NOT NULL",
         },
-        (),
-        "run_id, created_at, task_id, call",
+        ("run_id", "task_id", "call", "request"),
+        "run_id, created_at, task_id, call, request",
     ),
     "workers": Table(
         "a worker that joined this workspace's lab",

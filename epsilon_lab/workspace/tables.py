@@ -101,16 +101,18 @@ class Tables:
     def frame(self, table: str, run_id: str | None = None) -> pd.DataFrame:
         """One table as a frame, of one run or of all, JSON columns decoded; `candidates` with a `score_<name>` each.
 
+        Workers belong to the lab: of any run, `workers` are all of them.
+
         Raises:
             InvalidInput: There is no such table, or no such run.
         """
         if table not in TABLES:
             raise InvalidInput("table", f"there is no {table!r}", f"the tables are {', '.join(TABLES)}")
-        if run_id is not None and table == "workers":
-            raise InvalidInput("table", "workers belong to the lab, not to a run", "ask for them without a run")
         if run_id is not None and (Path(run_id).name != run_id or not (self._workspace / run_id).is_dir()):
             raise InvalidInput("run_id", f"there is no run {run_id!r} in {self._workspace}", "see the table runs")
-        where, params = ("", []) if run_id is None else (" where run_id = ?", [run_id])
+        where, params = (
+            ("", []) if run_id is None or "run_id" not in TABLES[table].columns else (" where run_id = ?", [run_id])
+        )
         query = f"select * from {table}{where} order by {TABLES[table].order}"  # noqa: S608 - our own names
         with self._answer(query, params, run_id=run_id) as answer:
             frame = _typed(answer.df(), TABLES[table].columns)

@@ -22,7 +22,7 @@ from epsilon_lab.agents.llm import LLM, aclose
 from epsilon_lab.agents.prompt import Message, prompt_sha256
 from epsilon_lab.agents.reply import Reply
 from epsilon_lab.errors import InvalidInput, LeafFailed
-from epsilon_lab.messages.events import BODIES, LlmCall
+from epsilon_lab.messages.events import LlmCall
 from epsilon_lab.messages.tasks import Event
 from epsilon_lab.testing.model_server import (
     Answer,
@@ -81,9 +81,10 @@ class Desk:
 
     @property
     def rows(self) -> list[LlmCall]:
-        return [
-            msgspec.convert(event.body, BODIES[event.type]) for event in self.recorded if event.type == "usage.llm_call"
-        ]
+        """The requests, each as its last line tells it."""
+        lines = [event.body for event in self.recorded if event.type == "usage.llm_call"]
+        calls = [msgspec.convert(body, LlmCall) for body in lines]
+        return list({call.request or number: call for number, call in enumerate(calls)}.values())
 
     def everything(self) -> str:
         files = [path.read_text() for path in self.run.path.rglob("*") if path.is_file()]
@@ -166,17 +167,20 @@ def test_calls_run_at_once(desk: Desk, key: str) -> None:
     assert len(desk.rows) == 8
 
 
-def test_the_prompt_is_on_record_before_the_request(desk: Desk, key: str) -> None:
-    """A prompt without a row is then a call that was in flight when the lab died."""
-    seen: list[list[str]] = []
+def test_the_prompt_and_an_unknown_row_are_on_record_before_the_request(desk: Desk, key: str) -> None:
+    """So a call that was in flight when the lab died is counted."""
+    seen: list[tuple[list[str], list[str]]] = []
 
-    def script(_: object) -> str:
-        seen.append([event.type for event in desk.recorded])
-        return "hello"
+    def script(_: object) -> Answer:
+        seen.append(([event.type for event in desk.recorded], [row.outcome for row in desk.rows]))
+        return Text("hello") if len(seen) == 2 else Status(429, headers={"Retry-After": "0"})
 
     with ModelServer(script) as server:
-        desk.ask(llm(server))
-    assert seen == [["artifact.saved"]]
+        desk.ask(llm(server, retries=1))
+    first, second = seen
+    assert first == (["artifact.saved", "usage.llm_call"], ["unknown"])
+    assert second[1] == ["error", "unknown"]
+    assert [row.outcome for row in desk.rows] == ["error", "ok"]
 
 
 def test_a_text_that_is_no_unicode_is_stored_readable(desk: Desk, key: str) -> None:
@@ -210,13 +214,29 @@ def test_a_reply_whose_row_was_lost_is_counted_when_it_is_found(desk: Desk, key:
         model = LLM("openai/gpt-4o-mini", api_base=server.url, api_key_env=key)
         with pytest.raises(ConnectionError):
             desk.ask(model, Leaf(desk.run, "propose-g000-c000", 1, 1, dies))
-        assert desk.rows == []
+        assert desk.rows == []  # this desk's: the other lab took its own along
         assert desk.ask(model).text == "hello"
     assert len(server.requests) == 1
     [row] = desk.rows
     assert (row.outcome, row.cached, row.prompt_tokens) == ("ok", True, 100)
     assert row.cost_usd
     assert row.cost_usd > 0
+
+
+def test_a_reply_whose_row_was_lost_takes_the_place_of_the_unknown_row(desk: Desk, key: str) -> None:
+    """One request is one row, though two labs wrote its lines."""
+
+    async def dies(events: tuple[Event, ...]) -> None:
+        if desk.run.exists("replies/g000-c000-0.md"):
+            raise ConnectionError("the lab is gone")
+        await desk._record(events)
+
+    with ModelServer(["hello"]) as server:
+        with pytest.raises(ConnectionError):
+            desk.ask(llm(server), Leaf(desk.run, "propose-g000-c000", 1, 1, dies))
+        assert [row.outcome for row in desk.rows] == ["unknown"]
+        desk.ask(llm(server), Leaf(desk.run, "propose-g000-c000", 2, 2, desk._record))
+    assert [row.outcome for row in desk.rows] == ["ok"]
 
 
 def test_the_reply_to_another_prompt_is_not_taken(desk: Desk, key: str) -> None:
@@ -260,8 +280,9 @@ def test_a_call_cut_off_in_flight_leaves_a_row(desk: Desk, key: str) -> None:
 
     with ModelServer([Hang()]) as server:
         anyio.run(main)
-    [event] = [event for event in leaf.events if event.type == "usage.llm_call"]
-    assert (event.body["outcome"], event.body["error"]) == ("unknown", "model openai/tiny: cut off in flight")
+    [row] = desk.rows
+    assert row.outcome == "unknown"
+    assert row.error == "model openai/tiny: in flight, or cut off by the end of its run or lab"
 
 
 # -- failures --------------------------------------------------------------------------------------------------------

@@ -75,6 +75,20 @@ def test_malformed_replies_errors_and_a_hang_are_rows_with_reasons(lab, key):
     assert run.best.score > 15
 
 
+def test_requests_cut_off_by_the_end_of_their_run_are_rows(lab, key):
+    with ModelServer(lambda request: Hang()) as server:
+        run = lab.start(PopulationSearch(toy(), model(server, key, timeout_s=60.0), in_flight=4, **NUMBERS))
+        server.wait_for(4)
+        run.stop()
+        run.wait(60)
+        calls = run.frame("llm_calls")
+        assert len(calls) == len(server.requests) == 4
+    assert set(calls["outcome"]) == {"unknown"}
+    assert calls["error"].str.contains("cut off").all()
+    assert set(run.frame("tasks")["status"]) <= {"completed", "cancelled"}
+    assert run.frame("attempts")["outcome"].notna().all()
+
+
 def test_a_model_that_never_answers_well_ends_the_run_with_the_reason(lab, key):
     with ModelServer(lambda request: Status(401)) as server:
         run = lab.start(PopulationSearch(toy(), model(server, key), **NUMBERS))

@@ -286,7 +286,8 @@ def test_a_bad_reply_is_a_failed_proposal_and_a_row(run: RunDirectory, answer: A
         anyio.run(main)
     rows = [event.body for event in at_work.events if event.type == "usage.llm_call"]
     expected = "timeout" if isinstance(answer, Hang) else "error" if isinstance(answer, Status) else "ok"
-    assert [row["outcome"] for row in rows] == [expected]
+    assert [row["outcome"] for row in rows] == ["unknown", expected]
+    assert len({row["request"] for row in rows}) == 1
     assert rows[0]["candidate_id"] == "g001-c002"
     assert run.exists("prompts/g001-c002-0.md")
     assert run.exists("replies/g001-c002-0.md") == (expected == "ok")

@@ -123,6 +123,19 @@ def test_a_recorded_run_plays_the_same_programs(tmp_path: Path) -> None:
         assert second.run.read_text(name) == first.run.read_text(name)
 
 
+def test_a_call_that_was_cut_off_is_no_answer_to_play(tmp_path: Path) -> None:
+    search = Search(tmp_path / "cut", LLM("openai/tiny"))
+    search.journal.append(
+        1.0,
+        LlmCall(
+            task_id="propose-g000-c000", candidate_id="g000-c000", call=0, model="m", outcome="unknown",
+            prompt_ref="prompts/g000-c000-0.md", prompt_sha256="x", request="1.0",
+        ),
+        CandidateSettled(candidate_id="g000-c001", generation=0, strategy="fresh", outcome="proposal_failed"),
+    )  # fmt: skip
+    assert "1 answer" in repr(Replay(search.close().run))
+
+
 def test_a_replayed_reply_is_a_row_that_cost_nothing(tmp_path: Path) -> None:
     first = recorded(tmp_path)
     second = Search(tmp_path / "second", Replay(first.run)).propose("g000-c000").close()

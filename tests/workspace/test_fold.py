@@ -140,6 +140,45 @@ def test_an_answer_that_comes_after_its_lease_is_a_stale_attempt_and_changes_no_
     assert [row["status"] for row in fold.drain("tasks")] == ["queued"]
 
 
+def test_nothing_of_a_run_outlives_its_end() -> None:
+    fold = Fold("r")
+    for record in records(
+        [
+            RunStarted(run_id="r", topology="t", name="n"),
+            TasksWaiting(tasks=(line("w"),)),
+            TasksSubmitted(tasks=(line("q"), line("a"))),
+            TasksAssigned(worker_id="w", tasks=(("a", 1, 1),)),
+            RunEnded(status="cancelled", reason="stopped"),
+        ]
+    ):
+        fold.take(record)
+    tasks = {row["task_id"]: (row["status"], row["finished_at"], row["error"]) for row in fold.drain("tasks")}
+    assert tasks == dict.fromkeys(["w", "q", "a"], ("cancelled", 5.0, "its run ended"))
+    assert [(row["outcome"], row["ended_at"]) for row in fold.drain("attempts")] == [("cancelled", 5.0)]
+
+
+def test_open_attempts_of_an_interrupted_run_are_lost_until_a_lab_is_back_at_it() -> None:
+    fold = Fold("r")
+    for record in records(
+        [
+            RunStarted(run_id="r", topology="t", name="n"),
+            TasksSubmitted(tasks=(line("a"),)),
+            TasksAssigned(worker_id="w", tasks=(("a", 1, 1),)),
+        ]
+    ):
+        fold.take(record)
+    fold.watched(live=False)
+    assert [(row["outcome"], row["ended_at"]) for row in fold.drain("attempts")] == [("lost", None)]
+    assert [row["status"] for row in fold.drain("tasks")] == ["running"]
+    fold.watched(live=True)
+    assert [row["outcome"] for row in fold.drain("attempts")] == [None]
+    fold.watched(live=False)
+    done = CompletedLine(task_id="a", attempt=1, fence=1, output=OUTPUT, started_at=1.0, ended_at=2.0)
+    for record in records([TasksCompleted(worker_id="w", tasks=(done,))]):
+        fold.take(record)
+    assert [row["outcome"] for row in fold.drain("attempts")] == ["completed"]
+
+
 def test_settled_work_leaves_memory() -> None:
     fold = Fold("r")
     for i in range(50):

@@ -546,8 +546,29 @@ def test_an_unknown_table_is_answered_with_the_tables_there_are(workspace: Works
         tables.frame("tasks", "nope")
     with pytest.raises(InvalidInput, match=r"there is no run '\.\./runs/r'"):
         tables.frame("tasks", "../runs/r")
-    with pytest.raises(InvalidInput, match="workers belong to the lab"):
+    with pytest.raises(InvalidInput, match="there is no run 'nope'"):
         tables.frame("workers", "nope")
+
+
+def test_the_workers_of_any_run_are_the_labs(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
+    workspace.write("lab", WorkerJoined(worker_id="s/1", pid=4, host="h", slots=1, lanes=("process",)))
+    assert tables.frame("workers", "r")["worker_id"].tolist() == ["s/1"]
+
+
+def test_a_request_is_one_row_and_its_last_line_counts(workspace: Workspace, tables: Tables) -> None:
+    def call(outcome: str, request: str, number: int = 0) -> LlmCall:
+        return LlmCall(
+            task_id="t", call=number, model="m", outcome=outcome, prompt_ref="p", prompt_sha256="x", request=request
+        )
+
+    workspace.start("r")
+    workspace.write("r", call("unknown", "1.0"))
+    assert tables.frame("llm_calls", "r")["outcome"].tolist() == ["unknown"]
+    workspace.write("r", call("error", "1.0"), call("unknown", "1.1"), call("unknown", "1.0", 1))
+    workspace.write("r", call("ok", "1.1"), call("cached", ""), call("cached", ""))
+    calls = tables.frame("llm_calls", "r").sort_values(["call", "request"])
+    assert sorted(calls["outcome"]) == ["cached", "cached", "error", "ok", "unknown"]
 
 
 def test_closed_tables_say_so(workspace: Workspace, tables: Tables) -> None:
