@@ -6,8 +6,10 @@ The rules of transport/base.py, one test each, driven from real threads and a re
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -17,7 +19,7 @@ from epsilon_lab.errors import BadFrame, InvalidInput, WorkspaceError
 from epsilon_lab.messages import frames
 from epsilon_lab.transport.base import Dialer, Listener
 
-_PATIENCE_S = 10.0
+_PATIENCE_S = 60.0
 
 
 class Transport(Protocol):
@@ -56,6 +58,21 @@ def _gather_at(dialer: Dialer, count: int) -> list[bytes]:
         assert dialer.poll(_PATIENCE_S), f"{len(got)} of {count} frames came"
         got += dialer.receive()
     return got
+
+
+def in_a_thread(live: Callable[[], None]) -> Future[None]:
+    """Run a peer's life in a thread of its own; its result raises what went wrong there."""
+    life: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            live()
+            life.set_result(None)
+        except BaseException as error:  # noqa: BLE001 - the test's to raise
+            life.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()  # a peer that hangs fails its test, not the session's end
+    return life
 
 
 class TransportContract:
@@ -195,13 +212,12 @@ class TransportContract:
                 dialer.send(b"ready")
                 got.extend(_gather_at(dialer, 1))
 
-        thread = threading.Thread(target=live)
-        thread.start()
+        peer = in_a_thread(live)
         try:
             assert _gather(listener, 1) == [("s/thread", b"ready")]
             assert listener.send("s/thread", b"go")
         finally:
-            thread.join(_PATIENCE_S)
+            peer.result(_PATIENCE_S + 10)
         assert got == [b"go"]
 
     def test_many_peers_at_once_lose_nothing(self, transport: Transport, address: str, listener: Listener) -> None:
@@ -214,16 +230,17 @@ class TransportContract:
                 _gather_at(dialer, 1)
 
         names = [f"s/{number}" for number in range(8)]
-        threads = [threading.Thread(target=live, args=(name,)) for name in names]
-        for thread in threads:
-            thread.start()
+        peers = [in_a_thread(partial(live, name)) for name in names]
         frames_of: dict[str, list[bytes]] = {name: [] for name in names}
-        for peer, frame in _gather(listener, 8 * 200):
-            frames_of[peer].append(frame)
-        for name in names:
-            assert listener.send(name, b"end")
-        for thread in threads:
-            thread.join(_PATIENCE_S)
+        try:
+            for name, frame in _gather(listener, 8 * 200):
+                frames_of[name].append(frame)
+            for name in names:
+                assert listener.send(name, b"end")
+        finally:
+            wait(peers, _PATIENCE_S + 10)
+        for peer in peers:
+            peer.result(0)
         assert frames_of == {name: [f"{name} {number}".encode() for number in range(200)] for name in names}
 
     def test_an_oversized_frame_is_refused_by_its_sender(self, dialer: Dialer) -> None:

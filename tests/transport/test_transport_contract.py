@@ -9,7 +9,7 @@ import pytest
 import zmq
 
 from epsilon_lab.errors import InvalidInput, WorkspaceError
-from epsilon_lab.testing.transport_contract import TransportContract
+from epsilon_lab.testing.transport_contract import TransportContract, in_a_thread
 from epsilon_lab.transport import memory, zeromq
 
 
@@ -23,6 +23,14 @@ class TestZeroMQ(TransportContract):
     @pytest.fixture
     def transport(self):
         return zeromq
+
+
+def test_what_goes_wrong_in_a_peers_thread_fails_its_test():
+    def live():
+        pytest.fail("0 of 1 frames came")
+
+    with pytest.raises(pytest.fail.Exception, match="0 of 1"):
+        in_a_thread(live).result(60)
 
 
 def test_the_socket_lies_in_a_directory_of_ones_own_that_goes_away():
