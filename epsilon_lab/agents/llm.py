@@ -13,6 +13,7 @@ global state. It is therefore imported on first use, in a thread, offline and qu
 
 from __future__ import annotations
 
+import html
 import logging
 import math
 import os
@@ -103,6 +104,9 @@ class LLM:
 
     def __repr__(self) -> str:
         return f"LLM(model={self.model!r})"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"
 
     @property
     def name(self) -> str:

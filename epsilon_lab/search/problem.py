@@ -7,6 +7,7 @@ files; the judge's side is `score`, `check`, `setup` and the judge's files. What
 from __future__ import annotations
 
 import ast
+import html
 import keyword
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -167,6 +168,9 @@ class Problem:
 
     def __repr__(self) -> str:
         return f"<Problem {self.name!r}: {self.direction} {self.entry}(), {len(self.source.splitlines())} lines>"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"
 
     @property
     def public(self) -> PublicProblem:

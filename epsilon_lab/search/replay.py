@@ -8,6 +8,7 @@ recording fails again with the same words.
 
 from __future__ import annotations
 
+import html
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -85,6 +86,9 @@ class Replay:
 
     def __repr__(self) -> str:
         return f"<Replay: {self.name}, {len(self._records)} answers>"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"
 
     def __len__(self) -> int:
         return len(self._records)

@@ -5,6 +5,7 @@ The rules that play it are in search_plan.py.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -114,6 +115,9 @@ class PopulationSearch:
     def __repr__(self) -> str:
         s = self.settings
         return f"<PopulationSearch {self.problem.name!r}: {s.population} x {s.generations}, {name_of(self.proposer)}>"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"
 
     def _alternatives(self) -> Mapping[str, Sequence[str]]:
         return self.proposer.alternatives if isinstance(self.proposer, Variation) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -59,6 +60,9 @@ class WorkQueue:
 
     def __repr__(self) -> str:
         return f"<WorkQueue {self._code.name}: {len(self.items)} items>"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"
 
     @property
     def title(self) -> str:
