@@ -62,7 +62,10 @@ def test_a_second_lock_of_this_process_is_refused_until_the_first_is_released(tm
 def test_a_child_does_not_inherit_the_lock(tmp_path):
     lock = WorkspaceLock(tmp_path)
     lock.acquire()
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
+    code = "print('here', flush=True); input()"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, close_fds=False) as child:
+        assert child.stdout.readline() == b"here\n"  # the program has begun, so descriptors that close then are closed
         lock.release()
         again = WorkspaceLock(tmp_path)
         again.acquire()
