@@ -30,6 +30,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from epsilon_lab import ids
 from epsilon_lab.agents import llm
+from epsilon_lab.arguments import whole
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
@@ -111,8 +112,7 @@ class Lab:
         if sys.platform == "win32":
             raise LabError("epsilon_lab does not run on Windows itself; use WSL2, where it runs as on Linux")
         most = max(32, 8 * (os.cpu_count() or 1))
-        if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= most:
-            raise InvalidInput("workers", f"must be an int from 1 to {most} on this machine, got {workers!r}")
+        workers = whole("workers", workers, least=1, most=most)
         if durability not in ("memory", "process", "disk"):
             raise InvalidInput("durability", f"must be 'memory', 'process' or 'disk', got {durability!r}")
         if broker != "kernel":
@@ -208,19 +208,19 @@ class Lab:
                         group.start_soon(self._supervisor.serve)
                         task_status.started()
                         await self._io_stop.wait()
-                        for runner in self._runners.values():
-                            if not runner.done.done():
-                                runner.abandon()
+                        self._abandon_runs()
                         group.cancel_scope.cancel()
                     self._host.record(None, LabClosed())
                     self._host.flush()
                     broker.cancel_scope.cancel()
             except BaseException as error:
                 self._failure = error
-                for runner in self._runners.values():
-                    if not runner.done.done():
-                        runner.abandon()
+                self._abandon_runs()
                 raise
+
+    def _abandon_runs(self) -> None:
+        for run_id in self._live_run_ids():
+            self._runners[run_id].abandon()
 
     def _ended(self, task: Future[Any]) -> None:
         with suppress(Exception):

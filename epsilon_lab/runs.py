@@ -11,6 +11,7 @@ import html
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import TimeoutError as FutureTimeout
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -247,9 +248,13 @@ class Run:
             return self._value("output", value)
         return self.results("none") if self.topology == "work_queue" and self.status == "completed" else None
 
+    @cached_property
+    def _is_ours(self) -> bool:
+        return self._home.owns(self.run_id)
+
     def _value(self, name: str, value: Any) -> Any:
         value = self._directory.fetch(value)
-        if value.form == "pickle" and not self._home.owns(self.run_id):
+        if value.form == "pickle" and not self._is_ours:
             raise LabError(
                 f"{name} of run {self.run_id} is a pickle, and the run was born in another workspace; "
                 f"pickles of strangers are not loaded. Everything else of the run can be read"

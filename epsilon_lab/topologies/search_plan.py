@@ -90,6 +90,7 @@ def source_ref(candidate_id: str) -> str:
 class _Candidate:
     """A slot of the open generation, as it fills."""
 
+    place: int
     slot: Slot
     proposal: ProposeResult | None = None
     failure: str | None = None
@@ -110,6 +111,16 @@ class _Generation:
     incumbent: float | None
     evaluations: dict[str, Evaluation | None] = field(default_factory=dict)
     """code hash -> what judging said, None while it is under way."""
+
+    sharing: dict[str, list[_Candidate]] = field(default_factory=dict)
+    """code hash -> the candidates that have this program."""
+
+    unproposed: int = 0
+    """Slots still without a proposal or a failure. Counted, as `unjudged` is, so that an outcome costs the same however
+    many candidates there are."""
+
+    unjudged: int = 0
+    """Evaluations under way."""
 
 
 class SearchPlan:
@@ -205,7 +216,8 @@ class SearchPlan:
         self._generation = _Generation(
             number=number,
             elites=selection.elites,
-            candidates={slot.candidate_id: _Candidate(slot) for slot in selection.slots},
+            candidates={slot.candidate_id: _Candidate(place, slot) for place, slot in enumerate(selection.slots)},
+            unproposed=len(selection.slots),
             incumbent=None if best is None else best.score,
         )
         shared: dict[str, object] = {
@@ -225,16 +237,19 @@ class SearchPlan:
         candidate = generation.candidates.get(name)
         if candidate is None:
             return []
+        generation.unproposed -= 1
         if outcome.status != "completed" or outcome.output is None:
             candidate.failure = outcome.failure.error if outcome.failure else f"the proposal was {outcome.status}"
             return self._show(candidate)
         candidate.proposal = msgspec.json.decode(outcome.output.data, type=ProposeResult)
         code = candidate.proposal.code_hash
+        generation.sharing.setdefault(code, []).append(candidate)
         if self._archive.twin_of(code) is not None:
             return self._show(candidate)
         if code in generation.evaluations:
             return self._show_code(code)
         generation.evaluations[code] = None
+        generation.unjudged += 1
         return [Add((self._evaluate_task(name, incumbent=generation.incumbent, must_check=False),))]
 
     def _mismatch(self, outcome: TaskOutcome) -> list[PlanEffect]:
@@ -249,14 +264,14 @@ class SearchPlan:
             return []
         code = candidate.proposal.code_hash
         generation.evaluations[code] = _evaluation(outcome)
+        generation.unjudged -= 1
         return self._show_code(code)
 
     def _show_code(self, code: str) -> list[PlanEffect]:
         generation = cast("_Generation", self._generation)
         if generation.evaluations.get(code) is None:
             return []
-        same = [c for c in generation.candidates.values() if c.proposal is not None and c.proposal.code_hash == code]
-        return [effect for candidate in same for effect in self._show(candidate)]
+        return [effect for candidate in generation.sharing[code] for effect in self._show(candidate)]
 
     def _show(self, candidate: _Candidate) -> list[PlanEffect]:
         """Emit a candidate's row as it stands, if it changed: an earlier twin may still take the score over."""
@@ -274,11 +289,8 @@ class SearchPlan:
                 candidate.slot, Evaluation(outcome="proposal_failed", error=candidate.failure or "it was cut off")
             )
         code = proposal.code_hash
-        twin = self._archive.twin_of(code) or next(
-            c.slot.candidate_id
-            for c in generation.candidates.values()
-            if c.proposal is not None and c.proposal.code_hash == code
-        )
+        first = min(generation.sharing[code], key=lambda candidate: candidate.place)
+        twin = self._archive.twin_of(code) or first.slot.candidate_id
         if twin != candidate.slot.candidate_id:
             evaluation = Evaluation(outcome="duplicate", error=f"the same program as {twin}")
         else:
@@ -289,9 +301,7 @@ class SearchPlan:
 
     def _close_if_done(self) -> list[PlanEffect]:
         generation = cast("_Generation", self._generation)
-        if any(not c.proposed for c in generation.candidates.values()):
-            return []
-        if any(evaluation is None for evaluation in generation.evaluations.values()):
+        if generation.unproposed or generation.unjudged:
             return []
         effects = self._close()
         closed = cast("GenerationClosed", self._closed)
