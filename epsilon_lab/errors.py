@@ -11,6 +11,7 @@ Every message says what happened, to which id, and what to do next; the fields a
     ├── RunFailed           a run ended without an output
     ├── LeafFailed          a leaf says why it failed, in words meant for the row
     │   ├── ProposalFailed      a proposer gave no program
+    │   ├── ModelRefused        a model cannot be used at all: a wrong key, an unknown name, an empty account
     │   └── ReplayMismatch      a recorded reply does not belong to this call
     └── Cheat               raised by a scorer: the output is an attempt to cheat
 """
@@ -98,6 +99,16 @@ class ProposalFailed(LeafFailed):
     """A proposer gave no program; the candidate's row says why."""
 
 
+class ModelRefused(LeafFailed):
+    """A model cannot be used at all, whatever it is asked; the search that needs it for its candidates ends.
+
+    Attributes:
+        PREFIX: What its message begins with, by which it is known where only the message has travelled.
+    """
+
+    PREFIX = "model refused: "
+
+
 class ReplayMismatch(LeafFailed):
     """A recorded reply does not belong to this candidate, call and prompt; the run that plays it ends.
 
@@ -106,6 +117,11 @@ class ReplayMismatch(LeafFailed):
     """
 
     PREFIX = "replay: "
+
+
+def ends_run(message: str) -> bool:
+    """Tell from a leaf's words whether any other leaf of its run would fail in the same way."""
+    return message.startswith((ModelRefused.PREFIX, ReplayMismatch.PREFIX))
 
 
 class Cheat(LabError):

@@ -47,6 +47,9 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """A model's answer, on disk."""
 
     text: str
+    call: int
+    """The question it answers: 0 for the first of its name."""
+
     prompt_ref: str
     reply_ref: str
     receipt: Receipt
@@ -91,7 +94,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         """Write a reply, its receipt first."""
         leaf.save(receipt_ref(self.reply_ref), msgspec.json.encode(receipt), kind="receipt")
         leaf.save(self.reply_ref, text, kind="reply")
-        return Reply(text=text, prompt_ref=self.prompt_ref, reply_ref=self.reply_ref, receipt=receipt)
+        return self._reply(text, receipt)
 
     def find_reply(self, run: RunDirectory) -> Reply | None:
         """Find the reply to this very prompt, if it was ever received."""
@@ -101,7 +104,17 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         text = run.read_text(self.reply_ref)
         if text_sha256(text) != receipt.reply_sha256:
             return None
-        return Reply(text=text, prompt_ref=self.prompt_ref, reply_ref=self.reply_ref, receipt=receipt, cached=True)
+        return self._reply(text, receipt, cached=True)
+
+    def _reply(self, text: str, receipt: Receipt, *, cached: bool = False) -> Reply:
+        return Reply(
+            text=text,
+            call=self.call,
+            prompt_ref=self.prompt_ref,
+            reply_ref=self.reply_ref,
+            receipt=receipt,
+            cached=cached,
+        )
 
     def answered(self, leaf: Leaf, receipt: Receipt, *, outcome: str = "ok", cached: bool = False) -> LlmCall:
         """The row of a call that has a reply."""

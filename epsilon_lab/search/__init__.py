@@ -7,6 +7,8 @@ variation.py  the offline proposer: grammar- and AST-based variation
 program.py    a syntax tree that remembers its text: what variation works on
 grammar.py    expressions out of nothing, over the names in scope
 prompts.py    a context as messages to a model, and a reply as a program
+edits.py      a change to a program as edit blocks
+repair.py     one more try for a reply that cannot be read
 replay.py     recorded proposals, played again
 judging.py    the evaluate task: candidate in a fork of a warm spawner, verdict in a judge process
 judge.py      the judge's process as its worker knows it; judge_main.py, that process

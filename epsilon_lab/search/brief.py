@@ -33,6 +33,12 @@ _WIDTH = 100
 
 SECTIONS = ("What worked", "What hurt", "What is untried")
 
+BRIEF_FORM = (
+    f"Write Markdown with exactly three sections, {', '.join(f'`## {title}`' for title in SECTIONS)}: short bullet "
+    "points, at most 300 words in all."
+)
+"""The form that a model's brief is asked for in, as a sentence for the model."""
+
 
 class BriefRow(msgspec.Struct, frozen=True, kw_only=True):
     """A candidate, as far as a brief is concerned."""
@@ -117,9 +123,8 @@ def brief_prompt(generation: Generation, statement: str) -> Prompt:
     """Write the messages that ask a model for a brief: the deterministic one, and the programs it is about."""
     system = (
         "You read the results of one generation of a program search and write the brief for whoever proposes the next "
-        f"one. Write Markdown with exactly three sections, {', '.join(f'`## {title}`' for title in SECTIONS)}: short "
-        "bullet points, at most 300 words in all. Cite the ids of the candidates every point rests on. Say only what "
-        "the results bear out; under what is untried, name concrete ideas to try next."
+        f"one. {BRIEF_FORM} Cite the ids of the candidates every point rests on. Say only what the results bear out; "
+        "under what is untried, name concrete ideas to try next."
     )
     programs = [f"### {row.candidate_id}, score {_number(row.score)}\n\n{_fenced(row)}" for row in generation.scored]
     user = [

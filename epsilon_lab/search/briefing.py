@@ -10,10 +10,13 @@ import msgspec
 
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.llm import LLM
+from epsilon_lab.agents.prompt import Prompt
+from epsilon_lab.agents.reply import Reply
 from epsilon_lab.errors import InvalidInput, LeafFailed, ReplayMismatch
-from epsilon_lab.search.brief import Brief, BriefRow, Generation, brief_prompt, cited, write_brief
+from epsilon_lab.search.brief import BRIEF_FORM, Brief, BriefRow, Generation, brief_prompt, cited, write_brief
 from epsilon_lab.search.context import Direction, PublicProblem
 from epsilon_lab.search.proposing import load_proposer
+from epsilon_lab.search.repair import ask_repairing
 from epsilon_lab.search.replay import Replay
 from epsilon_lab.workspace.layout import RunDirectory
 
@@ -64,24 +67,31 @@ async def ask(payload: object, leaf: Leaf) -> dict[str, object]:
     request = msgspec.convert(payload, BriefRequest)
     generation, problem = _read(request, leaf.run)
     model = load_proposer(leaf.run, request.model_ref or "")
+    if not isinstance(model, LLM | Replay):
+        raise InvalidInput("brief", f"must be None, an LLM or a Replay, got {model!r}")
+
+    async def put(prompt: Prompt, call: int) -> Reply:
+        return await model.complete(prompt, leaf=leaf, name=leaf.task_id, call=call)
+
     prompt = brief_prompt(generation, problem.statement)
     try:
-        match model:
-            case LLM():
-                reply = await model.complete(prompt, leaf=leaf, name=leaf.task_id)
-            case Replay():
-                reply = model.answer(prompt, name=leaf.task_id, leaf=leaf)
-            case _:
-                raise InvalidInput("brief", f"must be None, an LLM or a Replay, got {model!r}")
+        text, reply = await ask_repairing(put, prompt, _text, form=BRIEF_FORM)
     except ReplayMismatch:
         raise
     except LeafFailed as error:
         return _result(write_brief(generation), f"{DETERMINISTIC} ({error})")
-    text = reply.text.strip()
-    if not text or reply.receipt.finish_reason == "length":
-        why = "cut off at its token limit" if text else "empty"
-        return _result(write_brief(generation), f"{DETERMINISTIC} (the reply of {reply.receipt.model} was {why})")
+    if isinstance(model, Replay):
+        model.check_end(leaf.task_id, reply.call)
     return _result(Brief(text=text + "\n", cited=cited(text, generation.known)), reply.receipt.model)
+
+
+def _text(reply: Reply) -> str:
+    """Take a brief as it is, as long as it is whole: it is read by whoever proposes next, not by us."""
+    if reply.receipt.finish_reason == "length":
+        raise LeafFailed(f"the reply of {reply.receipt.model} was cut off at its token limit")
+    if not (text := reply.text.strip()):
+        raise LeafFailed(f"the reply of {reply.receipt.model} was empty")
+    return text
 
 
 def _read(request: BriefRequest, run: RunDirectory) -> tuple[Generation, PublicProblem]:

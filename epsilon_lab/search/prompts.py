@@ -2,8 +2,8 @@
 
 Both directions are pure: the same context gives the same bytes, which is what lets a recorded reply be matched to its
 prompt. The candidate's id is part of the prompt, so that two fresh candidates of a generation are two questions even to
-a model that always answers the same. A model is asked for whole programs, not for patches: a whole program either
-parses or does not, and a reply that lost its end is seen to have lost it.
+a model that always answers the same. A model is asked for a whole program, which either parses or does not; where the
+program it starts from is long, it may give edit blocks instead, which cost a tenth of the tokens (see edits.py).
 
 Of several code blocks the last one that parses and defines the entry counts: models think aloud first and answer last.
 """
@@ -16,7 +16,9 @@ import textwrap
 
 from epsilon_lab.agents.prompt import Message, Prompt
 from epsilon_lab.errors import ProposalFailed
+from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.search.context import Context, Shown
+from epsilon_lab.search.edits import apply_edits, find_edits
 from epsilon_lab.search.sources import parse
 
 SHOWN_LIMIT = 30_000
@@ -24,13 +26,27 @@ SHOWN_LIMIT = 30_000
 
 FEEDBACK_LIMIT = 500
 
+EDITS_FROM = 2_000
+"""Characters of a program from which on its change may be given as edit blocks."""
+
 _SYSTEM = """\
 You improve programs. You are given a problem and programs that were tried on it, each with the score that a judge \
 measured. The judge runs your program in isolation, without network, and scores what it returns; it checks the result, \
 so a program that games the measurement is worth nothing.
 
-Answer with one or two sentences on your idea, then the whole program in one ```python block: complete, ready to run, \
-nothing left out."""
+Answer with one or two sentences on your idea, then the program. """
+
+_WHOLE = "Give the whole program in one ```python block: complete, ready to run, nothing left out."
+
+_EDITS = """\
+Give the whole program in one ```python block, complete and ready to run, or, if most of {base} stays as it is, the \
+changes to {base} as edit blocks of this form:
+
+<<<<<<< SEARCH
+lines of {base}, copied exactly, as many as it takes to be found in it only once
+=======
+the lines that take their place
+>>>>>>> REPLACE"""
 
 _TASKS = {
     "fresh": "Write a program of your own for this problem. Look for an idea that the seed program does not have.",
@@ -73,16 +89,32 @@ def render(context: Context, *, entry: str = "") -> Prompt:
         f"It must define `{entry}`, called as in the seed program." if entry else "Keep the seed program's interface."
     )
     parts.append(f"## Your task\n\nThis is candidate {context.candidate_id}. {_TASKS[context.strategy]} {keep}")
-    return (Message("system", _SYSTEM), Message("user", "\n\n".join(parts) + "\n"))
+    return (Message("system", _SYSTEM + reply_form(context)), Message("user", "\n\n".join(parts) + "\n"))
 
 
-def parse_reply(text: str, *, entry: str = "", finish_reason: str = "stop") -> str:
-    """Take the program out of a reply.
+def base_of(context: Context) -> Shown:
+    """The program that edit blocks change: the first parent, or the seed program where there is none."""
+    if context.strategy != "fresh" and context.parents:
+        return context.parents[0]
+    return Shown(candidate_id=SEED_CANDIDATE, source=context.problem.source, score=None)
+
+
+def reply_form(context: Context) -> str:
+    """Say what form a reply must have, as a sentence for the model."""
+    base = base_of(context)
+    if context.strategy == "fresh" or len(base.source) < EDITS_FROM:
+        return _WHOLE
+    return _EDITS.format(base=base.candidate_id)
+
+
+def parse_reply(text: str, *, entry: str = "", finish_reason: str = "stop", base: Shown | None = None) -> str:
+    """Take the program out of a reply: what its edit blocks make of the base, or the whole program it holds.
 
     Args:
         text: The reply.
         entry: A function the program must define; empty for none.
         finish_reason: Why the model stopped, as its provider says.
+        base: The program that edit blocks change; None where there is none.
 
     Raises:
         ProposalFailed: There is no usable program in it; the message says what is wrong with the reply.
@@ -92,6 +124,13 @@ def parse_reply(text: str, *, entry: str = "", finish_reason: str = "stop") -> s
     if not text.strip():
         raise ProposalFailed(f"the reply is empty (the model stopped for {finish_reason!r})")
     text = text.replace("\r\n", "\n")
+    if edits := find_edits(text):
+        if base is None:
+            raise ProposalFailed("the reply has edit blocks, but there is no program to edit; give the whole program")
+        source = apply_edits(base.source, edits, base=base.candidate_id)
+        if problem := _problem(source, entry):
+            raise ProposalFailed(f"{base.candidate_id} with the reply's edits {problem}")
+        return source
     blocks = [(match["language"].lower(), match["body"]) for match in _BLOCK.finditer(text)]
     programs = [body for language, body in blocks if language in _PYTHON] or [
         body for language, body in blocks if not language

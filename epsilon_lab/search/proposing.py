@@ -3,7 +3,7 @@
 A model, a recording, a plain function and an async one differ in how they are asked and in nothing else: the context is
 built from the run directory, the proposer gives a text, the text is checked, written as the candidate's program and
 known by its hash. A plain function runs in a child process and may hang or crash there; what awaits runs on
-`lab-leaves`, many at once.
+`lab-leaves`, many at once, and so does a recording, which takes the very path of the model it stands for.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from epsilon_lab.agents.function import is_async, load_function, pack_function
 from epsilon_lab.agents.function import name_of as function_name
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.llm import LLM
+from epsilon_lab.agents.prompt import Prompt
+from epsilon_lab.agents.reply import Reply
 from epsilon_lab.errors import InvalidInput, ProposalFailed
 from epsilon_lab.messages.events import ArtifactSaved
 from epsilon_lab.messages.tasks import Lane
 from epsilon_lab.messages.values import is_text
 from epsilon_lab.search.context import Context, PublicProblem, Shown, Strategy
-from epsilon_lab.search.prompts import defines, parse_reply, render
+from epsilon_lab.search.prompts import base_of, defines, parse_reply, render, reply_form
+from epsilon_lab.search.repair import ask_repairing
 from epsilon_lab.search.replay import Proposal, Replay
 from epsilon_lab.search.sources import SOURCE_LIMIT, code_hash, parse
 from epsilon_lab.workspace.layout import RunDirectory
@@ -98,7 +101,7 @@ def lane_of(proposer: AnyProposer) -> Lane:
         InvalidInput: It is none.
     """
     if isinstance(proposer, LLM | Replay):
-        return "async" if isinstance(proposer, LLM) else "process"
+        return "async"
     ask = getattr(proposer, "propose", proposer)
     if isinstance(proposer, type) or not callable(ask):
         raise InvalidInput(
@@ -148,14 +151,19 @@ def propose(payload: object, leaf: Leaf) -> dict[str, object]:
 
     Raises:
         ProposalFailed: The proposer gave no program.
-        ReplayMismatch: A recording has no reply to this question.
     """
     task = _Task(payload, leaf)
     return task.settle(task.ask())
 
 
 async def propose_async(payload: object, leaf: Leaf) -> dict[str, object]:
-    """The same for a proposer that awaits, on `lab-leaves`."""
+    """The same for a model, a recording, or a proposer of one's own that awaits, on `lab-leaves`.
+
+    Raises:
+        ProposalFailed: The proposer gave no program.
+        ModelRefused: The model cannot be used at all.
+        ReplayMismatch: A recording has no reply to this question.
+    """
     task = _Task(payload, leaf)
     answer = task.ask()
     return task.settle(await answer if inspect.isawaitable(answer) else answer)
@@ -174,10 +182,8 @@ class _Task:
     def ask(self) -> Any:
         """Put the question in the way the proposer understands; the answer may have to be awaited."""
         match self.proposer:
-            case LLM():
+            case LLM() | Replay():
                 return _ask_model(self.proposer, self.context, self.leaf, self._entry())
-            case Replay():
-                return self.proposer.play(self.context, self.leaf, entry=self._entry())
             case _ if hasattr(self.proposer, "propose"):
                 return self.proposer.propose(self.context, self.leaf)
             case _:
@@ -209,11 +215,22 @@ class _Task:
         return self.request.entry if kept else ""
 
 
-async def _ask_model(llm: LLM, context: Context, leaf: Leaf, entry: str) -> Proposal:
+async def _ask_model(model: LLM | Replay, context: Context, leaf: Leaf, entry: str) -> Proposal:
     name = context.candidate_id
-    reply = await llm.complete(render(context, entry=entry), leaf=leaf, name=name, candidate_id=name)
+    if isinstance(model, Replay) and (proposal := model.recall(context)) is not None:
+        return proposal
+
+    async def ask(prompt: Prompt, call: int) -> Reply:
+        return await model.complete(prompt, leaf=leaf, name=name, call=call, candidate_id=name)
+
+    def read(reply: Reply) -> str:
+        return parse_reply(reply.text, entry=entry, finish_reason=reply.receipt.finish_reason, base=base_of(context))
+
+    source, reply = await ask_repairing(ask, render(context, entry=entry), read, form=reply_form(context))
+    if isinstance(model, Replay):
+        model.check_end(name, reply.call)
     return Proposal(
-        source=parse_reply(reply.text, entry=entry, finish_reason=reply.receipt.finish_reason),
+        source=source,
         prompt_ref=reply.prompt_ref,
         reply_ref=reply.reply_ref,
         prompt_sha256=reply.receipt.prompt_sha256,

@@ -3,7 +3,7 @@
 What is played belongs to a candidate, a call and a question. The question is asked again by the code of today and
 compared by hash with the recorded one; where they differ the reply would be an answer to something else, so that is an
 error, never a guess. A model's question is its prompt; a function's is its whole context. A proposal that failed in the
-recording fails again with the same words.
+recording fails again with the same words; one that took two calls takes two again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from epsilon_lab.errors import InvalidInput, LeafFailed, ProposalFailed, ReplayM
 from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.events import CandidateSettled, LlmCall
 from epsilon_lab.search.context import Context
-from epsilon_lab.search.prompts import parse_reply, render
 from epsilon_lab.workspace.journal import read_journal
 from epsilon_lab.workspace.layout import RunDirectory
 
@@ -68,6 +67,7 @@ class Replay:
         self._directory: str | None = None
         if isinstance(source, Mapping):
             self._records = {str(name): _written(name, replies) for name, replies in source.items()}
+            self._failures = dict.fromkeys(self._records, "no further reply is written down")
             self.name = "replay"
         else:
             path = getattr(source, "path", source)
@@ -79,7 +79,7 @@ class Replay:
             if not run.journal.is_file():
                 raise InvalidInput("Replay source", f"{str(run.path)!r} is not a run directory: it has no journal")
             self._directory = str(run.path)
-            self._records = _recorded(run)
+            self._records, self._failures = _recorded(run)
             self.name = f"replay of {run.run_id}"
         if not self._records:
             raise InvalidInput("Replay source", "holds no proposals", "give a population search that has made some")
@@ -93,23 +93,17 @@ class Replay:
     def __len__(self) -> int:
         return len(self._records)
 
-    def play(self, context: Context, leaf: Leaf, *, entry: str = "") -> Proposal:
-        """Give the proposal recorded for this candidate and question.
+    def recall(self, context: Context) -> Proposal | None:
+        """Give the program recorded for a candidate; None where replies are recorded, which are played by `complete`.
 
         Raises:
-            ReplayMismatch: Nothing is recorded for the candidate, or it is the answer to another question.
+            ReplayMismatch: Nothing is recorded for the candidate, or it was shown something else.
             ProposalFailed: The recorded proposal failed, in the words it failed with then.
         """
         name = context.candidate_id
-        recorded = self._find(name)
+        recorded = self._find(name, 0)
         if recorded.reply is not None:
-            reply = self.answer(render(context, entry=entry), name=name, leaf=leaf, candidate_id=name)
-            return Proposal(
-                source=parse_reply(reply.text, entry=entry, finish_reason=recorded.finish_reason),
-                prompt_ref=reply.prompt_ref,
-                reply_ref=reply.reply_ref,
-                prompt_sha256=reply.receipt.prompt_sha256,
-            )
+            return None
         if recorded.question not in (None, context.digest):
             raise ReplayMismatch(
                 f"replay: candidate {name} is shown something else than in {self.name}: now {context.strategy} of "
@@ -120,24 +114,27 @@ class Replay:
             raise ProposalFailed(recorded.error)
         return Proposal(source=recorded.source, prompt_sha256=context.digest)
 
-    def answer(self, prompt: Prompt, *, name: str, leaf: Leaf, candidate_id: str | None = None) -> Reply:
+    async def complete(
+        self, prompt: Prompt, *, leaf: Leaf, name: str, call: int = 0, candidate_id: str | None = None
+    ) -> Reply:
         """Answer a prompt as the model did, files and row included, so that the copy can be played again.
 
         Args:
             prompt: The prompt as it is now.
-            name: Whose question it is: a candidate's id, or a brief's task.
             leaf: The running task.
+            name: Whose question it is: a candidate's id, or a brief's task.
+            call: 0 for the name's first question.
             candidate_id: The candidate it is asked for, if any.
 
         Raises:
             ReplayMismatch: Nothing is recorded under the name, or it is the answer to another prompt.
             LeafFailed: The recorded call failed, in the words it failed with then.
         """
-        recorded = self._find(name)
-        exchange = Exchange.of(prompt, name=name, candidate_id=candidate_id)
+        recorded = self._find(name, call)
+        exchange = Exchange.of(prompt, name=name, call=call, candidate_id=candidate_id)
         if recorded.question not in (None, exchange.sha256):
             raise ReplayMismatch(
-                f"replay: the prompt of {name} is not the recorded one: {self._difference(exchange)}; {_REMEDY}"
+                f"replay: prompt {call} of {name} is not the recorded one: {self._difference(exchange)}; {_REMEDY}"
             )
         if recorded.reply is None:
             raise LeafFailed(recorded.error)
@@ -152,13 +149,28 @@ class Replay:
         leaf.emit(exchange.answered(leaf, receipt, outcome="cached", cached=True))
         return reply
 
-    def _find(self, name: str) -> Recorded:
-        calls = self._records.get(name)
-        if calls is None:
-            raise ReplayMismatch(f"replay: nothing is recorded for {name} in {self!r}; {_REMEDY}")
-        if len(calls) != 1:
-            raise ReplayMismatch(f"replay: {len(calls)} calls are recorded for {name}, but one is made")
-        return calls[0]
+    def check_end(self, name: str, call: int) -> None:
+        """Refuse to stop before the recording does.
+
+        Args:
+            name: Whose question it was.
+            call: The last one that was asked.
+
+        Raises:
+            ReplayMismatch: The recording has a further call.
+        """
+        if len(self._records[name]) > call + 1:
+            raise ReplayMismatch(
+                f"replay: {len(self._records[name])} calls are recorded for {name}, but {call + 1} made; {_REMEDY}"
+            )
+
+    def _find(self, name: str, call: int) -> Recorded:
+        calls = self._records.get(name, ())
+        if call < len(calls):
+            return calls[call]
+        if calls and name in self._failures:
+            return Recorded(error=self._failures[name])
+        raise ReplayMismatch(f"replay: nothing is recorded for {name}, call {call}, in {self!r}; {_REMEDY}")
 
     def _difference(self, exchange: Exchange) -> str:
         """Say where two prompts part, as long as the recording is still there."""
@@ -189,8 +201,11 @@ def _written(name: object, replies: object) -> tuple[Recorded, ...]:
     return tuple(Recorded(reply=text) for text in texts)
 
 
-def _recorded(run: RunDirectory) -> dict[str, tuple[Recorded, ...]]:
-    """Read a run's proposals, and the calls its briefs were made with, from its journal and files."""
+def _recorded(run: RunDirectory) -> tuple[dict[str, tuple[Recorded, ...]], dict[str, str]]:
+    """Read a run's proposals, and the calls its briefs were made with, from its journal and files.
+
+    The second part says how candidates failed, for those that were cut off before their second call.
+    """
     calls: dict[str, dict[int, Recorded]] = {}
     rows: dict[str, CandidateSettled] = {}
     for record in read_journal(run.journal).records:
@@ -204,12 +219,15 @@ def _recorded(run: RunDirectory) -> dict[str, tuple[Recorded, ...]]:
             calls.setdefault(call.candidate_id or call.task_id, {})[call.call] = _called(run, call)
     rows.pop(SEED_CANDIDATE, None)
     played = {name: tuple(made[number] for number in sorted(made)) for name, made in calls.items()}
+    failures = {}
     for name, row in rows.items():
+        failed = row.outcome == "proposal_failed" or row.source_ref is None
+        if failed:
+            failures[name] = row.error
         if not any(call.reply is not None for call in played.get(name, ())):
-            failed = row.outcome == "proposal_failed" or row.source_ref is None
             source = None if failed else run.read_text(row.source_ref or "")
             played[name] = (Recorded(source=source, error=row.error, question=None if failed else row.prompt_sha256),)
-    return played
+    return played, failures
 
 
 def _called(run: RunDirectory, call: LlmCall) -> Recorded:

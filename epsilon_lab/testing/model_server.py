@@ -106,17 +106,47 @@ def vary_number(request: Request) -> str:
 
     Which number, and to what, depends on the prompt alone.
     """
-    blocks = re.findall(r"^`{3,}python\n(.*?)^`{3,}$", request.prompt, re.MULTILINE | re.DOTALL)
+    blocks = _PROGRAM.findall(request.prompt)
     if not blocks:
         return "There is no program in your prompt."
     tree = parse(blocks[0])
-    numbers = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and type(node.value) in (int, float)]
-    digest = hashlib.sha256(request.prompt.encode()).digest()
-    if numbers:
-        chosen = numbers[digest[0] % len(numbers)]
-        assert isinstance(chosen.value, int | float)
-        chosen.value = chosen.value + 1 + digest[1] % 9
+    if (number := _number(tree, request)) is not None:
+        number.value = _other(number, request)
     return f"I changed one number.\n\n```python\n{ast.unparse(tree)}\n```\n"
+
+
+def edit_number(request: Request) -> str:
+    """Answer as `vary_number` does, in an edit block where the prompt lets it: one number of the program it names."""
+    offered = re.search(r"changes to (\S+) as edit blocks", request.prompt)
+    if offered is None:
+        return vary_number(request)
+    [source] = re.findall(rf"^## \w+: {offered[1]},.*?{_PROGRAM.pattern}", request.prompt, _PROGRAM.flags)[:1]
+    if (number := _number(parse(source), request)) is None:
+        return vary_number(request)
+    lines = source.split("\n")
+    end = number.lineno
+    first = next(start for start in range(end - 1, -1, -1) if source.count("\n".join(lines[start:end]) + "\n") == 1)
+    quoted = lines[first:end]
+    old = lines[number.lineno - 1]
+    new = f"{old[: number.col_offset]}{_other(number, request)}{old[number.end_col_offset :]}"
+    return "\n".join(["<<<<<<< SEARCH", *quoted, "=======", *quoted[:-1], new, ">>>>>>> REPLACE"])
+
+
+_PROGRAM = re.compile(r"^`{3,}python\n(.*?)^`{3,}$", re.MULTILINE | re.DOTALL)
+
+
+def _number(tree: ast.AST, request: Request) -> ast.Constant | None:
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and type(node.value) in (int, float)]
+    return nodes[_digest(request)[0] % len(nodes)] if nodes else None
+
+
+def _other(number: ast.Constant, request: Request) -> int | float:
+    assert isinstance(number.value, int | float)
+    return number.value + 1 + _digest(request)[1] % 9
+
+
+def _digest(request: Request) -> bytes:
+    return hashlib.sha256(request.prompt.encode()).digest()
 
 
 class ModelServer:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import msgspec
 
-from epsilon_lab.errors import ReplayMismatch
+from epsilon_lab.errors import ends_run
 from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.events import BriefWritten, CandidateSettled, GenerationClosed
 from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
@@ -163,7 +163,7 @@ class SearchPlan:
         if self._generation is None:
             return []
         effects = self._proposed(name, outcome) if kind == "propose" else self._judged(name, outcome)
-        return effects + (self._mismatch(outcome) or self._close_if_done())
+        return effects + (self._end_early(outcome) or self._close_if_done())
 
     def tick(self, now: float) -> list[PlanEffect]:
         """End when the wall time is over."""
@@ -252,10 +252,10 @@ class SearchPlan:
         generation.unjudged += 1
         return [Add((self._evaluate_task(name, incumbent=generation.incumbent, must_check=False),))]
 
-    def _mismatch(self, outcome: TaskOutcome) -> list[PlanEffect]:
-        """A recording that does not fit is no recording of this search: going on would only look like a replay."""
+    def _end_early(self, outcome: TaskOutcome) -> list[PlanEffect]:
+        """End where no other proposal would fare better: a model that refuses us, a recording of another search."""
         error = outcome.failure.error if outcome.failure else ""
-        return self._cut_off("failed", error) if error.startswith(ReplayMismatch.PREFIX) else []
+        return self._cut_off("failed", error) if ends_run(error) else []
 
     def _judged(self, name: str, outcome: TaskOutcome) -> list[PlanEffect]:
         generation = cast("_Generation", self._generation)
@@ -371,8 +371,8 @@ class SearchPlan:
         else:
             error = outcome.failure.error if outcome.failure else outcome.status
             text, author, cited = f"No brief: {error}", "lab", ()
-            if mismatch := self._mismatch(outcome):
-                return mismatch
+            if end := self._end_early(outcome):
+                return end
         effects = self._write_brief(generation.number, text, author, cited)
         if self._ending is not None:
             return effects + self._finish(*self._ending)

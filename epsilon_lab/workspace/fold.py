@@ -122,6 +122,10 @@ class Fold:
         row["run_id"] = self.run_id
         self._touch(table, row)
 
+    def _answered(self, candidate_id: str) -> bool:
+        call = self._calls.get(candidate_id)
+        return call is not None and call.reply_ref is not None
+
     def _with_call(self, row: CandidateSettled) -> CandidateSettled:
         """Point a candidate whose proposal came to nothing to what was asked and answered all the same."""
         call = self._calls.get(row.candidate_id)
@@ -163,7 +167,7 @@ class Fold:
                 self._add("artifacts", body, created_at=ts)
             case LlmCall():
                 self._add("llm_calls", body, created_at=ts, request=body.request or f"#{seq}")
-                if body.candidate_id is not None:
+                if body.candidate_id is not None and (body.reply_ref or not self._answered(body.candidate_id)):
                     self._calls[body.candidate_id] = body
             case GenerationClosed():
                 self._add("generations", body, closed_at=ts)

@@ -1,10 +1,13 @@
 """A search by a model, over real HTTP: it completes whatever the server does, and every reply is a row."""
 
+import hashlib
+import re
+
 import pytest
 
 from epsilon_lab import LLM, Lab, PopulationSearch, Problem, Replay
 from epsilon_lab.errors import InvalidInput, RunFailed
-from epsilon_lab.testing.model_server import Hang, ModelServer, Raw, Status, Text, vary_number
+from epsilon_lab.testing.model_server import Hang, ModelServer, Raw, Status, Text, edit_number, vary_number
 
 KEY = "sk-very-secret-1234"
 NUMBERS = {"population": 6, "generations": 3, "elites": 2, "diverse": 1, "fresh": 1, "patience": None}
@@ -44,19 +47,21 @@ def test_a_search_by_a_model_completes_and_every_reply_is_a_row(lab, key):
 
 
 def test_malformed_replies_errors_and_a_hang_are_rows_with_reasons(lab, key):
-    def script(request):
-        text = vary_number(request)
-        return Text(text)
+    faults = [
+        Text("no program today"),
+        Text("```python\ndef solve(:\n```"),
+        Text("```python\ndef other(): pass\n```"),
+        Status(500),
+        Raw("<html>proxy</html>", "text/html"),
+        Hang(),
+    ]
 
-    faults = {
-        0: Text("no program today"),
-        1: Text("```python\ndef solve(:\n```"),
-        2: Text("```python\ndef other(): pass\n```"),
-        3: Status(500),
-        4: Raw("<html>proxy</html>", "text/html"),
-        5: Hang(),
-    }
-    with ModelServer(script, faults=faults) as server:
+    def script(request):
+        """Half of the first generation is never answered well, whether asked once or twice."""
+        place = re.search(r"This is candidate g000-c00([0-5])", request.prompt)
+        return faults[int(place[1])] if place else vary_number(request)
+
+    with ModelServer(script) as server:
         search = PopulationSearch(toy(), model(server, key, timeout_s=1.5), **NUMBERS | {"population": 10})
         run = lab.start(search).wait(120)
     rows = run.candidates.query("generation == 0 and candidate_id != 'seed'")
@@ -72,6 +77,7 @@ def test_malformed_replies_errors_and_a_hang_are_rows_with_reasons(lab, key):
     calls = run.frame("llm_calls")
     assert len(calls) == len(server.requests)
     assert set(calls["outcome"]) == {"ok", "timeout", "error"}
+    assert sorted(calls.query("call == 1")["candidate_id"]) == ["g000-c000", "g000-c001", "g000-c002"]
     assert run.best.score > 15
 
 
@@ -104,18 +110,34 @@ def test_a_missing_key_is_refused_before_anything_is_spent(lab, monkeypatch):
     assert lab.sql("select * from runs").empty
 
 
-def test_a_recorded_search_by_a_model_has_one_lineage_at_1_and_4_in_flight(tmp_path, key):
-    lineages, sent = [], 0
-    with ModelServer() as server, Lab(tmp_path / "recorded", workers=2) as lab:
-        recorded = lab.start(PopulationSearch(toy(), model(server, key), brief=model(server, key), **NUMBERS)).wait(120)
-        lineages.append(recorded.lineage())
+def careless(request):
+    """Forgets the program in one of three first replies, and edits where it may."""
+    again = "Your answer cannot be used" in request.prompt
+    if not again and hashlib.sha256(request.prompt.encode()).digest()[7] % 3 == 0:
+        return "I would change a number."
+    return edit_number(request)
+
+
+def test_twenty_replays_of_one_recorded_search_have_one_lineage(tmp_path, key):
+    """Whatever is in flight at once; with edits, repairs and a model that writes the briefs."""
+    source = f'"""{"A remark. " * 250}"""\n\ndef solve():\n    return 10 + 5\n'
+    problem = Problem("toy", "Return a large number.", source, score=float)
+    with ModelServer(careless) as server, Lab(tmp_path / "recorded", workers=2) as lab:
+        search = PopulationSearch(problem, model(server, key), brief=model(server, key), **NUMBERS)
+        recorded = lab.start(search).wait(120)
         sent = len(server.requests)
-        for in_flight in (1, 4):
-            search = PopulationSearch(toy(), Replay(recorded), brief=Replay(recorded), in_flight=in_flight, **NUMBERS)
-            lineages.append(lab.start(search).wait(120).lineage())
+        calls = recorded.frame("llm_calls")
+        assert (calls["call"] == 1).sum() >= 2
+        assert sum("<<<<<<< SEARCH" in (recorded.path / ref).read_text() for ref in calls["reply_ref"]) >= 2
+        assert recorded.candidates["score"].notna().sum() > 4
+        for round_ in range(20):
+            replay = PopulationSearch(
+                problem, Replay(recorded), brief=Replay(recorded), in_flight=(1, 2, 4, 16)[round_ % 4], **NUMBERS
+            )
+            replayed = lab.start(replay).wait(120)
+            assert replayed.lineage().equals(recorded.lineage())
+            assert replayed.frame("briefs")["text"].equals(recorded.frame("briefs")["text"])
         assert len(server.requests) == sent
-    assert lineages[0].equals(lineages[1])
-    assert lineages[1].equals(lineages[2])
 
 
 def test_a_model_s_text_is_escaped_where_it_is_shown(lab, key):

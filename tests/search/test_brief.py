@@ -231,20 +231,20 @@ def test_the_deterministic_brief_is_composed_from_the_run_directory(run: RunDire
     assert pack(result).form == "json"
 
 
-def asked(run: RunDirectory, answer: Answer, leaf: Leaf | None = None) -> tuple[dict[str, object], str]:
+def asked(run: RunDirectory, *answers: Answer, leaf: Leaf | None = None) -> tuple[dict[str, object], str]:
     async def main(model_ref: str) -> dict[str, object]:
         result = await ask(payload(model_ref=model_ref), leaf or Leaf(run, "brief-g001", 1, 1))
         await aclose()
         return result
 
-    with ModelServer([answer]) as server:
+    with ModelServer(answers) as server:
         ref, _ = pack_proposer(LLM("openai/tiny", api_base=server.url), run)
         return anyio.run(main, ref), server.requests[0].prompt
 
 
 def test_a_model_writes_the_brief_from_counts_and_programs(run: RunDirectory) -> None:
     leaf = Leaf(run, "brief-g001", 1, 1)
-    result, prompt = asked(run, Text("## What worked\n\n- g001-c000 doubles"), leaf)
+    result, prompt = asked(run, Text("## What worked\n\n- g001-c000 doubles"), leaf=leaf)
     assert (result["author"], result["cited"]) == ("openai/tiny", ["g001-c000"])
     assert result["text"] == "## What worked\n\n- g001-c000 doubles\n"
     assert "Weigh." in prompt
@@ -266,6 +266,15 @@ def test_a_failing_model_gives_way_to_the_deterministic_brief_and_is_named(
     assert str(result["author"]).startswith("deterministic (")
     assert why in str(result["author"])
     assert "openai/tiny" in str(result["author"])
+
+
+def test_an_empty_brief_is_asked_for_again(run: RunDirectory) -> None:
+    result, _ = asked(run, Text(" "), Text("- g001-c000 doubles"))
+    assert (result["text"], result["author"]) == ("- g001-c000 doubles\n", "openai/tiny")
+    assert "was empty" in run.read_text("prompts/brief-g001-1.md")
+    ref, _ = pack_proposer(Replay({"brief-g001": [" ", "- g001-c000 doubles"]}), run)
+    again = anyio.run(ask, payload(model_ref=ref), Leaf(run, "brief-g001", 1, 1))
+    assert again["text"] == result["text"]
 
 
 def test_a_recorded_brief_is_played_again(run: RunDirectory) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from epsilon_lab.agents.prompt import prompt_sha256
 from epsilon_lab.errors import ProposalFailed
 from epsilon_lab.search.context import Context, PublicProblem, Shown
-from epsilon_lab.search.prompts import FEEDBACK_LIMIT, SHOWN_LIMIT, parse_reply, render
+from epsilon_lab.search.prompts import EDITS_FROM, FEEDBACK_LIMIT, SHOWN_LIMIT, base_of, parse_reply, render
 
 SEED = "def solve(x):\n    return x + 1\n"
 
@@ -95,6 +95,25 @@ def test_a_program_with_fences_of_its_own_stays_one_block() -> None:
     assert '````python\ns = """\n```\nhi\n```\n"""\n````' in text
 
 
+LONG = SEED + "# more\n" * EDITS_FROM
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ({"strategy": "diverse", "parents": (shown("g000-c001", LONG),)}, "g000-c001"),
+        ({"strategy": "offspring", "parents": (shown("g000-c003", LONG), shown("g000-c001"))}, "g000-c003"),
+        ({"strategy": "offspring", "parents": (shown("g000-c003"), shown("g000-c001", LONG))}, ""),
+        ({"strategy": "fresh", "parents": (), "best": shown("g000-c001", LONG)}, ""),
+    ],
+)
+def test_edits_are_offered_where_a_long_program_is_changed(given: dict[str, Any], base: str) -> None:
+    system = render(context(**given))[0].content
+    assert ("lines of" in system) == bool(base)
+    assert "whole program in one ```python block" in system
+    assert f"changes to {base} as edit blocks" in system or not base
+
+
 # -- a reply as a program --------------------------------------------------------------------------------------------
 
 
@@ -172,6 +191,37 @@ def test_an_empty_reply_names_the_reason_the_model_gave() -> None:
 )
 def test_an_entry_may_be_bound_in_any_way(source: str) -> None:
     assert parse_reply(block(source), entry="solve") == source
+
+
+EDIT = "<<<<<<< SEARCH\n    return x + 1\n=======\n    return x + 9\n>>>>>>> REPLACE\n"
+
+
+def test_edits_are_applied_to_the_first_parent_or_the_seed_program() -> None:
+    parent = shown("g000-c001", SEED.replace("return", "y = 3\n    return"))
+    assert parse_reply(EDIT, base=base_of(context(parents=(parent,)))) == parent.source.replace("+ 1", "+ 9")
+    assert parse_reply(EDIT, base=base_of(context(strategy="fresh", parents=()))) == SEED.replace("+ 1", "+ 9")
+
+
+def test_edits_go_before_a_program_that_is_quoted_beside_them() -> None:
+    assert parse_reply(block(SEED) + EDIT, base=shown("seed")) == SEED.replace("+ 1", "+ 9")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (EDIT.replace("x + 9", "x +"), "g000-c001 with the reply's edits does not parse: line 2"),
+        ("<<<<<<< SEARCH\ndef solve(x):\n=======\ndef other(x):\n>>>>>>> REPLACE\n", r"does not define solve\(\)"),
+        (EDIT.replace("x + 1", "x + 2"), "not in g000-c001"),
+    ],
+)
+def test_edits_that_make_no_program_say_why(text: str, reason: str) -> None:
+    with pytest.raises(ProposalFailed, match=reason):
+        parse_reply(text, entry="solve", base=shown("g000-c001", "def solve(x):\n    return x + 1\n"))
+
+
+def test_edits_without_a_base_are_refused() -> None:
+    with pytest.raises(ProposalFailed, match="give the whole program"):
+        parse_reply(EDIT)
 
 
 def outcome(text: str) -> str:

@@ -204,7 +204,7 @@ def _plain(context: Context, more: int = 1) -> str:
     ("proposer", "lane", "name"),
     [
         (LLM("openai/tiny"), "async", "openai/tiny"),
-        (Replay({"g000-c000": "x"}), "process", "replay"),
+        (Replay({"g000-c000": "x"}), "async", "replay"),
         (_plain, "process", "_plain"),
         (functools.partial(_plain, more=2), "process", "_plain"),
         (_async, "async", "_async"),
@@ -286,11 +286,43 @@ def test_a_bad_reply_is_a_failed_proposal_and_a_row(run: RunDirectory, answer: A
         anyio.run(main)
     rows = [event.body for event in at_work.events if event.type == "usage.llm_call"]
     expected = "timeout" if isinstance(answer, Hang) else "error" if isinstance(answer, Status) else "ok"
-    assert [row["outcome"] for row in rows] == ["unknown", expected]
-    assert len({row["request"] for row in rows}) == 1
+    asked_again = isinstance(answer, Text) and answer.finish_reason == "stop"
+    assert [row["outcome"] for row in rows] == ["unknown", expected] * (2 if asked_again else 1)
+    assert [row["call"] for row in rows] == [0, 0, 1, 1][: len(rows)]
+    assert len({(row["call"], row["request"]) for row in rows}) == len(rows) / 2
     assert rows[0]["candidate_id"] == "g001-c002"
     assert run.exists("prompts/g001-c002-0.md")
     assert run.exists("replies/g001-c002-0.md") == (expected == "ok")
+
+
+def test_a_malformed_reply_is_repaired_and_both_calls_are_on_record(run: RunDirectory) -> None:
+    with ModelServer(["I would add two.", f"```python\n{PARENT}```"]) as server:
+        result = proposed(run, model(server))
+    assert [request.json["messages"][-2:] for request in server.requests][1] == [
+        {"role": "assistant", "content": "I would add two."},
+        {"role": "user", "content": run.read_text("prompts/g001-c002-1.md").split("<!-- user -->\n\n")[-1]},
+    ]
+    assert "the reply has no ```python block" in server.requests[1].prompt
+    assert (result.prompt_ref, result.reply_ref) == ("prompts/g001-c002-1.md", "replies/g001-c002-1.md")
+    assert run.read_text("replies/g001-c002-0.md") == "I would add two."
+    assert run.read_text("candidates/g001-c002.py") == PARENT
+
+
+def test_a_repair_that_was_received_is_not_paid_for_again(run: RunDirectory) -> None:
+    """The lab dies between the second reply and the candidate's program."""
+    with ModelServer(["I would add two.", f"```python\n{PARENT}```"]) as server:
+        first = proposed(run, model(server))
+        assert proposed(run, model(server)) == first
+    assert len(server.requests) == 2
+
+
+def test_edits_of_the_first_parent_make_a_whole_program(run: RunDirectory) -> None:
+    edits = "<<<<<<< SEARCH\n    return x + 2\n=======\n    return x + 7\n>>>>>>> REPLACE\n"
+    with ModelServer([edits]) as server:
+        proposed(run, model(server))
+        with pytest.raises(ProposalFailed, match="lines that are not in seed"):
+            proposed(run, model(server), candidate_id="g001-c003", strategy="fresh", parents=[])
+    assert run.read_text("candidates/g001-c002.py") == PARENT.replace("2", "7")
 
 
 def test_an_entry_that_the_seed_program_lacks_is_not_asked_for(run: RunDirectory) -> None:

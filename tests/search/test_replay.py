@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from epsilon_lab.search.proposing import (
     propose_async,
 )
 from epsilon_lab.search.replay import Replay
-from epsilon_lab.testing.model_server import Answer, ModelServer, Status, Text, vary_number
+from epsilon_lab.testing.model_server import Answer, ModelServer, Request, Status, Text, vary_number
 from epsilon_lab.workspace.journal import Journal
 from epsilon_lab.workspace.layout import RunDirectory
 
@@ -103,7 +104,13 @@ class Search:
 
 def recorded(path: Path, *answers: Answer | str) -> Search:
     """A model's run of one candidate an answer."""
-    with ModelServer(list(answers) or vary_number) as server:
+
+    def script(request: Request) -> Answer | str:
+        """A repair is answered as badly as the question was."""
+        [place] = re.findall(r"This is candidate g000-c(\d+)", request.prompt)
+        return answers[int(place)] if answers else vary_number(request)
+
+    with ModelServer(script) as server:
         search = Search(path / "recorded", LLM("openai/tiny", api_base=server.url, retries=0))
         names = [f"g000-c{number:03d}" for number in range(max(len(answers), 2))]
         return search.propose(*names).close()
@@ -169,7 +176,7 @@ def test_failures_are_played_in_the_words_they_failed_with(tmp_path: Path) -> No
 def test_another_prompt_is_a_mismatch_that_shows_where_they_part(tmp_path: Path) -> None:
     first = recorded(tmp_path)
     second = Search(tmp_path / "second", Replay(first.run.path), statement="Subtract.")
-    with pytest.raises(ReplayMismatch, match=r"prompt of g000-c000.*line \d+ was 'Add.' and is 'Subtract.'"):
+    with pytest.raises(ReplayMismatch, match=r"prompt 0 of g000-c000.*line \d+ was 'Add.' and is 'Subtract.'"):
         second.propose("g000-c000")
 
 
@@ -193,6 +200,45 @@ def test_the_last_of_several_tries_counts(tmp_path: Path) -> None:
         search.propose("g000-c000").propose("g000-c000").close()
     second = Search(tmp_path / "second", Replay(search.run.path)).propose("g000-c000").close()
     assert second.hashes == search.hashes
+
+
+def repaired(path: Path) -> Search:
+    """A model's run whose first candidate took two calls."""
+    with ModelServer(["no program here", REPLY]) as server:
+        return Search(path / "recorded", LLM("openai/tiny", api_base=server.url)).propose("g000-c000").close()
+
+
+def test_a_repaired_candidate_plays_both_its_calls(tmp_path: Path) -> None:
+    first = repaired(tmp_path)
+    second = Search(tmp_path / "second", Replay(first.run)).propose("g000-c000").close()
+    assert second.hashes == first.hashes
+    assert [(row.call, row.outcome) for row in second.rows] == [(0, "cached"), (1, "cached")]
+    for name in ("prompts/g000-c000-1.md", "replies/g000-c000-1.md"):
+        assert second.run.read_text(name) == first.run.read_text(name)
+    third = Search(tmp_path / "third", Replay(second.run)).propose("g000-c000").close()
+    assert third.hashes == first.hashes
+
+
+def test_a_repair_to_another_question_is_a_mismatch(tmp_path: Path) -> None:
+    """As when the words that tell a model what is wrong have changed."""
+    first = repaired(tmp_path)
+    (first.run.path / "replies/g000-c000-0.md").write_text("no program there")
+    with pytest.raises(ReplayMismatch, match=r"prompt 1 of g000-c000 is not the recorded one: line \d+ was"):
+        Search(tmp_path / "second", Replay(first.run)).propose("g000-c000")
+
+
+def test_a_candidate_cut_off_before_its_repair_fails_in_its_words(tmp_path: Path) -> None:
+    first = recorded(tmp_path, "no program here", "nor here")
+    cut = Search(tmp_path / "cut", LLM("openai/tiny"))
+    cut.run.save("replies/g000-c000-0.md", "no program here", kind="reply")
+    words = "cut off: stopped by a person"
+    row = CandidateSettled(
+        candidate_id="g000-c000", generation=0, strategy="diverse", outcome="proposal_failed", error=words
+    )
+    cut.journal.append(1.0, first.rows[1], row)
+    cut.close()
+    second = Search(tmp_path / "second", Replay(cut.run)).propose("g000-c000").close()
+    assert second.hashes["g000-c000"] == f"the reply has no ```python block; asked once more: {words}"
 
 
 # -- runs of functions -----------------------------------------------------------------------------------------------
@@ -228,12 +274,14 @@ def test_a_mapping_plays_its_replies_to_any_prompt(tmp_path: Path) -> None:
     assert len(replay) == 2
     search = Search(tmp_path / "run", replay).propose("g000-c000", "g000-c001").close()
     assert search.run.read_text("candidates/g000-c000.py") == "def solve(x):\n    return x + 5\n"
-    assert search.hashes["g000-c001"] == "the reply has no ```python block"
+    assert search.hashes["g000-c001"] == (
+        "the reply has no ```python block; asked once more: no further reply is written down"
+    )
 
 
 def test_more_replies_than_calls_are_a_mismatch(tmp_path: Path) -> None:
     search = Search(tmp_path / "run", Replay({"g000-c000": [REPLY, REPLY]}))
-    with pytest.raises(ReplayMismatch, match="2 calls are recorded for g000-c000"):
+    with pytest.raises(ReplayMismatch, match="2 calls are recorded for g000-c000, but 1 made"):
         search.propose("g000-c000")
 
 
