@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,7 +41,9 @@ from epsilon_lab.processes.confinement import available
 from epsilon_lab.processes.scratch import sweep
 from epsilon_lab.runs import Run, open_run
 from epsilon_lab.settings import BrokerSettings
+from epsilon_lab.topologies.catalogue import restore
 from epsilon_lab.topologies.plan import Topology
+from epsilon_lab.topologies.recovery import beginning, recover
 from epsilon_lab.topologies.runner import Runner
 from epsilon_lab.transport.zeromq import listen, private_address
 from epsilon_lab.views.ticker import Ticker
@@ -336,30 +339,91 @@ class Lab:
             tags=dict(tags or {}),
             seed=topology.seed,
             config=topology.config(),
-            epoch=self._epoch,
+            epoch=self._host.epoch,
         )
         run = open_run(self, directory, topology.topology, runner)
         try:
-            self.on_loop(self._begin, run, runner, [started, *events])
+            self.on_loop(self._begin, run, runner, partial(runner.begin, [started, *events]))
         except BaseException:
             shutil.rmtree(directory.path, ignore_errors=True)
             raise
         return run
 
-    def _begin(self, run: Run, runner: Runner, events: Sequence[Any]) -> None:
+    def resume(self, run_id: str, trust: bool = False) -> Run:
+        """Go on with a run that its lab left unfinished; nothing that was finished is executed again.
+
+        Whatever had stopped it, it goes on: the end of its lab, or a pause. One that is live here is given back as it
+        is, so that a cell can be run again.
+
+        Args:
+            run_id: Its id, or its name.
+            trust: Resume a run that was born in another workspace, although its functions are pickles, which can do
+                anything when they are loaded. From then on it counts as this workspace's own.
+
+        Raises:
+            InvalidInput: There is no such run, it has ended, it was born elsewhere and is not trusted, or a live run
+                has its name.
+            JournalDamaged: Its journal is broken elsewhere than at its torn tail; nothing was changed.
+            LabError: The lab is closed or read-only; or the run's files are not those that its journal speaks of, or
+                another version of epsilon_lab has to resume it; nothing was changed.
+        """
+        self._writable("resume a run")
+        if not isinstance(trust, bool):
+            raise InvalidInput("trust", f"must be True or False, got {trust!r}")
+        directory = RunDirectory(self.path / self._known_run(run_id))
+        live = self._live.get(directory.run_id)
+        if live is not None and live.is_live_here:
+            live.resume()
+            return live
+        records = read_journal(directory.journal).records
+        started = beginning(directory.run_id, records)
+        if not trust and not self.owns(directory.run_id):
+            raise InvalidInput(
+                f"run {directory.run_id}",
+                "was born in another workspace, and to resume it is to load its functions from pickles, "
+                "which can do anything when they are loaded",
+                f"if you trust whoever made it: lab.resume({directory.run_id!r}, trust=True)",
+            )
+        if namesake := self._live_names().get(started.name):
+            raise InvalidInput(
+                f"run {directory.run_id}", f"has the name {started.name!r} of the live run {namesake}", "stop that one"
+            )
+        plan = restore(directory, started, records)
+        recovered = recover(directory.run_id, plan, records, read=directory.fetch)
+        journal = Journal.open(directory.journal, self._durability)
+        runner = Runner(directory, journal, plan, host=self._host, clock=self._clock, recovered=recovered)
+        run = open_run(self, directory, started.topology, runner)
+        self.on_loop(self._begin, run, runner, runner.adopt)
+        return run
+
+    def _known_run(self, key: str) -> str:
+        """The id of a run by its id or name; a run whose journal cannot be read has no name."""
+        if not is_text(key) or "\0" in key:
+            raise InvalidInput("run_id", f"must be a run's id or name, got {key!r}")
+        if Path(key).name == key != "lab" and (self.path / key / JOURNAL).is_file():
+            return key
+        try:
+            return self.runs[key].run_id
+        except KeyError as error:
+            raise InvalidInput("run_id", str(error.args[0])) from None
+
+    def _begin(self, run: Run, runner: Runner, begin: Callable[[], None]) -> None:
         self._host.record(None, RunBorn(run_id=run.run_id))
         self._runners[run.run_id], self._live[run.run_id] = runner, run
         try:
-            runner.begin(events)
+            begin()
         except BaseException:
             del self._runners[run.run_id], self._live[run.run_id]
             runner.abandon()
             raise
 
+    def _live_names(self) -> dict[str, str]:
+        return {run.name: run.run_id for i, run in self._live.items() if not self._runners[i].done.done()}
+
     def _free_name(self, name: str, *, given: bool) -> str:
         if not is_text(name) or not name.strip() or "\0" in name:
             raise InvalidInput("name", f"must be a non-empty str, got {name!r}")
-        taken = {run.name: run.run_id for i, run in self._live.items() if not self._runners[i].done.done()}
+        taken = self._live_names()
         if name not in taken:
             return name
         if given:

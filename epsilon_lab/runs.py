@@ -22,6 +22,7 @@ from epsilon_lab.topologies.engine import Pause, Resume, Stimulus, Stop, Tell
 from epsilon_lab.topologies.runner import Runner
 from epsilon_lab.topologies.search_plan import BriefEdit
 from epsilon_lab.views.snapshot import LIVE, Observer, RunSnapshot
+from epsilon_lab.workspace.fold import how_to_resume
 from epsilon_lab.workspace.layout import STOP, RunDirectory
 from epsilon_lab.workspace.outputs import run_output, task_outputs
 
@@ -204,9 +205,9 @@ class Run:
 
     def _send(self, stimulus: Stimulus) -> None:
         if self._runner is None:
-            raise LabError(
-                f"run {self.run_id} is not live in this lab ({self.status}); only stop() reaches it from here"
-            )
+            status = self.status
+            remedy = how_to_resume(self.run_id) if status == "interrupted" else "only stop() reaches it from here"
+            raise LabError(f"run {self.run_id} is not live in this lab ({status}); {remedy}")
         self._home.on_loop(self._runner.obey, stimulus)
 
     # -- what it gave ----------------------------------------------------------------------------------------------

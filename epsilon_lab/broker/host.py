@@ -24,6 +24,7 @@ from epsilon_lab.broker.stimuli import (
     CloseRun,
     Effect,
     OpenRun,
+    OpenTask,
     PauseRun,
     Received,
     Record,
@@ -105,6 +106,9 @@ class BrokerHost:
         journal: Journal,
         on_outcomes: OnOutcomes,
         on_failure: OnFailure | None = None,
+        *,
+        left: Sequence[OpenTask] = (),
+        epoch: int = 0,
     ) -> None:
         """Take tasks of this run from now on.
 
@@ -114,6 +118,8 @@ class BrokerHost:
             journal: Its journal; the caller closes it, after `close_run`.
             on_outcomes: Called with tasks that were settled, once that is recorded; it may call this host.
             on_failure: Called with the reason when the run's records cannot be written. Without it the run is closed.
+            left: Tasks that an earlier broker had taken and not settled: they are queued, and not recorded again.
+            epoch: The largest that any broker of this run had; this one's will be larger.
 
         Raises:
             InvalidInput: The run is open already.
@@ -121,7 +127,7 @@ class BrokerHost:
         if run_id in self._homes:
             raise InvalidInput(f"run {run_id}", "is open already", "close it first")
         self._homes[run_id] = _Home(journal, on_outcomes, on_failure)
-        self._tell(OpenRun(run_id, run_dir))
+        self._tell(OpenRun(run_id, run_dir, tuple(left), epoch))
 
     def submit(self, run_id: str, tasks: Iterable[TaskSpec]) -> None:
         """Queue tasks of an open run; all of them, or none.
@@ -165,6 +171,11 @@ class BrokerHost:
         """Run the turn now: commit, then send and tell. Within a callback the running turn does it."""
         if not self._in_turn:
             self._end_turn()
+
+    @property
+    def epoch(self) -> int:
+        """The broker's epoch now: larger than that of any broker that knew one of its runs before."""
+        return self._state.epoch
 
     def workers(self) -> list[WorkerRow]:
         """List who is at work; `last_seen` in wall seconds."""

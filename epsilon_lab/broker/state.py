@@ -149,8 +149,8 @@ class BrokerState:
                 self._undelivered(stimulus, now)
             case CancelTasks(run_id=run_id, task_ids=task_ids, reason=reason):
                 self._cancel(run_id, task_ids, reason, now)
-            case OpenRun(run_id=run_id, run_dir=run_dir):
-                self._runs.setdefault(run_id, Run(run_id, run_dir))
+            case OpenRun():
+                self._open(stimulus)
             case PauseRun(run_id=run_id):
                 self._queue.pause(run_id)
             case ResumeRun(run_id=run_id):
@@ -160,6 +160,11 @@ class BrokerState:
             case _:
                 assert_never(stimulus)
         return self._effects
+
+    @property
+    def epoch(self) -> int:
+        """The highest part of its fences; it grows where a run is opened that has seen a larger one."""
+        return self._epoch
 
     def workers(self) -> list[WorkerRow]:
         """List the members that execute tasks."""
@@ -176,6 +181,13 @@ class BrokerState:
         self._effects.append(Record(run_id, body))
 
     # -- what submitters say ----------------------------------------------------------------------------------------
+
+    def _open(self, opened: OpenRun) -> None:
+        run = self._runs.setdefault(opened.run_id, Run(opened.run_id, opened.run_dir))
+        self._epoch = max(self._epoch, opened.epoch + 1)
+        for left in opened.tasks:
+            task = self._take(run, left.spec)
+            task.attempt, task.lost, task.failed = left.attempt, left.lost, left.failed
 
     def _submit(self, run_id: str, tasks: tuple[TaskSpec, ...]) -> None:
         run = self._runs.get(run_id)
@@ -196,13 +208,17 @@ class BrokerState:
                     f"put what exceeds {INLINE_LIMIT} bytes into a file of the run directory",
                 )
             seen.add(spec.task_id)
-        run.known |= seen
         for spec in tasks:
-            self._tickets += 1
-            task = run.tasks[spec.task_id] = Task(run, spec, self._tickets)
-            self._enqueue(task)
+            self._take(run, spec)
         if tasks:
             self._record(run_id, TasksSubmitted(tasks=tuple(map(task_line, tasks))))
+
+    def _take(self, run: Run, spec: TaskSpec) -> Task:
+        run.known.add(spec.task_id)
+        self._tickets += 1
+        task = run.tasks[spec.task_id] = Task(run, spec, self._tickets)
+        self._enqueue(task)
+        return task
 
     def _enqueue(self, task: Task) -> None:
         spec = task.spec

@@ -13,11 +13,28 @@ class _Stimulus(msgspec.Struct, frozen=True):
     """Something happened."""
 
 
+class OpenTask(msgspec.Struct, frozen=True):
+    """A task on record that was never settled, with what it has behind it."""
+
+    spec: TaskSpec
+    attempt: int = 0
+    """Attempts so far; the next one is one more."""
+
+    lost: int = 0
+    """Workers it took down with it."""
+
+    failed: int = 0
+    """Failures of its own."""
+
+
 class OpenRun(_Stimulus, frozen=True):
-    """Tasks of this run will come."""
+    """Tasks of this run will come; those that another broker left are queued at once, and not recorded again."""
 
     run_id: str
     run_dir: str
+    tasks: tuple[OpenTask, ...] = ()
+    epoch: int = 0
+    """The largest that any broker of this run had; from now on this broker's is larger."""
 
 
 class Submit(_Stimulus, frozen=True):

@@ -6,9 +6,11 @@ Events are the truth: broker state, tables, panels and resume are read from them
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgspec
 
-from epsilon_lab.messages.tasks import AttemptOutcome, Event, TaskSpec
+from epsilon_lab.messages.tasks import AttemptOutcome, Event, Lane, TaskSpec
 from epsilon_lab.messages.values import Value
 
 
@@ -62,6 +64,18 @@ class RunStarted(Body, frozen=True, kw_only=True):
     parent_run_id: str | None = None
 
 
+class RunAdopted(Body, frozen=True, kw_only=True):
+    """`run.adopted`: a lab goes on with a run that another one left; attempts that were under way are lost."""
+
+    epoch: int
+    """The adopting broker's, larger than any before it in this journal."""
+
+    pid: int
+    host: str
+    torn: int = 0
+    """Bytes of a group that was never committed, cut off the journal's end."""
+
+
 class RunPaused(Body, frozen=True, kw_only=True):
     """`run.paused`."""
 
@@ -111,6 +125,22 @@ def task_line(task: TaskSpec) -> TaskLine:
         time_limit_s=task.time_limit_s,
         retries=task.retries,
         prefetch=task.prefetch,
+    )
+
+
+def task_spec(line: TaskLine) -> TaskSpec:
+    """Take a task back from a journal."""
+    return TaskSpec(
+        task_id=line.task_id,
+        kind=line.kind,
+        lane=cast("Lane", line.lane),
+        entry=line.entry,
+        payload=restored(line.payload),
+        depends_on=line.depends_on,
+        priority=line.priority,
+        time_limit_s=line.time_limit_s,
+        retries=line.retries,
+        prefetch=line.prefetch,
     )
 
 
@@ -363,6 +393,7 @@ class WorkerLeft(Body, frozen=True, kw_only=True):
 
 BODIES: dict[str, type[Body]] = {
     "run.started": RunStarted,
+    "run.adopted": RunAdopted,
     "run.paused": RunPaused,
     "run.resumed": RunResumed,
     "run.ended": RunEnded,

@@ -20,6 +20,13 @@ Strategy = Literal["fresh", "diverse", "offspring"]
 Direction = Literal["maximize", "minimize"]
 
 
+def beats(score: float, than: float | None, direction: Direction, *, by: float = 0.0) -> bool:
+    """Tell whether a score beats another by more than `by` (any score beats None)."""
+    if than is None:
+        return True
+    return score > than + by if direction == "maximize" else score < than - by
+
+
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """A program as a proposer sees it."""
 

@@ -177,12 +177,6 @@ class Problem:
         """What a proposer knows."""
         return PublicProblem(name=self.name, statement=self.statement, source=self.source, direction=self.direction)
 
-    def better(self, score: float, than: float | None, *, by: float = 0.0) -> bool:
-        """Tell whether a score beats another by more than `by` (any score beats None)."""
-        if than is None:
-            return True
-        return score > than + by if self.direction == "maximize" else score < than - by
-
 
 def _refuse_files(what: str, files: object) -> None:
     if not isinstance(files, Mapping):

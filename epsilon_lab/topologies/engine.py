@@ -7,6 +7,7 @@ still while it is paused, so that a wall-time limit counts time in which work co
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import msgspec
 
@@ -155,34 +156,36 @@ class RunState:
                 self._paused_at, self.status = None, "running"
                 return [Emit(RunResumed()), Hold(paused=False)]
 
-    def _settle(self, outcomes: tuple[TaskOutcome, ...], now: float) -> list[EngineEffect]:
+    def _settle(self, outcomes: Sequence[TaskOutcome], now: float) -> list[EngineEffect]:
+        """Settle one after the other, each with all that it blocks: how many came together must not matter."""
         effects: list[EngineEffect] = []
         pending = deque(outcomes)
         while pending and not self.ended:
             outcome = pending.popleft()
             step = self._graph.settle(outcome)
-            effects += self._spread(step, pending)
+            effects += self._spread(step)
+            pending.extendleft(reversed(step.blocked))
             effects += self._carry(self._plan.settled(outcome, now), now)
         return effects
 
     def _carry(self, plan_effects: list[PlanEffect], now: float) -> list[EngineEffect]:
         effects: list[EngineEffect] = []
-        blocked: deque[TaskOutcome] = deque()
+        blocked: list[TaskOutcome] = []
         for effect in plan_effects:
             match effect:
                 case Add(tasks=tasks):
                     step = self._graph.add(self.run_id, tasks)
                     if step.waiting:
                         effects.append(Emit(TasksWaiting(tasks=tuple(map(task_line, step.waiting)))))
-                    effects += self._spread(step, blocked)
+                    effects += self._spread(step)
+                    blocked += step.blocked
                 case Emit() | Write() | Copy():
                     effects.append(effect)
                 case Finish():
                     return effects + self._finish(effect)
-        return effects + (self._settle(tuple(blocked), now) if blocked else [])
+        return effects + (self._settle(blocked, now) if blocked else [])
 
-    def _spread(self, step: Step, blocked: deque[TaskOutcome]) -> list[EngineEffect]:
-        blocked.extend(step.blocked)
+    def _spread(self, step: Step) -> list[EngineEffect]:
         effects: list[EngineEffect] = []
         if step.blocked:
             reason = step.blocked[0].failure.error if step.blocked[0].failure else ""

@@ -14,6 +14,7 @@ import msgspec
 from epsilon_lab.messages.events import Body
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
+from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import RunDirectory
 
 
@@ -59,11 +60,15 @@ PlanEffect = Add | Emit | Write | Copy | Finish
 class Plan(Protocol):
     """The rules of one run. Times are seconds on the run's own clock, which stands still while the run is paused."""
 
-    limits: Mapping[str, int]
-    """Most tasks of a kind in the broker's hands at once; kinds not named are unlimited."""
+    @property
+    def limits(self) -> Mapping[str, int]:
+        """Most tasks of a kind in the broker's hands at once; kinds not named are unlimited."""
+        ...
 
-    reads_outputs: bool
-    """Whether the rules look into outputs: then one that lies in a file is read before they see it."""
+    @property
+    def reads_outputs(self) -> bool:
+        """Whether the rules look into outputs: then one that lies in a file is read before they see it."""
+        ...
 
     def start(self, now: float) -> list[PlanEffect]:
         """Begin."""
@@ -74,11 +79,18 @@ class Plan(Protocol):
         ...
 
     def tick(self, now: float) -> list[PlanEffect]:
-        """Time went by."""
+        """Time went by. It may end the run and nothing else: ticks are not on record, so no one could repeat them."""
         ...
 
     def told(self, news: object, now: float) -> list[PlanEffect]:
         """Someone says something that plans of this topology may understand, such as an edited brief."""
+        ...
+
+    def news_in(self, line: Body) -> object | None:
+        """What must have been `told` for the rules to write this line; None where they wrote it by themselves.
+
+        Every told thing that changes anything writes one such line, or it would be forgotten when the run is resumed.
+        """
         ...
 
     def stop(self, reason: str, now: float) -> list[PlanEffect]:
@@ -118,4 +130,13 @@ class Topology(Protocol):
 
     def prepare(self, run: RunDirectory) -> tuple[Plan, Sequence[Body]]:
         """Write what the run's tasks need into its directory; return its rules, and events to begin with."""
+        ...
+
+    @staticmethod
+    def restore(run: RunDirectory, records: Sequence[Record]) -> Plan:
+        """Make the rules again that `prepare` gave, from the directory and the journal alone. Unpickles nothing.
+
+        Raises:
+            LabError: They are not there, or cannot be read.
+        """
         ...

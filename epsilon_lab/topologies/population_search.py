@@ -13,7 +13,7 @@ import msgspec
 
 from epsilon_lab.agents.llm import LLM
 from epsilon_lab.arguments import number, whole
-from epsilon_lab.errors import InvalidInput
+from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.events import Body
 from epsilon_lab.messages.tasks import Lane
@@ -23,8 +23,9 @@ from epsilon_lab.search.proposing import lane_of, name_of, pack_proposer
 from epsilon_lab.search.replay import Replay
 from epsilon_lab.search.sources import code_hash
 from epsilon_lab.search.variation import Variation
-from epsilon_lab.topologies.search_plan import SearchPlan, SearchSettings, Stage, source_ref
-from epsilon_lab.workspace.layout import RunDirectory
+from epsilon_lab.topologies.search_plan import SearchPlan, SearchRules, SearchSettings, Stage, source_ref
+from epsilon_lab.workspace.journal import Record
+from epsilon_lab.workspace.layout import PLAN, RunDirectory
 
 LARGEST_POPULATION = 100_000
 """Programs in a generation: each is a row, a file and two tasks."""
@@ -165,7 +166,6 @@ class PopulationSearch:
         events.append(run.save(source_ref(SEED_CANDIDATE), self.problem.source, kind="source"))
         stage = Stage(
             direction=self.problem.direction,
-            better=self.problem.better,
             scorers=self.problem.scorers,
             evaluation_limit_s=evaluation_limit_s(self.problem),
             seed_hash=code_hash(self.problem.source),
@@ -177,4 +177,19 @@ class PopulationSearch:
             brief_ref=brief_ref,
             alternatives={name: tuple(bodies) for name, bodies in self._alternatives().items()},
         )
+        rules = msgspec.json.encode(SearchRules(stage, self.settings))
+        events.append(run.save(PLAN, msgspec.json.format(rules), kind="plan"))
         return SearchPlan(stage, self.settings), events
+
+    @staticmethod
+    def restore(run: RunDirectory, records: Sequence[Record]) -> SearchPlan:  # noqa: ARG004 - all of it is in one file
+        """Make the rules of a search again from its `plan.json`.
+
+        Raises:
+            LabError: The file is missing, or cannot be read.
+        """
+        try:
+            rules = msgspec.json.decode(run.read_bytes(PLAN), type=SearchRules)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise LabError(f"{PLAN} of run {run.run_id}, which says how to go on, cannot be read ({error})") from error
+        return SearchPlan(rules.stage, rules.settings)

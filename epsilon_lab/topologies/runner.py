@@ -6,15 +6,17 @@ A rule that raises, or a disk that is full, ends this run with the reason and to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import os
+import socket
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 import msgspec
 
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.clock import Clock
-from epsilon_lab.errors import LabError
-from epsilon_lab.messages.events import Body
+from epsilon_lab.errors import LabError, WorkspaceError
+from epsilon_lab.messages.events import Body, RunAdopted
 from epsilon_lab.messages.tasks import TaskOutcome
 from epsilon_lab.topologies.engine import (
     Break,
@@ -22,6 +24,7 @@ from epsilon_lab.topologies.engine import (
     End,
     EngineEffect,
     Hold,
+    Resume,
     RunState,
     Settled,
     Start,
@@ -31,6 +34,8 @@ from epsilon_lab.topologies.engine import (
     Tick,
 )
 from epsilon_lab.topologies.plan import Copy, Emit, Plan, Write
+from epsilon_lab.topologies.recovery import Recovered
+from epsilon_lab.workspace.fold import how_to_resume
 from epsilon_lab.workspace.journal import Journal
 from epsilon_lab.workspace.layout import STOP, RunDirectory
 
@@ -47,30 +52,93 @@ class Runner:
         plan: Its topology's rules.
         host: The broker.
         clock: The lab's clock.
+        recovered: How an earlier lab left the run, with the same rules; None for a new one.
     """
 
-    def __init__(self, run: RunDirectory, journal: Journal, plan: Plan, *, host: BrokerHost, clock: Clock) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        journal: Journal,
+        plan: Plan,
+        *,
+        host: BrokerHost,
+        clock: Clock,
+        recovered: Recovered | None = None,
+    ) -> None:
         self.run = run
         self.plan = plan
-        self.state = RunState(run.run_id, plan)
         self.done: Future[None] = Future()
+        self._recovered = recovered or Recovered(RunState(run.run_id, plan))
+        self.state = self._recovered.state
         self._journal = journal
         self._host = host
         self._clock = clock
+        self._began = clock.monotonic() - self._recovered.elapsed_s
         self._watcher: asyncio.Task[None] | None = None
 
     def begin(self, events: Sequence[Body]) -> None:
         """Put the run's first lines on record, and start it."""
-        self._host.open_run(self.run.run_id, str(self.run.path), self._journal, self._settled, self.break_off)
+        self._open()
         self._host.record(self.run.run_id, *events)
-        self._watcher = asyncio.get_running_loop().create_task(self._watch(), name=f"watch {self.run.run_id}")
         self.send(Start())
         self._host.flush()
 
+    def adopt(self) -> None:
+        """Go on where an earlier lab was, whatever had stopped the run: that lab's end, or a pause.
+
+        Raises:
+            WorkspaceError: A file that the rules wrote is not what they wrote, and cannot be written again.
+        """
+        try:
+            self._mend_files()
+        except OSError as error:
+            raise WorkspaceError(
+                f"run directory {self.run.path} cannot be brought back to what its journal says ({error})"
+            ) from error
+        self._open()
+        adopted = RunAdopted(
+            epoch=self._host.epoch, pid=os.getpid(), host=socket.gethostname(), torn=self._journal.torn
+        )
+        self._host.record(self.run.run_id, adopted)
+        self._do(lambda: self._recovered.effects)
+        self.send(Resume())
+        self._host.flush()
+
+    def _mend_files(self) -> None:
+        """Bring back what the rules wrote last: a crash may have left a later version that no line speaks of."""
+        for effect in self._recovered.files.values():
+            match effect:
+                case Write(text=text):
+                    content = text.encode("utf-8", "surrogatepass")
+                case Copy(source=source):
+                    content = self.run.read_bytes(source)
+            if not self.run.exists(effect.ref) or self.run.read_bytes(effect.ref) != content:
+                self.run.save(effect.ref, content, kind=effect.kind)
+
+    def _open(self) -> None:
+        self._host.open_run(
+            self.run.run_id,
+            str(self.run.path),
+            self._journal,
+            self._settled,
+            self.break_off,
+            left=tuple(self._recovered.left.values()),
+            epoch=self._recovered.epoch,
+        )
+        self._watcher = asyncio.get_running_loop().create_task(self._watch(), name=f"watch {self.run.run_id}")
+
     def send(self, stimulus: Stimulus) -> None:
         """Let the run's rules answer a stimulus."""
+        self._do(lambda: self.state.step(stimulus, self._now))
+
+    @property
+    def _now(self) -> float:
+        """Seconds on the run's own clock."""
+        return self._clock.monotonic() - self._began
+
+    def _do(self, decide: Callable[[], list[EngineEffect]]) -> None:
         try:
-            self._carry_out(self.state.step(stimulus, self._clock.monotonic()))
+            self._carry_out(decide())
         except LabError as error:
             self.break_off(str(error))
         except Exception as error:  # noqa: BLE001 - a rule's own mistake ends its run, with the reason, and no other
@@ -83,7 +151,7 @@ class Runner:
 
     def break_off(self, reason: str) -> None:
         """End the run as failed."""
-        self._carry_out(self.state.step(Break(reason), self._clock.monotonic()))
+        self._carry_out(self.state.step(Break(reason), self._now))
 
     def abandon(self) -> None:
         """Let go of an unfinished run, as when the lab closes: its journal stands as it is."""
@@ -92,7 +160,7 @@ class Runner:
         self._journal.close()
         if not self.state.ended:
             self.state.status = "interrupted"
-            self.state.reason = "the lab was closed before the run had ended"
+            self.state.reason = f"the lab was closed before the run had ended; {how_to_resume(self.run.run_id)}"
         if not self.done.done():
             self.done.set_result(None)
 

@@ -8,7 +8,6 @@ parallelism. Within a generation there is no barrier: a program is judged as soo
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,11 +15,11 @@ import msgspec
 
 from epsilon_lab.errors import ends_run
 from epsilon_lab.ids import SEED_CANDIDATE
-from epsilon_lab.messages.events import BriefWritten, CandidateSettled, GenerationClosed
+from epsilon_lab.messages.events import Body, BriefWritten, CandidateSettled, GenerationClosed
 from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import pack
 from epsilon_lab.search.archive import Archive
-from epsilon_lab.search.context import Direction
+from epsilon_lab.search.context import Direction, beats
 from epsilon_lab.search.evaluation import Evaluation
 from epsilon_lab.search.leaderboard import leaderboard_csv, leaderboard_json
 from epsilon_lab.search.proposing import ProposeResult
@@ -62,12 +61,10 @@ class BriefEdit(msgspec.Struct, frozen=True):
     author: str = PERSON
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """What the plan knows of problem and proposer: names, hashes and references, nothing that runs."""
 
     direction: Direction
-    better: Callable[..., bool]
     scorers: int | None
     evaluation_limit_s: float
     seed_hash: str
@@ -79,6 +76,13 @@ class Stage:
     brief_ref: str | None
     alternatives: dict[str, tuple[str, ...]]
     """The problem's own alternatives, where the proposer may use them; another proposer is not told of them."""
+
+
+class SearchRules(msgspec.Struct, frozen=True):
+    """All that a search is played by, as its `plan.json` keeps it."""
+
+    stage: Stage
+    settings: SearchSettings
 
 
 def source_ref(candidate_id: str) -> str:
@@ -181,6 +185,12 @@ class SearchPlan:
         if isinstance(news, BriefEdit):
             return self._write_brief(news.generation, news.text, news.author, ())
         return []
+
+    def news_in(self, line: Body) -> BriefEdit | None:
+        """A brief by a person was told."""
+        if isinstance(line, BriefWritten) and line.author == PERSON:
+            return BriefEdit(line.generation, line.text, line.author)
+        return None
 
     # -- the seed program ------------------------------------------------------------------------------------------
 
@@ -331,8 +341,11 @@ class SearchPlan:
             if row.score is not None:
                 scores.append(row.score)
         best = cast("CandidateSettled", self._archive.best)
-        improved = generation.number == 0 or self._stage.better(
-            cast("float", best.score), None if before is None else before.score, by=self._settings.min_delta
+        improved = generation.number == 0 or beats(
+            cast("float", best.score),
+            None if before is None else before.score,
+            self._stage.direction,
+            by=self._settings.min_delta,
         )
         self._stall = 0 if improved else self._stall + 1
         pick = max if self._stage.direction == "maximize" else min
@@ -352,7 +365,7 @@ class SearchPlan:
 
     def _reason_to_end(self, closed: GenerationClosed) -> tuple[str, str] | None:
         s = self._settings
-        if s.target is not None and closed.best is not None and not self._stage.better(s.target, closed.best):
+        if s.target is not None and closed.best is not None and not beats(s.target, closed.best, self._stage.direction):
             return "completed", f"target {s.target:g} reached: {closed.best_id} scores {closed.best:.6g}"
         if closed.generation + 1 >= s.generations:
             return "completed", f"all {s.generations} generations are done"

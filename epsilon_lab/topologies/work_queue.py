@@ -6,13 +6,16 @@ import html
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from epsilon_lab.agents.function import PackedFunction, is_async, pack_function
 from epsilon_lab.arguments import function, number, whole
 from epsilon_lab.errors import InvalidInput
-from epsilon_lab.messages.events import Body
+from epsilon_lab.messages.events import Body, TasksSubmitted, task_spec
 from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value, pack
 from epsilon_lab.topologies.plan import Add, Finish, PlanEffect
+from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import RunDirectory
 
 
@@ -103,6 +106,17 @@ class WorkQueue:
         )
         return WorkQueuePlan(tasks), events
 
+    @staticmethod
+    def restore(run: RunDirectory, records: Sequence[Record]) -> WorkQueuePlan:  # noqa: ARG004 - the journal has it all
+        """Make the rules of a queue again: its tasks, as they were submitted."""
+        lines = [
+            line
+            for record in records
+            if record.type == "task.submitted"
+            for line in msgspec.json.decode(record.body, type=TasksSubmitted).tasks
+        ]
+        return WorkQueuePlan(tuple(map(task_spec, lines)))
+
 
 def _payload(index: int, item: Any) -> Value:
     try:
@@ -150,6 +164,9 @@ class WorkQueuePlan:
     def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """There is nothing to be told."""
         return []
+
+    def news_in(self, line: Body) -> None:
+        """Nobody was told anything."""
 
     def stop(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Give up what is not done."""

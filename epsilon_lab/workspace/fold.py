@@ -21,6 +21,7 @@ from epsilon_lab.messages.events import (
     LabClosed,
     LabOpened,
     LlmCall,
+    RunAdopted,
     RunBorn,
     RunEnded,
     RunPaused,
@@ -48,7 +49,12 @@ Row = dict[str, object]
 _LATE = ("lost", "expired")  # outcomes after which the answer may still come, too late
 
 _WITH_ITS_RUN = "its run ended"
-INTERRUPTED = "its lab ended without ending it"
+_INTERRUPTED = "its lab ended without ending it"
+
+
+def how_to_resume(run_id: str) -> str:
+    """What to do about an interrupted run."""
+    return f"go on with lab.resume({run_id!r})"
 
 
 class Fold:
@@ -102,7 +108,7 @@ class Fold:
         if self._run["status"] != status:
             self._run["status"] = status
             if open_ended:
-                self._run["reason"] = None if live else INTERRUPTED
+                self._run["reason"] = None if live else f"{_INTERRUPTED}; {how_to_resume(str(self.run_id))}"
                 for row in self._attempts.values():
                     if row["outcome"] is None:  # a copy: a lab that comes back to the run may still have it
                         self._touch("attempts", row if live else row | {"outcome": "lost"})
@@ -175,6 +181,8 @@ class Fold:
                 self._add("briefs", body, created_at=ts)
             case RunStarted():
                 self._start(body, ts)
+            case RunAdopted():
+                self._adopt(ts)
             case RunPaused():
                 self._set_state("paused")
             case RunResumed():
@@ -213,6 +221,16 @@ class Fold:
         }
         self._state = "running"
         self._touch("runs", self._run)
+
+    def _adopt(self, ts: float) -> None:
+        """Give up what the lab before had under way: those attempts are lost, their tasks queued again."""
+        for row in list(self._attempts.values()):
+            if row["outcome"] is None:
+                self._end(row, "lost", ts, error=_INTERRUPTED)
+                self._touch("attempts", row)
+        for task_id, task in list(self._tasks.items()):
+            if task["status"] == "running":
+                self._update(task_id, status="queued", worker_id=None, started_at=None)
 
     def _set_state(self, state: str, reason: str | None = None, ended_at: float | None = None) -> None:
         if self._run is None:

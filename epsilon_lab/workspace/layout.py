@@ -10,6 +10,7 @@ renamed), so that a reader never meets half a file.
     └── cap-set-4-20261121-…/       a run
         ├── journal.ndjson          everything that happened
         ├── STOP                    put there by anyone to end the run
+        ├── plan.json               the rules the run is played by, where they are more than its tasks
         ├── code/<sha256>.pkl       functions that travel, pickled once
         ├── candidates/g001-c003.py
         ├── prompts/g001-c003-0.md, replies/g001-c003-0.md
@@ -33,6 +34,7 @@ from epsilon_lab.settings import INLINE_LIMIT
 
 JOURNAL = "journal.ndjson"
 STOP = "STOP"
+PLAN = "plan.json"
 
 
 class RunDirectory:

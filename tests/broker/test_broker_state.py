@@ -4,7 +4,16 @@ import pytest
 
 from epsilon_lab.broker.credit import RECALL_S
 from epsilon_lab.broker.state import FENCE_BITS
-from epsilon_lab.broker.stimuli import CancelTasks, CloseRun, OpenRun, PauseRun, ResumeRun, Stalled, Undelivered
+from epsilon_lab.broker.stimuli import (
+    CancelTasks,
+    CloseRun,
+    OpenRun,
+    OpenTask,
+    PauseRun,
+    ResumeRun,
+    Stalled,
+    Undelivered,
+)
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.events import (
     LlmCall,
@@ -803,3 +812,36 @@ def test_settled_tasks_leave_memory(table):
     assert state._runs["r"].tasks == {}
     assert len(state._runs["r"].known) == 100
     assert all(not member.held and member.backlog == 0.0 for member in state._members())
+
+
+def test_tasks_that_another_broker_left_are_queued_with_what_they_have_behind_them(make_table, make_spec):
+    table = make_table(poison_limit=3)
+    left = (OpenTask(make_spec("a", retries=1), attempt=4, lost=2, failed=1), OpenTask(make_spec("b")))
+    opened = table.step(OpenRun("q", "/runs/q", left))
+    assert opened.records("q") == [], "they are on record already"
+    table.boss()
+    table.join("s/w1")
+    assert table.assigned() == {"s/w1": ["a", "b"]}
+    assert [table.given["s/w1"][name].attempt for name in "ab"] == [5, 1]
+    assert [outcome.status for outcome in table.fail("s/w1", "a").outcomes] == ["failed"], "its one retry is used up"
+    with pytest.raises(InvalidInput, match="was submitted to run q before"):
+        table.submit("b", run_id="q")
+
+
+def test_a_task_that_another_broker_left_may_be_at_its_last_loss(make_table, make_spec):
+    table = make_table(poison_limit=3)
+    table.step(OpenRun("q", "/runs/q", (OpenTask(make_spec("a"), attempt=2, lost=2),)))
+    table.boss()
+    table.join("s/w1")
+    table.assigned()
+    assert [outcome.status for outcome in table.lose().outcomes] == ["dead"]
+
+
+def test_fences_are_larger_than_any_of_a_run_that_is_opened_again(table, make_spec):
+    table.step(OpenRun("q", "/runs/q", (OpenTask(make_spec("a")),), epoch=9))
+    assert table.state.epoch == 10
+    table.join("s/w1")
+    table.assigned()
+    assert table.given["s/w1"]["a"].fence >> FENCE_BITS == 10
+    table.step(OpenRun("p", "/runs/p", epoch=2))
+    assert table.state.epoch == 10, "it never goes back"

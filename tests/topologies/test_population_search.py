@@ -39,7 +39,6 @@ def plan(**changes):
     } | changes
     stage = Stage(
         direction="maximize",
-        better=problem().better,
         scorers=None,
         evaluation_limit_s=10,
         seed_hash="h-seed",

@@ -1,0 +1,322 @@
+"""From a run's journal back to its state: what resuming a run means.
+
+Rules are deterministic in the order of their stimuli, and that order is on record: what became of tasks in the lines
+`task.completed` and `task.failed`, what people said in lines of their own. So the recorded stimuli are put to fresh
+rules once more, and the lines they give are held against those that follow: the same from first to last, or nothing is
+resumed. What the rules give beyond the last line is what the crash cut off between a stimulus and its consequences;
+it is carried out now. Nothing that was settled is executed again.
+
+A task that was submitted and not settled goes back to the broker with what it has behind it: its attempts, the workers
+it took down, its own failures. The attempt that was under way when the lab ended is lost and counts as an attempt, but
+neither as a failure nor against the poison limit: the lab's end is nobody's fault.
+
+The run's own clock is read off the lines. Between a lab's last line and the `run.adopted` of the next one nobody was at
+the run, and that time does not count.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from epsilon_lab.broker.state import FENCE_BITS
+from epsilon_lab.broker.stimuli import OpenTask
+from epsilon_lab.errors import InvalidInput, LabError
+from epsilon_lab.messages.events import (
+    BODIES,
+    TYPES,
+    Body,
+    FailedLine,
+    RunAdopted,
+    RunEnded,
+    RunPaused,
+    RunResumed,
+    RunStarted,
+    TasksAssigned,
+    TasksCompleted,
+    TasksFailed,
+    TasksSubmitted,
+    restored,
+    task_line,
+)
+from epsilon_lab.messages.tasks import Failure, TaskOutcome
+from epsilon_lab.messages.values import Value
+from epsilon_lab.topologies.engine import (
+    EngineEffect,
+    Hold,
+    Pause,
+    Resume,
+    RunState,
+    Settled,
+    Start,
+    Stimulus,
+    Submit,
+    Tell,
+)
+from epsilon_lab.topologies.plan import Copy, Emit, Plan, Write
+from epsilon_lab.workspace.journal import Record
+
+_LOSSES = ("crashed", "lost", "expired")
+"""Outcomes of attempts that took their worker down, or went down with it."""
+
+_SHOWN = 120
+
+
+@dataclass
+class Recovered:
+    """A run as it stood when its lab ended."""
+
+    state: RunState
+    effects: list[EngineEffect] = field(default_factory=list)
+    """What followed from the last stimuli on record and is not on record itself; to be carried out, in order."""
+
+    files: dict[str, Write | Copy] = field(default_factory=dict)
+    """Files of the run directory as the rules last wrote them, by reference."""
+
+    left: dict[str, OpenTask] = field(default_factory=dict)
+    """Tasks on record that were never settled, by id, in the order of their submission."""
+
+    epoch: int = 0
+    """The largest of any broker that was at this run."""
+
+    elapsed_s: float = 0.0
+    """Seconds on the run's own clock, pauses included."""
+
+
+def beginning(run_id: str, records: Sequence[Record]) -> RunStarted:
+    """Find how a run began that can be resumed.
+
+    Raises:
+        InvalidInput: It never began, or it has ended.
+    """
+    started = next((record for record in records if record.type == "run.started"), None)
+    if started is None:
+        raise InvalidInput(f"run {run_id}", "cannot be resumed: nothing of it is on record", "start it anew")
+    ended = next((record for record in records if record.type == "run.ended"), None)
+    if ended is not None:
+        last = msgspec.json.decode(ended.body, type=RunEnded)
+        raise InvalidInput(
+            f"run {run_id}",
+            f"is {last.status} ({last.reason}), and there is nothing left of it to resume",
+            "its results are where they were; start a new run to go further",
+        )
+    return msgspec.json.decode(started.body, type=RunStarted)
+
+
+def recover(
+    run_id: str, plan: Plan, records: Sequence[Record], *, read: Callable[[Value], Value] = lambda value: value
+) -> Recovered:
+    """Put what is on record to fresh rules.
+
+    Args:
+        run_id: The run.
+        plan: Its rules, as they were before it began.
+        records: Its journal, without an end.
+        read: Takes an output back from its file, for rules that read outputs.
+
+    Raises:
+        LabError: The rules give other lines than those on record; the message names the first that differs.
+    """
+    recovery = _Recovery(run_id, plan, read)
+    for record in records:
+        recovery.take(record)
+    return recovery.recovered()
+
+
+class _Recovery:
+    """One pass over a journal."""
+
+    def __init__(self, run_id: str, plan: Plan, read: Callable[[Value], Value]) -> None:
+        self._run_id = run_id
+        self._plan = plan
+        self._read = read if plan.reads_outputs else lambda value: value
+        self._found = Recovered(RunState(run_id, plan))
+        self._pending: deque[EngineEffect] = deque()
+        """What the rules gave, as far as it was not met in the journal yet."""
+
+        self._last_ts: float | None = None
+
+    def recovered(self) -> Recovered:
+        """The run, once all records are taken."""
+        # A broker that opens a run anew has not been told to hold it; whether it should be, the state says.
+        self._found.effects = [effect for effect in self._pending if not isinstance(effect, Hold)]
+        return self._found
+
+    def take(self, record: Record) -> None:
+        """Take one line."""
+        if record.type not in BODIES:
+            return
+        try:
+            body: Body = msgspec.json.decode(record.body, type=BODIES[record.type])
+            self._advance(record.ts, is_gap=isinstance(body, RunAdopted))
+            self._take(body, record)
+        except LabError:
+            raise
+        except Exception as error:
+            raise self._diverged(record, f"the rules cannot take it in ({type(error).__name__}: {error})") from error
+
+    def _advance(self, ts: float, *, is_gap: bool) -> None:
+        if self._last_ts is not None and not is_gap:
+            self._found.elapsed_s += max(0.0, ts - self._last_ts)
+        self._last_ts = ts
+
+    def _take(self, body: Body, record: Record) -> None:
+        match body:
+            case RunStarted():
+                self._saw_epoch(body.epoch)
+                self._step(Start())
+            case RunAdopted():
+                self._saw_epoch(body.epoch)
+            case TasksAssigned():
+                for task_id, attempt, fence in body.tasks:
+                    self._saw_epoch(fence >> FENCE_BITS)
+                    self._change(task_id, attempt=attempt)
+            case TasksCompleted():
+                for done in body.tasks:
+                    self._settle(done.task_id, "completed", output=self._read(restored(done.output)))
+            case TasksFailed():
+                for failed in body.tasks:
+                    self._fail(failed)
+            case _ if record.type.startswith(("run.", "stage.")) or record.type in _ENGINES:
+                self._match(body, record)
+
+    def _saw_epoch(self, epoch: int) -> None:
+        self._found.epoch = max(self._found.epoch, epoch)
+
+    # -- stimuli ------------------------------------------------------------------------------------------------------
+
+    def _step(self, stimulus: Stimulus) -> None:
+        self._pending += self._found.state.step(stimulus, self._found.elapsed_s)
+
+    def _settle(
+        self,
+        task_id: str,
+        status: Literal["completed", "failed", "dead"],
+        *,
+        output: Value | None = None,
+        failure: Failure | None = None,
+    ) -> None:
+        del self._found.left[task_id]
+        outcome = TaskOutcome(run_id=self._run_id, task_id=task_id, status=status, output=output, failure=failure)
+        self._step(Settled((outcome,)))
+
+    def _fail(self, line: FailedLine) -> None:
+        """A failed attempt: the task's end, or one more that it has behind it."""
+        if line.then == "queued":
+            left = self._found.left[line.task_id]
+            if line.outcome in _LOSSES:
+                self._change(line.task_id, lost=left.lost + 1)
+            else:
+                self._change(line.task_id, failed=left.failed + 1)
+            return
+        failure = Failure(
+            task_id=line.task_id,
+            run_id=self._run_id,
+            fence=line.fence,
+            outcome=line.outcome,
+            error=line.error,
+            traceback=line.traceback,
+            stdout_tail=line.stdout_tail,
+            stderr_tail=line.stderr_tail,
+            started_at=line.started_at,
+            ended_at=line.ended_at,
+        )
+        self._settle(line.task_id, "dead" if line.then == "dead" else "failed", failure=failure)
+
+    def _change(self, task_id: str, **changes: int) -> None:
+        self._found.left[task_id] = msgspec.structs.replace(self._found.left[task_id], **changes)
+
+    def _said(self, body: Body) -> Stimulus | None:
+        """What someone must have said for this line to be there; None where the rules write such lines themselves."""
+        match body:
+            case RunPaused():
+                return Pause()
+            case RunResumed():
+                return Resume()
+            case _:
+                news = self._plan.news_in(body)
+                return None if news is None else Tell(news)
+
+    # -- lines --------------------------------------------------------------------------------------------------------
+
+    def _match(self, body: Body, record: Record) -> None:
+        """Hold a line of the engine's against the next one that the rules give."""
+        if self._next_line() is None and (stimulus := self._said(body)):
+            self._step(stimulus)
+        expected = self._next_line()
+        if expected is None:
+            raise self._diverged(record, "the rules give no such line there")
+        if (TYPES[type(expected)], _plain(expected)) != (record.type, _plain(body)):
+            raise self._diverged(record, _difference(body, expected))
+        self._pass_line()
+
+    def _next_line(self) -> Body | None:
+        return next((line for effect in self._pending if (line := _line(effect)) is not None), None)
+
+    def _pass_line(self) -> None:
+        """Strike off the effects up to the next line, which the journal has."""
+        while self._pending:
+            effect = self._pending.popleft()
+            if isinstance(effect, Write | Copy):
+                self._found.files.pop(effect.ref, None)
+                self._found.files[effect.ref] = effect
+            if isinstance(effect, Submit):
+                self._found.left.update((task.task_id, OpenTask(task)) for task in effect.tasks)
+            if _line(effect) is not None:
+                return
+
+    def _diverged(self, record: Record, how: str) -> LabError:
+        return LabError(
+            f"run {self._run_id} cannot be resumed: line {record.seq} of its journal, {record.type}, is not what its "
+            f"rules make of the lines before it: {how}. Were its files edited, or does another version of epsilon_lab "
+            f"have to resume it? Nothing was changed"
+        )
+
+
+_ENGINES = ("task.waiting", "task.submitted", "task.cancelled")
+"""Lines about tasks that follow from the engine's own effects."""
+
+
+def _line(effect: EngineEffect) -> Body | None:
+    """The line an effect puts on record by itself; files describe themselves in lines that nothing depends on."""
+    match effect:
+        case Emit(body=body):
+            return body
+        case Submit(tasks=tasks):
+            return TasksSubmitted(tasks=tuple(map(task_line, tasks)))
+        case _:
+            return None
+
+
+def _plain(body: Body) -> bytes:
+    """A line as it reads, the same whether it was read or is yet to be written."""
+    return msgspec.json.encode(msgspec.json.decode(msgspec.json.encode(body), type=type(body)))
+
+
+def _difference(there: Body, expected: Body) -> str:
+    """Where two lines part."""
+    if type(there) is not type(expected):
+        return f"they give {TYPES[type(expected)]} there"
+    where, one, other = "", *(msgspec.json.decode(_plain(body)) for body in (there, expected))
+    while parts := _parts(one, other):
+        where = f"{where}.{parts[0]}" if where else str(parts[0])
+        one, other = one[parts[0]], other[parts[0]]
+    return f"its {where} is {_short(one)}, where they give {_short(other)}"
+
+
+def _parts(one: Any, other: Any) -> list[Any]:
+    """The names under which two JSON values differ; none where they have no names in common."""
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return [place for place in range(len(one)) if one[place] != other[place]]
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return [name for name in one if one[name] != other[name]]
+    return []
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -1,0 +1,435 @@
+"""A run's journal, cut after any commit, leads back to the state the run was in: one lineage, nothing done twice."""
+
+import hashlib
+import itertools
+import random
+
+import msgspec
+import pytest
+
+from epsilon_lab.broker.state import FENCE_BITS
+from epsilon_lab.errors import InvalidInput, LabError
+from epsilon_lab.messages.events import (
+    TYPES,
+    BriefWritten,
+    CandidateSettled,
+    CompletedLine,
+    FailedLine,
+    RunAdopted,
+    RunStarted,
+    TasksAssigned,
+    TasksCompleted,
+    TasksFailed,
+    TasksSubmitted,
+    stored,
+    task_line,
+)
+from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
+from epsilon_lab.messages.values import Value, pack, unpack
+from epsilon_lab.topologies.engine import End, Pause, Resume, RunState, Settled, Start, Stop, Submit, Tell, Tick
+from epsilon_lab.topologies.plan import Add, Emit, Finish, Write
+from epsilon_lab.topologies.recovery import beginning, recover
+from epsilon_lab.topologies.search_plan import BriefEdit, SearchPlan, SearchSettings, Stage
+from epsilon_lab.topologies.work_queue import WorkQueue, WorkQueuePlan
+from epsilon_lab.workspace.journal import Record
+
+SETTINGS = SearchSettings(
+    population=7, generations=4, elites=1, diverse=1, fresh=1, top_k=2, patience=None, min_delta=0.0, target=None,
+    wall_time_s=None, in_flight=2, seed=3,
+)  # fmt: skip
+STAGE = Stage(
+    direction="maximize", scorers=None, evaluation_limit_s=10, seed_hash="h-seed", problem_ref="p", proposer_ref="q",
+    proposer="toy", lane="process", entry="solve", brief_ref=None, alternatives={},
+)  # fmt: skip
+
+
+def search(**changes):
+    return SearchPlan(STAGE, msgspec.structs.replace(SETTINGS, **changes))
+
+
+def number(*parts):
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big")
+
+
+def code_of(name):
+    return f"h{number('code', name) % 12}"  # few enough that some programs are the same
+
+
+def answer(task):
+    """What becomes of a task, as a function of the task alone: an output, or an error."""
+    payload = unpack(task.payload)
+    match task.kind:
+        case "propose":
+            name = payload["candidate_id"]
+            if number("fails", name) % 9 == 0:
+                return "no code block"
+            return pack(
+                {"candidate_id": name, "source_ref": f"candidates/{name}.py", "code_hash": code_of(name),
+                 "proposer": "toy", "prompt_ref": None, "reply_ref": None, "prompt_sha256": "x"}
+            )  # fmt: skip
+        case "evaluate":
+            name = task.task_id.removeprefix("evaluate-")
+            score = 0 if name == "seed" else number("score", code_of(name)) % 1000
+            return pack({"outcome": "scored", "score": score, "checked": True})
+        case "brief":
+            return pack({"text": f"what {task.task_id} taught", "author": "rules", "cited": []})
+        case _:
+            return pack(payload * 2)
+
+
+class Lab:
+    """A run and its journal, without processes: tasks are answered when told, lines are committed in groups."""
+
+    def __init__(self, groups=(), epoch=1):
+        self.groups = [list(group) for group in groups]
+        self.epoch = epoch
+        self.now = 100.0 + (self.groups[-1][-1].ts if self.groups else 0.0)
+        self.group, self.open, self.attempts, self.executed = [], {}, {}, []
+        self.fences = itertools.count(1)
+        self.ended = None
+
+    @property
+    def records(self):
+        return [record for group in self.groups for record in group]
+
+    def write(self, body):
+        seq = len(self.records) + len(self.group) + 1
+        self.group.append(Record(seq, self.now, TYPES[type(body)], msgspec.Raw(msgspec.json.encode(body))))
+
+    def commit(self):
+        if self.group:
+            self.groups.append(self.group)
+            self.group = []
+
+    def start(self, plan):
+        self.state = RunState("r", plan)
+        self.write(RunStarted(run_id="r", topology="t", name="n", epoch=self.epoch))
+        self.tell(Start())
+
+    def resume(self, plan):
+        found = recover("r", plan, self.records)
+        self.state, self.clock = found.state, found.elapsed_s - self.now
+        self.open = {name: left.spec for name, left in found.left.items()}
+        self.attempts = {name: left.attempt for name, left in found.left.items()}
+        self.write(RunAdopted(epoch=self.epoch, pid=1, host="h"))
+        self.carry_out(found.effects)
+        self.tell(Resume())
+        return found
+
+    clock = -100.0
+
+    def tell(self, stimulus):
+        self.carry_out(self.state.step(stimulus, self.now + self.clock))
+        self.commit()
+
+    def carry_out(self, effects):
+        for effect in effects:
+            match effect:
+                case Submit(tasks=tasks):
+                    self.open.update((task.task_id, task) for task in tasks)
+                    self.write(TasksSubmitted(tasks=tuple(map(task_line, tasks))))
+                case Emit(body=body):
+                    self.write(body)
+                case End():
+                    self.ended = effect
+
+    def assign(self, names):
+        lines = []
+        for name in names:
+            self.attempts[name] = self.attempts.get(name, 0) + 1
+            self.executed.append(name)
+            lines.append((name, self.attempts[name], self.epoch << FENCE_BITS | next(self.fences)))
+        self.write(TasksAssigned(worker_id="s/w1", tasks=tuple(lines)))
+        self.commit()
+
+    def settle(self, names):
+        """Answer these tasks in one turn: their lines are one group, what follows from them is the next."""
+        outcomes = []
+        for name in names:
+            task = self.open.pop(name)
+            output = answer(task)
+            if isinstance(output, str):
+                line = FailedLine(task_id=name, attempt=1, fence=1, outcome="failed", error=output, then="failed")
+                self.write(TasksFailed(worker_id="s/w1", tasks=(line,)))
+                failure = Failure(task_id=name, run_id="r", fence=1, outcome="failed", error=output)
+                outcomes.append(TaskOutcome(run_id="r", task_id=name, status="failed", failure=failure))
+            else:
+                line = CompletedLine(
+                    task_id=name, attempt=1, fence=1, output=stored(output), started_at=self.now, ended_at=self.now
+                )
+                self.write(TasksCompleted(worker_id="s/w1", tasks=(line,)))
+                outcomes.append(TaskOutcome(run_id="r", task_id=name, status="completed", output=output))
+        self.commit()
+        self.tell(Settled(tuple(outcomes)))
+
+    def play(self, dice):
+        """Answer tasks in any order, some together, until the run has ended."""
+        while self.ended is None:
+            self.now += 1.0
+            names = dice.sample(sorted(self.open), k=min(len(self.open), dice.randint(1, 3)))
+            self.assign(names)
+            self.settle(names)
+        return self
+
+
+def lineage(lab):
+    rows = {}
+    for record in lab.records:
+        if record.type == "stage.candidate":
+            row = msgspec.json.decode(record.body, type=CandidateSettled)
+            rows[row.candidate_id] = row
+    return rows
+
+
+def completed(records):
+    lines = [msgspec.json.decode(r.body, type=TasksCompleted) for r in records if r.type == "task.completed"]
+    return {line.task_id for body in lines for line in body.tasks}
+
+
+@pytest.fixture(scope="module")
+def unbroken():
+    lab = Lab()
+    lab.start(search())
+    return lab.play(random.Random(5))
+
+
+def test_cut_after_any_commit_a_run_ends_as_the_unbroken_one(unbroken):
+    assert len(lineage(unbroken)) > 15
+    for cut in range(1, len(unbroken.groups)):
+        lab = Lab(unbroken.groups[:cut], epoch=2)
+        done = completed(lab.records)
+        lab.resume(search())
+        lab.play(random.Random(cut))
+        assert lineage(lab) == lineage(unbroken), f"cut after commit {cut}"
+        assert lab.ended == unbroken.ended
+        assert done.isdisjoint(lab.executed), "what was completed is not executed again"
+        assert len(completed(lab.records)) == len(completed(unbroken.records)), "each program is judged once"
+
+
+def test_a_run_may_be_cut_again_and_again(unbroken):
+    for seed in range(10):
+        dice = random.Random(seed)
+        lab = Lab(unbroken.groups[: dice.randrange(1, 12)], epoch=2)
+        while True:
+            lab.resume(search())
+            lab.play(dice)
+            grown = len(lab.groups)
+            cut = dice.randrange(grown - 6, grown + 3)
+            if cut >= grown:
+                break
+            lab = Lab(lab.groups[:cut], epoch=lab.epoch + 1)
+        assert lineage(lab) == lineage(unbroken)
+        counts = [name for r in lab.records if r.type == "task.completed" for name in completed([r])]
+        assert len(counts) == len(set(counts)), "nothing was completed twice"
+
+
+def test_what_was_said_is_said_again():
+    edit = BriefEdit(0, "Think of symmetry.")
+    lab = Lab()
+    lab.start(search())
+    while not any(record.type == "stage.brief" for record in lab.records):
+        lab.settle([min(lab.open)])
+    for stimulus in (Tell(edit), Pause(), Tell(edit)):
+        lab.tell(stimulus)
+    lab.settle([min(lab.open)])
+    paused = list(lab.groups)
+    lab.tell(Resume())
+    lab.play(random.Random(1))
+    briefs = [msgspec.json.decode(r.body, type=BriefWritten) for r in lab.records if r.type == "stage.brief"]
+    assert sum(brief.author == "HUMAN" for brief in briefs) == 2
+
+    again = Lab(paused, epoch=2)
+    found = again.resume(search())
+    assert [r.type for r in again.records[-2:]] == ["run.adopted", "run.resumed"], (
+        "whoever resumes a run wants it to run"
+    )
+    assert found.files["briefs/g000.md"] == Write("briefs/g000.md", edit.text, "brief")
+    again.play(random.Random(2))
+    assert lineage(again) == lineage(lab)
+    told = [msgspec.json.decode(r.body, type=BriefWritten) for r in again.records if r.type == "stage.brief"]
+    assert told == briefs
+
+
+def test_a_task_keeps_its_attempts_its_losses_and_its_failures():
+    lab = Lab()
+    lab.start(search())
+    name = "evaluate-seed"
+    for outcome in ("failed", "crashed", "timeout", "expired", "lost"):
+        lab.assign([name])
+        line = FailedLine(task_id=name, attempt=1, fence=1, outcome=outcome, error="x", then="queued")
+        lab.write(TasksFailed(worker_id="s/w1", tasks=(line,)))
+    lab.assign([name])
+    left = recover("r", search(), lab.records).left[name]
+    assert (left.attempt, left.failed, left.lost) == (6, 2, 3), "the one under way blames nobody"
+
+
+def test_the_epoch_is_that_of_whoever_was_at_the_run_last():
+    lab = Lab(epoch=4)
+    lab.start(search())
+    assert recover("r", search(), lab.records).epoch == 4
+    lab.write(RunAdopted(epoch=7, pid=1, host="h"))
+    lab.commit()
+    assert recover("r", search(), lab.records).epoch == 7
+    lab.epoch = 9
+    lab.assign(["evaluate-seed"])
+    assert recover("r", search(), lab.records).epoch == 9
+
+
+def test_time_while_nobody_was_at_a_run_does_not_count():
+    lab = Lab()
+    lab.start(search(wall_time_s=50.0))
+    for _ in range(3):
+        lab.now += 10.0
+        lab.settle([min(lab.open)])
+    again = Lab(lab.groups, epoch=2)
+    again.now += 10_000.0
+    found = again.resume(search(wall_time_s=50.0))
+    assert found.elapsed_s == 30.0
+    again.now += 19.0
+    again.tell(Tick())
+    assert again.ended is None
+    again.now += 1.0
+    again.tell(Tick())
+    assert "wall time of 50 s" in again.ended.reason
+    lab = Lab(lab.groups, epoch=2)
+    lab.now += 10_000.0
+    lab.resume(search())
+    lab.now += 5.0
+    lab.settle([min(lab.open)])
+    assert recover("r", search(), lab.records).elapsed_s == 35.0
+
+
+def test_a_work_queue_is_made_again_from_its_tasks():
+    tasks = tuple(
+        TaskSpec(task_id=f"item-{i}", kind="item", lane="process", entry="code:x", payload=pack(i), retries=2)
+        for i in range(7)
+    )
+    whole = Lab()
+    whole.start(WorkQueuePlan(tasks))
+    whole.play(random.Random(1))
+    for cut in range(1, len(whole.groups)):
+        lab = Lab(whole.groups[:cut], epoch=2)
+        lab.resume(WorkQueue.restore(None, lab.records))
+        lab.play(random.Random(cut))
+        assert lab.ended == whole.ended
+        assert completed(lab.records) == {task.task_id for task in tasks}
+
+
+def test_an_output_in_a_file_is_read_where_the_rules_read_outputs():
+    lab = Lab()
+    lab.start(search())
+    lab.settle(["evaluate-seed"])
+    [place] = [i for i, record in enumerate(lab.records) if record.type == "task.completed"]
+    line = CompletedLine(
+        task_id="evaluate-seed", attempt=1, fence=1, output=stored(Value("file", b"outputs/x.json")), started_at=1.0,
+        ended_at=1.0,
+    )  # fmt: skip
+    body = msgspec.json.encode(TasksCompleted(worker_id="w", tasks=(line,)))
+    records = [*lab.records]
+    records[place] = msgspec.structs.replace(records[place], body=msgspec.Raw(body))
+    whole = pack({"outcome": "scored", "score": 0, "checked": True})
+    assert recover("r", search(), records, read=lambda value: whole if value.form == "file" else value).state
+
+
+class Chain:
+    """Three tasks in a row, and two beside them; what is blocked by a failure is settled with it."""
+
+    reads_outputs = False
+
+    def __init__(self):
+        self.limits, self.seen = {}, []
+
+    def start(self, now):
+        def task(name, *depends_on):
+            return TaskSpec(
+                task_id=name, kind="propose", lane="process", entry="x", payload=pack({"candidate_id": name}),
+                depends_on=depends_on,
+            )  # fmt: skip
+
+        return [Add((task("bad"), task("then", "bad"), task("last", "then"), task("good")))]
+
+    def settled(self, outcome, now):
+        self.seen.append(outcome.task_id)
+        return [Finish("completed", " ".join(self.seen))] if len(self.seen) == 4 else []
+
+    def tick(self, now):
+        return []
+
+    def told(self, news, now):
+        return []
+
+    def news_in(self, line):
+        return None
+
+    def stop(self, reason, now):
+        return [Finish("stopped", reason)]
+
+
+def test_how_many_outcomes_came_together_does_not_matter(monkeypatch):
+    monkeypatch.setitem(globals(), "number", lambda *parts: int(parts != ("fails", "bad")))
+    together, apart = Lab(), Lab()
+    for lab in (together, apart):
+        lab.start(Chain())
+    together.settle(["bad", "good"])
+    apart.settle(["bad"])
+    apart.settle(["good"])
+    assert together.ended.reason == apart.ended.reason == "bad then last good"
+    cut = next(i for i, group in enumerate(together.groups) if group[0].type == "task.failed")
+    again = Lab(together.groups[: cut + 1], epoch=2)
+    again.resume(Chain())
+    assert again.ended.reason == together.ended.reason
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+def test_other_rules_are_told_from_the_first_line_that_differs(unbroken):
+    records = unbroken.records[:-1]
+    with pytest.raises(
+        LabError, match=r"line 2 .*, task.submitted,.*: its tasks.0.payload.json.seed is 3, .* give 4\."
+    ):
+        recover("r", search(seed=4), records)
+
+
+def test_a_changed_score_is_told(unbroken):
+    place, record = next((i, r) for i, r in enumerate(unbroken.records) if r.type == "stage.candidate" and i > 20)
+    row = msgspec.json.decode(record.body, type=CandidateSettled)
+    changed = msgspec.Raw(msgspec.json.encode(msgspec.structs.replace(row, score=10_000.0)))
+    records = [*unbroken.records[:-1]]
+    records[place] = msgspec.structs.replace(record, body=changed)
+    with pytest.raises(LabError, match=rf"line {record.seq} .*its score is 10000.0, where they give"):
+        recover("r", search(), records)
+
+
+def test_a_line_too_many_is_told(unbroken):
+    place = next(i for i, r in enumerate(unbroken.records) if r.type == "stage.generation")
+    records = unbroken.records[: place + 1]
+    with pytest.raises(
+        LabError, match=r"stage.generation, is not what its rules make .*they give task.submitted there"
+    ):
+        recover("r", search(), [*records, records[-1]])
+    again = next(r for r in records if r.type == "task.completed")
+    with pytest.raises(LabError, match=r"task.completed, .*the rules cannot take it in \(KeyError"):
+        recover("r", search(), [*records, again])
+
+
+def test_what_a_newer_version_wrote_is_passed_over(unbroken):
+    place = next(i for i, r in enumerate(unbroken.records) if r.type == "stage.candidate")
+    records = unbroken.records[: place + 1]
+    news = Record(0, 1.0, "weather.changed", msgspec.Raw(b"{}"))
+    fields = msgspec.json.decode(records[-1].body) | {"mood": "good"}
+    records[-1] = msgspec.structs.replace(records[-1], body=msgspec.Raw(msgspec.json.encode(fields)))
+    assert recover("r", search(), [*records, news]).state.status == "running"
+
+
+def test_a_run_that_never_began_or_has_ended_is_refused(unbroken):
+    with pytest.raises(InvalidInput, match="nothing of it is on record"):
+        beginning("r", [])
+    assert beginning("r", unbroken.records[:-1]).name == "n"
+    with pytest.raises(InvalidInput, match=r"run r: is completed \(all 4 generations are done\)"):
+        beginning("r", unbroken.records)
+    lab = Lab()
+    lab.start(search())
+    lab.tell(Stop("enough"))
+    with pytest.raises(InvalidInput, match="is stopped"):
+        beginning("r", lab.records)
