@@ -42,6 +42,7 @@ from epsilon_lab.processes.scratch import sweep
 from epsilon_lab.runs import Run, open_run
 from epsilon_lab.settings import BrokerSettings
 from epsilon_lab.topologies.catalogue import restore
+from epsilon_lab.topologies.files import check_files, mend_files
 from epsilon_lab.topologies.plan import Topology
 from epsilon_lab.topologies.recovery import beginning, recover
 from epsilon_lab.topologies.runner import Runner
@@ -390,6 +391,8 @@ class Lab:
             )
         plan = restore(directory, started, records)
         recovered = recover(directory.run_id, plan, records, read=directory.fetch)
+        check_files(directory, recovered)
+        mend_files(directory, recovered)
         journal = Journal.open(directory.journal, self._durability)
         runner = Runner(directory, journal, plan, host=self._host, clock=self._clock, recovered=recovered)
         run = open_run(self, directory, started.topology, runner)

@@ -29,6 +29,7 @@ from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.messages.events import (
     BODIES,
     TYPES,
+    ArtifactSaved,
     Body,
     FailedLine,
     RunAdopted,
@@ -76,6 +77,9 @@ class Recovered:
 
     files: dict[str, Write | Copy] = field(default_factory=dict)
     """Files of the run directory as the rules last wrote them, by reference."""
+
+    artifacts: dict[str, tuple[int, ArtifactSaved]] = field(default_factory=dict)
+    """The last line about each file, and its number, by reference."""
 
     left: dict[str, OpenTask] = field(default_factory=dict)
     """Tasks on record that were never settled, by id, in the order of their submission."""
@@ -171,6 +175,8 @@ class _Recovery:
                 self._step(Start())
             case RunAdopted():
                 self._saw_epoch(body.epoch)
+            case ArtifactSaved():
+                self._found.artifacts[body.path] = (record.seq, body)
             case TasksAssigned():
                 for task_id, attempt, fence in body.tasks:
                     self._saw_epoch(fence >> FENCE_BITS)

@@ -15,7 +15,7 @@ import msgspec
 
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.clock import Clock
-from epsilon_lab.errors import LabError, WorkspaceError
+from epsilon_lab.errors import LabError
 from epsilon_lab.messages.events import Body, RunAdopted
 from epsilon_lab.messages.tasks import TaskOutcome
 from epsilon_lab.topologies.engine import (
@@ -84,17 +84,7 @@ class Runner:
         self._host.flush()
 
     def adopt(self) -> None:
-        """Go on where an earlier lab was, whatever had stopped the run: that lab's end, or a pause.
-
-        Raises:
-            WorkspaceError: A file that the rules wrote is not what they wrote, and cannot be written again.
-        """
-        try:
-            self._mend_files()
-        except OSError as error:
-            raise WorkspaceError(
-                f"run directory {self.run.path} cannot be brought back to what its journal says ({error})"
-            ) from error
+        """Go on where an earlier lab was, whatever had stopped the run: that lab's end, or a pause."""
         self._open()
         adopted = RunAdopted(
             epoch=self._host.epoch, pid=os.getpid(), host=socket.gethostname(), torn=self._journal.torn
@@ -103,17 +93,6 @@ class Runner:
         self._do(lambda: self._recovered.effects)
         self.send(Resume())
         self._host.flush()
-
-    def _mend_files(self) -> None:
-        """Bring back what the rules wrote last: a crash may have left a later version that no line speaks of."""
-        for effect in self._recovered.files.values():
-            match effect:
-                case Write(text=text):
-                    content = text.encode("utf-8", "surrogatepass")
-                case Copy(source=source):
-                    content = self.run.read_bytes(source)
-            if not self.run.exists(effect.ref) or self.run.read_bytes(effect.ref) != content:
-                self.run.save(effect.ref, content, kind=effect.kind)
 
     def _open(self) -> None:
         self._host.open_run(

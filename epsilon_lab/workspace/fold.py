@@ -182,7 +182,7 @@ class Fold:
             case RunStarted():
                 self._start(body, ts)
             case RunAdopted():
-                self._adopt(ts)
+                self._adopt()
             case RunPaused():
                 self._set_state("paused")
             case RunResumed():
@@ -222,11 +222,11 @@ class Fold:
         self._state = "running"
         self._touch("runs", self._run)
 
-    def _adopt(self, ts: float) -> None:
-        """Give up what the lab before had under way: those attempts are lost, their tasks queued again."""
+    def _adopt(self) -> None:
+        """Give up what the lab before had under way, nobody knows when: attempts are lost, their tasks queued again."""
         for row in list(self._attempts.values()):
             if row["outcome"] is None:
-                self._end(row, "lost", ts, error=_INTERRUPTED)
+                self._end(row, "lost", None, error=_INTERRUPTED)
                 self._touch("attempts", row)
         for task_id, task in list(self._tasks.items()):
             if task["status"] == "running":

@@ -14,6 +14,7 @@ from epsilon_lab.messages.events import (
     FailedLine,
     LabClosed,
     LabOpened,
+    RunAdopted,
     RunEnded,
     RunPaused,
     RunResumed,
@@ -73,6 +74,7 @@ BODIES = st.one_of(
     ),
     st.just(RunStarted(run_id="r", topology="t", name="n")),
     st.just(RunPaused()),
+    st.just(RunAdopted(epoch=2, pid=1, host="h")),
     st.just(RunResumed()),
     st.just(RunEnded(status="completed", reason="done")),
     st.builds(lambda n: WorkerJoined(worker_id=n, pid=1, host="h", slots=1), NAMES),
@@ -177,6 +179,31 @@ def test_open_attempts_of_an_interrupted_run_are_lost_until_a_lab_is_back_at_it(
     for record in records([TasksCompleted(worker_id="w", tasks=(done,))]):
         fold.take(record)
     assert [row["outcome"] for row in fold.drain("attempts")] == ["completed"]
+
+
+def test_a_lab_that_adopts_a_run_begins_its_open_tasks_anew() -> None:
+    fold = Fold("r")
+    first = records(
+        [
+            RunStarted(run_id="r", topology="t", name="n"),
+            TasksSubmitted(tasks=(line("a"), line("b"))),
+            TasksAssigned(worker_id="w", tasks=(("a", 1, 1),)),
+        ]
+    )
+    for record in first:
+        fold.take(record)
+    fold.watched(live=False)
+    for record in records([*[RunPaused()] * len(first), RunAdopted(epoch=2, pid=1, host="h")])[len(first) :]:
+        fold.take(record)
+    fold.watched(live=True)
+    assert [(row["status"], row["reason"]) for row in fold.drain("runs")] == [("running", None)]
+    assert [(row["outcome"], row["error"]) for row in fold.drain("attempts")] == [
+        ("lost", "its lab ended without ending it")
+    ]
+    assert {(row["task_id"], row["status"], row["worker_id"]) for row in fold.drain("tasks")} == {
+        ("a", "queued", None),
+        ("b", "queued", None),
+    }
 
 
 def test_settled_work_leaves_memory() -> None:
