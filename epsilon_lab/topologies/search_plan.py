@@ -51,6 +51,7 @@ class SearchSettings(msgspec.Struct, frozen=True, kw_only=True):
     wall_time_s: float | None
     in_flight: int | None
     seed: int
+    evaluations: int | None = None
 
 
 class BriefEdit(msgspec.Struct, frozen=True):
@@ -142,6 +143,7 @@ class SearchPlan:
         self._note: tuple[int, str] | None = None
         self._began = 0.0
         self._stall = 0
+        self._evaluated = 0
         self._ending: tuple[str, str] | None = None
         self.reads_outputs = True
         self.limits: dict[str, int] = {}
@@ -222,12 +224,13 @@ class SearchPlan:
             fresh=s.fresh,
             seed=s.seed,
         )
+        slots = selection.slots if s.evaluations is None else selection.slots[: s.evaluations - self._evaluated]
         best = self._archive.best
         self._generation = _Generation(
             number=number,
             elites=selection.elites,
-            candidates={slot.candidate_id: _Candidate(place, slot) for place, slot in enumerate(selection.slots)},
-            unproposed=len(selection.slots),
+            candidates={slot.candidate_id: _Candidate(place, slot) for place, slot in enumerate(slots)},
+            unproposed=len(slots),
             incumbent=None if best is None else best.score,
         )
         shared: dict[str, object] = {
@@ -240,7 +243,7 @@ class SearchPlan:
             "generation": number,
             "entry": self._stage.entry,
         }
-        return [Add(tuple(self._propose_task(slot, shared) for slot in selection.slots))]
+        return [Add(tuple(self._propose_task(slot, shared) for slot in slots))]
 
     def _proposed(self, name: str, outcome: TaskOutcome) -> list[PlanEffect]:
         generation = cast("_Generation", self._generation)
@@ -275,6 +278,7 @@ class SearchPlan:
         code = candidate.proposal.code_hash
         generation.evaluations[code] = _evaluation(outcome)
         generation.unjudged -= 1
+        self._evaluated += 1
         return self._show_code(code)
 
     def _show_code(self, code: str) -> list[PlanEffect]:
@@ -367,6 +371,8 @@ class SearchPlan:
         s = self._settings
         if s.target is not None and closed.best is not None and not beats(s.target, closed.best, self._stage.direction):
             return "completed", f"target {s.target:g} reached: {closed.best_id} scores {closed.best:.6g}"
+        if s.evaluations is not None and self._evaluated >= s.evaluations:
+            return "completed", f"all {s.evaluations} evaluations are done"
         if closed.generation + 1 >= s.generations:
             return "completed", f"all {s.generations} generations are done"
         if s.patience is not None and self._stall >= s.patience:

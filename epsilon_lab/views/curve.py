@@ -22,6 +22,8 @@ class Point(NamedTuple):
     score: float | None
     outcome: str
     checked: bool | None
+    judged: bool = True
+    """Whether the program was put to the judge: no duplicate was, and nothing that was not proposed."""
 
 
 class Span(NamedTuple):
@@ -74,6 +76,41 @@ class Curve:
         margin = 0.06 * (top - bottom) or abs(top) * 0.05 or 1.0
         low, high = bottom - margin, top + margin
         return (-high, -low) if flip else (low, high)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a comparison: its programs in the order above, without those that never met the judge."""
+
+    run_id: str
+    status: str
+    curve: Curve = Curve()
+    """Place 0 is the seed program, place n the n-th program judged."""
+
+    @property
+    def evaluations(self) -> int:
+        """Programs judged, the seed program not counted."""
+        return max(self.curve.size - 1, 0)
+
+    @property
+    def best(self) -> float | None:
+        """The best score so far."""
+        return self.curve.best[-1][1] if self.curve.best else None
+
+
+@dataclass(frozen=True)
+class Versus:
+    """A search and random variation of its seed program, on one axis: programs judged."""
+
+    search: Arm
+    control: Arm
+
+    def limits(self) -> tuple[float, float]:
+        """Lowest and highest score to draw."""
+        (low, high), (lower, higher) = self.search.curve.limits(), self.control.curve.limits()
+        if not self.control.curve.scored:
+            return low, high
+        return min(low, lower), max(high, higher)
 
 
 def curve(points: Iterable[Point], *, direction: str = "maximize", best_known: float | None = None) -> Curve:

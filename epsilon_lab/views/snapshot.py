@@ -8,7 +8,7 @@ often: whoever watches takes at most a tenth of a processor from whoever works.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ import msgspec
 from epsilon_lab.clock import Clock, SystemClock
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.search.sources import diff
-from epsilon_lab.views.curve import Curve, Point, curve
+from epsilon_lab.views.curve import Arm, Curve, Point, Versus, curve
 from epsilon_lab.workspace.layout import RunDirectory
 from epsilon_lab.workspace.tables import Tables
 
@@ -25,6 +25,14 @@ RECENT_S = 10.0
 """Seconds over which a live run's throughput is taken."""
 
 LIVE = ("running", "paused")
+
+CONTROL_OF = "control_of"
+"""In the `config` of a run that is another's controls: that run's id."""
+
+_POINT = (
+    "candidate_id, generation, coalesce(strategy, ''), score, outcome, checked, "
+    f"{JUDGED} as judged"
+)
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,9 @@ class RunSnapshot:
     curve: Curve | None = None
     """None where nothing is scored."""
 
+    versus: Versus | None = None
+    """The search beside its controls, seen from either; None where there are none."""
+
     best: Best | None = None
     failures: tuple[Failures, ...] = ()
     usage: Usage | None = None
@@ -118,6 +129,7 @@ class Observer:
         self._last = RunSnapshot(run.run_id, run.run_id, "", "running")
         self._best = ("", Best("", 0.0))
         self._config: dict[str, Any] = {}
+        self._arms: dict[str, tuple[int, Arm]] = {}
 
     def __call__(self) -> RunSnapshot:
         """Look at the run.
@@ -168,7 +180,7 @@ class Observer:
                 "select count(*) from candidates", "and epoch(created_at) > $since", since=now - RECENT_S
             )
         per_s = recent / min(RECENT_S, max(elapsed, 1.0)) if lives else snapshot.done / elapsed if elapsed else 0.0
-        self._last = replace(snapshot, per_s=per_s)
+        self._last = replace(snapshot, per_s=per_s, versus=self._versus(status) if snapshot.curve else None)
         return self._last
 
     def _look(self, topology: str) -> None:
@@ -182,18 +194,16 @@ class Observer:
 
     def _search(self) -> dict[str, Any]:
         rows = self._rows(
-            "select candidate_id, generation, coalesce(strategy, ''), score, outcome, checked from candidates"
+            f"select {_POINT} from candidates"  # noqa: S608 - our own names
         )
         points = list(map(Point._make, rows))
-        drawn = curve(
-            points,
-            direction=str(self._config.get("direction") or "maximize"),
-            best_known=self._config.get("best_known"),
-        )
+        drawn = self._curve(points)
         closed = self._rows("select max(generation) from generations")[0][0]
         generations, population = self._config.get("generations"), self._config.get("population")
         expected = None
-        if isinstance(generations, int) and isinstance(population, int):
+        if isinstance(self._config.get("evaluations"), int):
+            expected = 1 + int(self._config["evaluations"])
+        elif isinstance(generations, int) and isinstance(population, int):
             expected = 1 + population + (generations - 1) * (population - int(self._config.get("elites") or 0))
         generation = 0 if closed is None else closed + 1
         return {
@@ -205,6 +215,38 @@ class Observer:
             "curve": drawn,
             "best": self._best_of(points, drawn),
         }
+
+    def _curve(self, points: Iterable[Point]) -> Curve:
+        return curve(
+            points,
+            direction=str(self._config.get("direction") or "maximize"),
+            best_known=self._config.get("best_known"),
+        )
+
+    def _versus(self, status: str) -> Versus | None:
+        """Only a search that is over has controls, and only then is it worth asking every run whose they are."""
+        own = self._run.run_id
+        if search := self._config.get(CONTROL_OF):
+            return Versus(self._arm(str(search)), self._arm(own))
+        if status in LIVE:
+            return None
+        rows = self._tables.rows(
+            f"select run_id from runs where config ->> '{CONTROL_OF}' = $run "  # noqa: S608 - our own name
+            "order by started_at desc, run_id limit 1",
+            {"run": own},
+        )
+        return Versus(self._arm(own), self._arm(rows[0][0])) if rows else None
+
+    def _arm(self, run_id: str) -> Arm:
+        position = self._tables.position(run_id)
+        known = self._arms.get(run_id)
+        if known is None or known[0] != position:
+            rows = self._rows(f"select {_POINT} from candidates", run=run_id)  # noqa: S608 - our own names
+            status = self._rows("select status from runs", run=run_id)
+            points = (point for point in map(Point._make, rows) if point.judged)
+            known = (position, Arm(run_id, status[0][0] if status else "", self._curve(points)))
+            self._arms[run_id] = known
+        return known[1]
 
     def _best_of(self, points: list[Point], drawn: Curve) -> Best | None:
         checked = [p for p in points if p.checked and p.outcome == "scored" and p.score is not None]
@@ -263,6 +305,9 @@ class Observer:
         )
         return Usage(calls, int(tokens), float(cost), unpriced) if calls else None
 
-    def _rows(self, select: str, rest: str = "", **params: object) -> list[tuple[Any, ...]]:
+    def _rows(
+        self, select: str, rest: str = "", run: str | None = None, **params: object
+    ) -> list[tuple[Any, ...]]:
+        run_id = run or self._run.run_id
         query = f"{select} where run_id = $run {rest}"
-        return self._tables.rows(query, {"run": self._run.run_id, **params}, run_id=self._run.run_id)
+        return self._tables.rows(query, {"run": run_id, **params}, run_id=run_id)
