@@ -341,6 +341,7 @@ class Lab:
             seed=topology.seed,
             config=topology.config(),
             epoch=self._host.epoch,
+            parent_run_id=topology.parent_run_id,
         )
         run = open_run(self, directory, topology.topology, runner)
         try:

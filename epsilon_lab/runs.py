@@ -9,19 +9,25 @@ from __future__ import annotations
 import asyncio
 import html
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
+
+import msgspec
 
 from epsilon_lab.errors import InvalidInput, LabError, RunFailed
+from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.values import is_text, unpack
 from epsilon_lab.search.candidate import Candidate, lineage
+from epsilon_lab.topologies.controls import CONTROL_OF, JUDGED, Controls
 from epsilon_lab.topologies.engine import Pause, Resume, Stimulus, Stop, Tell
+from epsilon_lab.topologies.plan import Topology
 from epsilon_lab.topologies.runner import Runner
 from epsilon_lab.topologies.search_plan import BriefEdit
-from epsilon_lab.views.snapshot import LIVE, Observer, RunSnapshot
+from epsilon_lab.views.curve import LIVE
+from epsilon_lab.views.snapshot import Observer, RunSnapshot
 from epsilon_lab.workspace.fold import how_to_resume
 from epsilon_lab.workspace.layout import STOP, RunDirectory
 from epsilon_lab.workspace.outputs import run_output, task_outputs
@@ -62,6 +68,15 @@ class Home(Protocol):
 
     def owns(self, run_id: str) -> bool:
         """Whether the run was born in this workspace."""
+        ...
+
+    @property
+    def runs(self) -> Mapping[str, Run]:
+        """The workspace's runs."""
+        ...
+
+    def start(self, topology: Topology) -> Run:
+        """Start a run."""
         ...
 
     def start_panel(self, run: Run) -> LivePanel:
@@ -374,17 +389,71 @@ class SearchRun(Run):
         """Who came from whom: candidate_id, generation, strategy, parent_ids, code_hash, outcome, score."""
         return lineage(self.candidates)
 
-    def plot_scores(self, ax: Any = None) -> ScoreFigure:
+    @property
+    def evaluations(self) -> int:
+        """Programs that were put to the judge: each distinct one once, the seed program not counted."""
+        query = f"select count(*) from candidates where run_id = ? and {JUDGED} and candidate_id <> ?"  # noqa: S608
+        rows = self._home.store.rows(query, [self.run_id, SEED_CANDIDATE], run_id=self.run_id)
+        return int(rows[0][0])
+
+    def controls(self, *, trust: bool = False) -> SearchRun:
+        """Run random variation of the seed program beside this search, at as many evaluations; returns at once.
+
+        It is a run of its own, named after this one, with the same problem and seed, and asks no model. Asked for again
+        it is the same run, unless that failed or was stopped or interrupted: then it is run anew.
+
+        Args:
+            trust: Also for a search that was born in another workspace, whose problem is a stranger's pickle that the
+                workers will load.
+
+        Raises:
+            LabError: The search is not over, failed, has judged nothing, is itself controls, is a stranger's, or was
+                made by a version that did not keep what is needed; or the lab only looks on.
+        """
+        if (of := self._row(f"config ->> '{CONTROL_OF}'")) is not None:
+            raise LabError(f"run {self.run_id} is the controls of {of} itself; ask that run for its controls")
+        rows = self._home.store.rows(
+            f"select run_id from runs where config ->> '{CONTROL_OF}' = ? and status not in "  # noqa: S608 - our name
+            "('failed', 'stopped', 'interrupted') order by started_at desc limit 1",
+            [self.run_id],
+        )
+        if rows:
+            return cast("SearchRun", self._home.runs[rows[0][0]])
+        if self.status not in ("completed", "stopped"):
+            first = "wait() for it first" if self.status in LIVE else "controls stand beside a search that has ended"
+            raise LabError(f"run {self.run_id} is {self.status}; {first}")
+        if not self.evaluations:
+            raise LabError(
+                f"run {self.run_id} judged no program but its seed program; there is nothing to compare with"
+            )
+        if not (trust or self._is_ours):
+            raise LabError(
+                f"run {self.run_id} was born in another workspace, and its problem is a pickle that workers would "
+                f"load; controls(trust=True) does so"
+            )
+        config = msgspec.json.decode(self._row("config") or "{}")
+        controls = Controls(self._directory, name=self.name, config=config, evaluations=self.evaluations)
+        return cast("SearchRun", self._home.start(controls))
+
+    def plot_scores(self, ax: Any = None, *, controls: bool | None = None) -> ScoreFigure:
         """Draw best, median and every candidate; in a notebook the figure shows itself.
 
         Args:
             ax: A matplotlib Axes to draw into instead of a new figure.
+            controls: Whether the search is drawn beside random variation of its seed program, both by the number of
+                programs judged; None for where `controls()` has been run.
+
+        Raises:
+            LabError: Controls are asked for and have not been run.
         """
         from epsilon_lab.views.figures import score_figure  # noqa: PLC0415 - matplotlib loads when someone draws
 
         if ax is not None and not hasattr(ax, "get_figure"):
             raise InvalidInput("ax", f"must be a matplotlib Axes or None, got {ax!r}")
-        return score_figure(self.observe(), ax=ax)
+        snapshot = self.observe()
+        if controls and snapshot.versus is None:
+            raise LabError(f"run {self.run_id} has no controls to draw; run them first: run.controls().wait()")
+        return score_figure(snapshot, ax=ax, controls=snapshot.versus is not None and controls is not False)
 
 
 def open_run(home: Home, directory: RunDirectory, topology: str, runner: Runner | None = None) -> Run:

@@ -2,9 +2,9 @@
 
 The offline proposer's own edits and the problem's own alternatives, applied to the seed program and to nothing that was
 ever scored: one to three edits, and for every other proposal a crossing of two programs made so. Whatever selection,
-briefs or a model add shows as the difference to it at as many programs judged. Independent samples come close to evolved
-programs on many tasks ("Simple Baselines are Competitive with Code Evolution", arXiv 2602.16805), so no score of a search
-should be read without them.
+briefs or a model add shows as the difference to it at as many programs judged. Independent samples come close to
+evolved programs on many tasks ("Simple Baselines are Competitive with Code Evolution", arXiv 2602.16805), so no score
+of a search should be read without them.
 """
 
 from __future__ import annotations

@@ -116,6 +116,11 @@ class Topology(Protocol):
         """The seed of the run's dice."""
         ...
 
+    @property
+    def parent_run_id(self) -> str | None:
+        """The run that this one belongs to, as controls belong to a search."""
+        ...
+
     def config(self) -> dict[str, object]:
         """The arguments, as JSON-able values for the `runs` table."""
         ...

@@ -27,6 +27,9 @@ from epsilon_lab.topologies.search_plan import SearchPlan, SearchRules, SearchSe
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import PLAN, RunDirectory
 
+ALTERNATIVES = "problem/alternatives.json"
+"""The problem's own alternatives: the search's proposer may not use them, its controls do."""
+
 LARGEST_POPULATION = 100_000
 """Programs in a generation: each is a row, a file and two tasks."""
 
@@ -52,12 +55,15 @@ class PopulationSearch:
         brief: None for the deterministic brief, an `LLM` that writes it, or a `Replay` of one.
         in_flight: Most proposals under way at once; None for as many as there is room for.
         seed: Seed of all dice.
+        evaluations: Programs to judge, the seed program not counted, after which the search ends; None for no limit.
+            Proposals that repeat a known program are not judged and not counted.
 
     Raises:
         InvalidInput: An argument has a wrong type or value; nothing was spent.
     """
 
     topology = "population_search"
+    parent_run_id: str | None = None
 
     def __init__(
         self,
@@ -76,6 +82,7 @@ class PopulationSearch:
         brief: LLM | Replay | None = None,
         in_flight: int | None = None,
         seed: int = 17,
+        evaluations: int | None = None,
     ) -> None:
         if not isinstance(problem, Problem):
             raise InvalidInput("problem", f"must be a Problem, got {problem!r}", "for example problems.cap_set(n=4)")
@@ -110,6 +117,7 @@ class PopulationSearch:
             wall_time_s=None if wall_time_s is None else number("wall_time_s", wall_time_s, least=0, above=True),
             in_flight=None if in_flight is None else whole("in_flight", in_flight, least=1),
             seed=whole("seed", seed, least=-(2**63), most=2**63 - 1),
+            evaluations=None if evaluations is None else whole("evaluations", evaluations, least=1),
         )
         self.brief = brief
 
@@ -164,6 +172,7 @@ class PopulationSearch:
             brief_ref, saved = pack_proposer(self.brief, run)
             events += saved
         events.append(run.save(source_ref(SEED_CANDIDATE), self.problem.source, kind="source"))
+        events.append(run.save(ALTERNATIVES, msgspec.json.encode(self.problem.alternatives), kind="problem"))
         stage = Stage(
             direction=self.problem.direction,
             scorers=self.problem.scorers,

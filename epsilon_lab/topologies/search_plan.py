@@ -75,6 +75,9 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     lane: Lane
     entry: str
     brief_ref: str | None
+    briefed: bool = True
+    """Whether a brief is written of each generation; controls have no reader of one."""
+
     alternatives: dict[str, tuple[str, ...]]
     """The problem's own alternatives, where the proposer may use them; another proposer is not told of them."""
 
@@ -327,9 +330,9 @@ class SearchPlan:
             )
         else:
             self._ending = self._reason_to_end(closed)
-        if self._ending is not None and self._ending[0] == "failed":
-            return effects + self._finish(*self._ending)
-        return [*effects, Add((self._brief_task(generation),))]
+        if self._stage.briefed and (self._ending is None or self._ending[0] != "failed"):
+            return [*effects, Add((self._brief_task(generation),))]
+        return effects + self._go_on()
 
     def _close(self) -> list[PlanEffect]:
         """Settle every row of the open generation, in the order of its slots, and say how it went."""
@@ -392,10 +395,13 @@ class SearchPlan:
             text, author, cited = f"No brief: {error}", "lab", ()
             if end := self._end_early(outcome):
                 return end
-        effects = self._write_brief(generation.number, text, author, cited)
+        return self._write_brief(generation.number, text, author, cited) + self._go_on()
+
+    def _go_on(self) -> list[PlanEffect]:
+        """The closed generation is behind us: end, or open the next."""
         if self._ending is not None:
-            return effects + self._finish(*self._ending)
-        return effects + self._open(generation.number + 1)
+            return self._finish(*self._ending)
+        return self._open(cast("_Generation", self._generation).number + 1)
 
     def _write_brief(self, generation: int, text: str, author: str, cited: tuple[str, ...]) -> list[PlanEffect]:
         """Put a version of a brief down twice: under its number for good, and as the one that proposers read.

@@ -40,6 +40,7 @@ class WorkQueue:
 
     topology = "work_queue"
     seed: int | None = None
+    parent_run_id: str | None = None
 
     def __init__(
         self,

@@ -37,6 +37,7 @@ def text(snapshot: RunSnapshot) -> str:
     """The run as a few lines of text."""
     end = f": {formats.one_line(snapshot.reason)}" if snapshot.reason else ""
     lines = [f"{snapshot.run_id} · {snapshot.topology} · {snapshot.status}{end}", headline(snapshot)]
+    lines += [snapshot.versus.sentence] if snapshot.versus else []
     lines += [f"{count} {what}: {first}" for what, count, first in _troubles(snapshot)]
     lines += [_usage(snapshot)] if snapshot.usage else []
     return "\n".join(formats.visible(line) for line in lines)
@@ -66,6 +67,7 @@ def head(snapshot: RunSnapshot) -> str:
         f"{formats.badge(snapshot.status)}{reason}"
         f'<div style="{formats.FAINT};font-size:12px">{formats.escape(snapshot.run_id)}</div></div>'
         f"<div>{formats.escape(headline(snapshot))}</div>"
+        + (f"<div>{formats.escape(snapshot.versus.sentence)}</div>" if snapshot.versus else "")
     )
 
 

@@ -12,6 +12,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from epsilon_lab.views.formats import number
+
+LIVE = ("running", "paused")
+"""The states of a run that may still change."""
+
+
+CONTROL = "random variation"
+"""What a search's controls are called where both are shown."""
+
 
 class Point(NamedTuple):
     """One candidate."""
@@ -104,6 +113,21 @@ class Versus:
 
     search: Arm
     control: Arm
+
+    @property
+    def sentence(self) -> str:
+        """The comparison in words; it claims no more than that these are the figures."""
+        search, control = self.search, self.control
+        if search.evaluations == control.evaluations:
+            return (
+                f"the search reached {number(search.best)}, {CONTROL} {number(control.best)}, "
+                f"at {search.evaluations:,} evaluations each"
+            )
+        end = " so far" if control.status in LIVE else ""
+        return (
+            f"the search reached {number(search.best)} at {search.evaluations:,} evaluations, "
+            f"{CONTROL} {number(control.best)} at {control.evaluations:,}{end}"
+        )
 
     def limits(self) -> tuple[float, float]:
         """Lowest and highest score to draw."""

@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from epsilon_lab.views.curve import Curve
+from epsilon_lab.views.curve import CONTROL, Curve, Versus
 from epsilon_lab.views.formats import number, visible
 from epsilon_lab.views.snapshot import RunSnapshot
 
@@ -37,6 +37,9 @@ _MARKS: dict[str, tuple[str, str, float]] = {
     "": ("#CC79A7", "D", 4.5),  # any other strategy
 }
 """Strategy -> colour, shape, points."""
+
+_ARMS = (("#0072B2", "o", "-"), ("#CC79A7", "s", (0, (4, 1.5))))
+"""Colour, shape and dash of a search and of its controls."""
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", "-.", ":")
@@ -59,14 +62,21 @@ class ScoreFigure(Figure):
         return self.png()
 
 
-def score_figure(snapshot: RunSnapshot, *, ax: Axes | None = None) -> ScoreFigure:
+def score_figure(snapshot: RunSnapshot, *, ax: Axes | None = None, controls: bool = True) -> ScoreFigure:
     """Draw a search: best so far, the median of each generation, every candidate.
 
     Args:
         snapshot: The search.
         ax: Axes to draw into instead of a new figure; its own figure is returned.
+        controls: Where there are controls, draw the search beside them instead, by programs judged.
     """
     figure, axes = _canvas(ax)
+    if controls and snapshot.versus is not None:
+        beside = _Beside(axes)
+        beside.show(snapshot.versus)
+        _legend(axes, beside.handles(snapshot.versus))
+        axes.set_title(plain(snapshot.name), loc="left", fontsize=11, color=_INK, fontweight="bold")
+        return figure
     curve = snapshot.curve or Curve()
     plot = _Plot(axes)
     plot.show(curve)
@@ -115,17 +125,18 @@ class LiveCurve:
     """Draws a curve again and again, fast: axes fixed in place, lines that only take new data, no layout.
 
     Args:
+        beside: Whether frames show a search beside its controls.
         width: Inches; a frame has 80 pixels an inch.
         height: Inches.
     """
 
-    def __init__(self, width: float = 7.0, height: float = 3.0) -> None:
+    def __init__(self, *, beside: bool = False, width: float = 7.0, height: float = 3.0) -> None:
         figure = Figure(figsize=(width, height), dpi=80, facecolor="white")
         canvas: Any = FigureCanvasAgg(figure)  # its methods are untyped
         self._canvas = canvas
         self._axes = figure.add_axes((0.085, 0.145, 0.9, 0.76))
         self._axes.set_visible(False)
-        self._plot = _Plot(self._axes, rim=0.0)
+        self._plot: Any = (_Beside if beside else _Plot)(self._axes, rim=0.0)
         self._axes.tick_params(labelsize=8)
         handles = self._plot.key()
         figure.legend(
@@ -136,9 +147,9 @@ class LiveCurve:
         self._ground = canvas.copy_from_bbox(figure.bbox)  # what never changes is drawn once
         self._axes.set_visible(True)
 
-    def frame(self, curve: Curve) -> bytes:
+    def frame(self, shown: Curve | Versus) -> bytes:
         """One frame, a PNG."""
-        self._plot.show(curve)
+        self._plot.show(shown)
         self._canvas.restore_region(self._ground)
         self._axes.draw(self._canvas.get_renderer())
         pixels = Image.frombuffer("RGBA", self._canvas.get_width_height(), self._canvas.buffer_rgba())
@@ -229,6 +240,61 @@ class _Plot:
         return handles
 
 
+class _Beside:
+    """The artists of a search and its controls, on one axis: programs judged."""
+
+    def __init__(self, axes: Axes, *, rim: float = 0.4) -> None:
+        self._axes = axes
+        self._dots, self._best, self._peaks = [], [], []
+        looks: tuple[dict[str, Any], ...] = (
+            {"ms": 4.5, "mew": rim, "mec": "white", "alpha": 0.5},
+            {"ms": 5.5, "mew": 1.0, "mfc": "none", "alpha": 0.7},
+        )
+        for place, ((colour, shape, dash), look) in enumerate(zip(_ARMS, looks, strict=True)):
+            self._dots += axes.plot([], [], shape, color=colour, zorder=3 - place, **look)
+            self._best += axes.plot([], [], color=colour, lw=2.2, ls=dash, drawstyle="steps-post", zorder=6 - place)
+            self._peaks += axes.plot([], [], "o", ms=8, mfc="none", mec=colour, mew=1.8, zorder=7)
+        self._known = axes.axhline(0, color=_INK, lw=1.0, ls=(0, (5, 4)), zorder=1, visible=False)
+        self._directions: set[str] = set()
+
+    def show(self, versus: Versus) -> None:
+        """Draw these two from now on."""
+        curves = (versus.search.curve, versus.control.curve)
+        low, high = versus.limits()
+        if self._directions != {curves[0].direction}:
+            self._directions = {curves[0].direction}
+            _dress(self._axes, self._directions, "programs judged, the seed program not counted")
+        room = high - low
+        self._axes.set_ylim(low - 0.04 * room, high + 0.04 * room)
+        self._axes.set_xlim(-0.8, max(*(curve.size for curve in curves), 8) - 0.2)
+        for curve, dots, best, peak in zip(curves, self._dots, self._best, self._peaks, strict=True):
+            dots.set_data([place for place, _, _ in curve.scored], [score for _, score, _ in curve.scored])
+            best.set_data(*_steps(curve))
+            peak.set_data([place for place, _ in curve.best[-1:]], [score for _, score in curve.best[-1:]])
+        known = curves[0].best_known
+        self._known.set_visible(known is not None)
+        self._known.set_ydata([known or 0.0] * 2)
+
+    def key(self) -> dict[str, Line2D]:
+        """What each line means, whatever is shown."""
+        return dict(zip(("search, best so far", f"{CONTROL}, best so far"), self._best, strict=True))
+
+    def handles(self, versus: Versus) -> dict[str, Line2D]:
+        """What each mark means, with the figures to compare."""
+        handles: dict[str, Line2D] = {}
+        low, high = versus.limits()
+        for what, arm, best, dots in zip(
+            ("search", CONTROL), (versus.search, versus.control), self._best, self._dots, strict=True
+        ):
+            handles[f"{what}: best {number(arm.best)}"] = best
+            beyond = sum(not low <= score <= high for _, score, _ in arm.curve.scored)
+            rest = f", {beyond} off the scale" * bool(beyond)
+            handles[f"{len(arm.curve.scored)} scored of {arm.evaluations + 1} judged{rest}" + " " * len(handles)] = dots
+        if versus.search.curve.best_known is not None:
+            handles[f"best known: {number(versus.search.curve.best_known)}"] = self._known
+        return handles
+
+
 def plain(text: object, limit: int = 60) -> str:
     """Text that a figure shows as it is: one short line, no mathematics, no character without a shape."""
     shapes = _shapes()
@@ -258,13 +324,13 @@ def _steps(curve: Curve) -> tuple[list[float], list[float]]:
     return [*xs, max(curve.size - 0.6, xs[-1])], [*ys, ys[-1]]
 
 
-def _dress(axes: Axes, directions: set[str]) -> None:
+def _dress(axes: Axes, directions: set[str], along: str = "candidate") -> None:
     """Ink, grid and labels, whatever style the notebook has set."""
     better = {"maximize": "score (higher is better)", "minimize": "score (lower is better)"}
     label = better.get(next(iter(directions)), "score") if len(directions) == 1 else "score"
     axes.set_facecolor("white")
     axes.set_ylabel(label, fontsize=9, color=_INK)
-    axes.set_xlabel("candidate", fontsize=9, color=_INK)
+    axes.set_xlabel(along, fontsize=9, color=_INK)
     axes.grid(axis="y", color="#e6e6e6", lw=0.8)
     axes.grid(visible=False, axis="x")
     axes.set_axisbelow(True)

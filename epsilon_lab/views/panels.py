@@ -79,10 +79,11 @@ class Panel:
         total = expected if snapshot.is_live else max(snapshot.done, 1)
         style = _STYLES.get(snapshot.status, "")
         _set(self._bar, max=total, value=min(snapshot.done, total), bar_style=style)
-        if snapshot.curve is not None and snapshot.curve.size and snapshot.curve is not self._drawn:
-            self._drawn = snapshot.curve
-            self._curve = self._curve or LiveCurve()
-            _set(self._image, value=self._curve.frame(snapshot.curve))
+        shown = snapshot.versus or snapshot.curve
+        if shown is not None and snapshot.curve is not None and snapshot.curve.size and shown != self._drawn:
+            self._drawn = shown
+            self._curve = self._curve or LiveCurve(beside=snapshot.versus is not None)
+            _set(self._image, value=self._curve.frame(shown))
             self._image.layout.display = None
         _set(self._best, value=_styled(card.best(snapshot)))
         _set(self._troubles, value=_styled(card.troubles(snapshot)))

@@ -17,22 +17,15 @@ import msgspec
 from epsilon_lab.clock import Clock, SystemClock
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.search.sources import diff
-from epsilon_lab.views.curve import Arm, Curve, Point, Versus, curve
+from epsilon_lab.topologies.controls import CONTROL_OF, JUDGED
+from epsilon_lab.views.curve import LIVE, Arm, Curve, Point, Versus, curve
 from epsilon_lab.workspace.layout import RunDirectory
 from epsilon_lab.workspace.tables import Tables
 
 RECENT_S = 10.0
 """Seconds over which a live run's throughput is taken."""
 
-LIVE = ("running", "paused")
-
-CONTROL_OF = "control_of"
-"""In the `config` of a run that is another's controls: that run's id."""
-
-_POINT = (
-    "candidate_id, generation, coalesce(strategy, ''), score, outcome, checked, "
-    f"{JUDGED} as judged"
-)
+_POINT = f"candidate_id, generation, coalesce(strategy, ''), score, outcome, checked, {JUDGED}"
 
 
 @dataclass(frozen=True)
@@ -227,7 +220,8 @@ class Observer:
         """Only a search that is over has controls, and only then is it worth asking every run whose they are."""
         own = self._run.run_id
         if search := self._config.get(CONTROL_OF):
-            return Versus(self._arm(str(search)), self._arm(own))
+            arm = self._arm(str(search))
+            return Versus(arm, self._arm(own)) if arm.curve.size else None  # its directory may have been left behind
         if status in LIVE:
             return None
         rows = self._tables.rows(
@@ -305,9 +299,7 @@ class Observer:
         )
         return Usage(calls, int(tokens), float(cost), unpriced) if calls else None
 
-    def _rows(
-        self, select: str, rest: str = "", run: str | None = None, **params: object
-    ) -> list[tuple[Any, ...]]:
+    def _rows(self, select: str, rest: str = "", run: str | None = None, **params: object) -> list[tuple[Any, ...]]:
         run_id = run or self._run.run_id
         query = f"{select} where run_id = $run {rest}"
         return self._tables.rows(query, {"run": run_id, **params}, run_id=run_id)

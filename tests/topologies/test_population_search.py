@@ -211,6 +211,35 @@ def test_target_and_wall_time_end_a_search_and_say_so():
     assert all(row.outcome in ("proposal_failed", "scorer_failed") for row in cut)
 
 
+@settings(max_examples=60)
+@given(st.data())
+def test_a_search_ends_when_its_evaluations_are_used_up_and_duplicates_use_none(data):
+    allowed = data.draw(st.integers(1, 30))
+    world = World(values=data.draw(st.integers(2, 60)), failing=data.draw(st.sampled_from([0, 20])))
+    finish, rows, _ = world.run(
+        plan(generations=8, evaluations=allowed), choose=lambda count: data.draw(st.integers(0, count - 1))
+    )
+    judged = [row for row in rows.values() if row.outcome == "scored" and row.candidate_id != "seed"]
+    assert len(judged) <= allowed
+    assert (len(judged) == allowed) == (finish.reason == f"all {allowed} evaluations are done")
+
+
+def test_where_there_are_fewer_programs_than_evaluations_the_generations_end_it():
+    finish, rows, _ = World(values=5).run(plan(generations=4, elites=0, diverse=0, fresh=6, evaluations=6))
+    assert finish.reason == "all 4 generations are done"
+    assert sum(row.outcome == "scored" for row in rows.values()) == 1 + 5
+    assert sum(row.generation == 1 for row in rows.values()) < 6
+
+
+def test_a_search_that_nobody_reads_briefs_of_writes_none():
+    rules = plan()
+    rules._stage = msgspec.structs.replace(rules._stage, briefed=False)
+    finish, rows, bodies = World().run(rules)
+    assert finish.reason == "all 3 generations are done"
+    assert len(rows) == 1 + 6 + 5 + 5
+    assert not any(isinstance(body, BriefWritten) for body in bodies)
+
+
 def test_stopping_keeps_what_there_is():
     finish, rows, bodies = World().run(plan(), hook=lambda step, rules, _: rules.stop("enough", 0) if step == 5 else [])
     assert finish.status == "stopped"
@@ -267,6 +296,8 @@ def test_an_edited_brief_reaches_what_has_not_started_and_is_handed_on():
         ({"brief": "please"}, "brief"),
         ({"top_k": 0}, "top_k"),
         ({"proposer": 5}, "proposer"),
+        ({"evaluations": 0}, "evaluations"),
+        ({"evaluations": 2.5}, "evaluations"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(changes, word):

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from epsilon_lab.views.curve import Point, curve
+from epsilon_lab.views.curve import Arm, Point, Versus, curve
 from epsilon_lab.views.figures import LiveCurve, ScoreFigure, compare_figure, plain, score_figure
 from epsilon_lab.views.snapshot import Best, RunSnapshot
 
@@ -158,3 +158,63 @@ def test_frames_are_drawn_on_several_threads_at_once() -> None:
     for thread in threads:
         thread.join()
     assert set(frames.values()) == {expected}
+
+
+def arm(
+    scores: list[float | None], *, status: str = "completed", direction: str = "maximize", known: float | None = 9.0
+):
+    found = [
+        Point("seed" if i == 0 else f"g000-c{i:03d}", 0, "fresh", score, "crashed" if score is None else "scored", True)
+        for i, score in enumerate(scores)
+    ]
+    return Arm("r", status, curve(found, direction=direction, best_known=known))
+
+
+def beside(search: Arm, control: Arm) -> RunSnapshot:
+    versus = Versus(search, control)
+    return RunSnapshot("r", "caps", "population_search", "completed", curve=search.curve, versus=versus)
+
+
+def test_a_search_stands_beside_its_controls_by_programs_judged() -> None:
+    shown = beside(arm([1.0, None, 3.0, 2.0]), arm([1.0, 2.0, *[1.5] * 20, -500.0]))
+    figure = score_figure(shown)
+    assert [text.strip() for text in legend(figure)] == [
+        "search: best 3",
+        "3 scored of 4 judged",
+        "random variation: best 2",
+        "23 scored of 23 judged, 1 off the scale",
+        "best known: 9",
+    ]
+    axes = figure.axes[0]
+    assert axes.get_xlabel().startswith("programs judged")
+    assert axes.get_title("left") == "caps"
+    lines = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
+    assert [list(line.get_ydata()) for line in lines] == [[1.0, 3.0, 3.0], [1.0, 2.0, 2.0]]
+    assert [list(line.get_xdata())[:2] for line in lines] == [[0, 2], [0, 1]]
+    assert score_figure(shown, controls=False).axes[0].get_xlabel() == "candidate"
+
+
+def test_lower_is_better_in_a_comparison_too() -> None:
+    shown = beside(arm([5.0, 4.0], direction="minimize", known=1.0), arm([5.0, 4.5], direction="minimize", known=1.0))
+    figure = score_figure(shown)
+    assert "lower is better" in figure.axes[0].get_ylabel()
+    assert legend(figure)[0] == "search: best 4"
+
+
+def test_controls_are_drawn_while_they_run_and_before_they_have_any_program() -> None:
+    live = LiveCurve(beside=True)
+    first = live.frame(Versus(arm([1.0, 3.0]), Arm("r", "running")))
+    later = live.frame(Versus(arm([1.0, 3.0]), arm([1.0, 2.0], status="running")))
+    assert pixels(first).tobytes() != pixels(later).tobytes()
+
+
+def test_the_sentence_says_the_figures_and_no_more() -> None:
+    search = arm([1.0, 2.0, 20.0])
+    assert Versus(search, arm([1.0, 18.0, 3.0])).sentence == (
+        "the search reached 20, random variation 18, at 2 evaluations each"
+    )
+    assert Versus(search, arm([1.0, 18.0], status="running")).sentence == (
+        "the search reached 20 at 2 evaluations, random variation 18 at 1 so far"
+    )
+    assert Versus(search, arm([1.0, 18.0])).sentence.endswith("random variation 18 at 1")
+    assert Versus(search, Arm("r", "running")).sentence.endswith("random variation – at 0 so far")

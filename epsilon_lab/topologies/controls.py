@@ -1,0 +1,148 @@
+"""The controls of a search: random variation of its seed program, judged as often, by the same judge.
+
+They are a search themselves, of generations that are all `fresh` and know nothing of scores, over the same rules; so
+they have the same tables, panel and resume. What counts as an evaluation is a program that was put to the judge: each
+distinct program once, the seed program not counted, whatever came of it. A proposal that repeats a known program costs
+none, so another is made in its place, up to `ROUNDS` times; where there are fewer programs than that to be found, the
+controls end with what there is, and their reason says so.
+
+The problem is taken from the search's run directory, as bytes: nothing is unpickled here, and nothing is needed of the
+session that stated it.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from epsilon_lab.errors import LabError
+from epsilon_lab.ids import SEED_CANDIDATE
+from epsilon_lab.messages.events import Body
+from epsilon_lab.search.proposing import pack_proposer
+from epsilon_lab.search.random_variation import RandomVariation
+from epsilon_lab.search.variation import Variation
+from epsilon_lab.topologies.population_search import ALTERNATIVES, PopulationSearch
+from epsilon_lab.topologies.search_plan import SearchPlan, SearchRules, SearchSettings, source_ref
+from epsilon_lab.workspace.journal import Record
+from epsilon_lab.workspace.layout import PLAN, RunDirectory
+
+ROUNDS = 12
+"""How often the evaluations that duplicates left over are proposed for."""
+
+CONTROL_OF = "control_of"
+"""In the `config` of controls: the run id of the search."""
+
+JUDGED = "scorer_hash is not null"
+"""SQL on `candidates`: the program was put to the judge."""
+
+_SEED = "problem/seed.py"
+
+
+class Controls:
+    """Random variation beside a search.
+
+    Args:
+        search: The search's run directory.
+        name: The search's name.
+        config: The search's arguments, as its row in the `runs` table has them.
+        evaluations: Programs to judge.
+
+    Raises:
+        LabError: The run directory lacks what the search was played by, or cannot be read.
+    """
+
+    topology = "population_search"
+
+    def __init__(self, search: RunDirectory, *, name: str, config: Mapping[str, Any], evaluations: int) -> None:
+        self.parent_run_id = search.run_id
+        self.title = f"{name} controls"
+        self._search = search
+        try:
+            rules = msgspec.json.decode(search.read_bytes(PLAN), type=SearchRules)
+            alternatives = msgspec.json.decode(search.read_bytes(ALTERNATIVES), type=dict[str, tuple[str, ...]])
+        except (OSError, msgspec.MsgspecError) as error:
+            raise LabError(
+                f"run {search.run_id} can have no controls: what it was played by cannot be read ({error}); "
+                f"a run of version 0.1.0 did not keep it, so start the search again"
+            ) from error
+        self._alternatives = alternatives
+        self._stage = rules.stage
+        self._settings = SearchSettings(
+            population=evaluations,
+            generations=ROUNDS,
+            elites=0,
+            diverse=0,
+            fresh=evaluations,
+            top_k=1,
+            patience=None,
+            min_delta=0.0,
+            target=None,
+            wall_time_s=None,
+            in_flight=None,
+            seed=rules.settings.seed,
+            evaluations=evaluations,
+        )
+        about = {key: config.get(key) for key in ("problem", "direction", "best_known")}
+        settings = msgspec.structs.asdict(self._settings)
+        self._config = {**about, "proposer": RandomVariation.name, CONTROL_OF: search.run_id, **settings}
+
+    def __repr__(self) -> str:
+        return f"<Controls of {self.parent_run_id}: {self._settings.evaluations} evaluations>"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"
+
+    @property
+    def seed(self) -> int:
+        """The search's own."""
+        return self._settings.seed
+
+    def config(self) -> dict[str, object]:
+        """The arguments, for the `runs` table."""
+        return self._config
+
+    def validate(self) -> None:
+        """Refuse nothing: no model is asked."""
+
+    def prepare(self, run: RunDirectory) -> tuple[SearchPlan, Sequence[Body]]:
+        """Copy the problem from the search's run directory, with a proposer beside it.
+
+        Raises:
+            LabError: A file of the problem is missing.
+        """
+        try:
+            events: list[Body] = [
+                run.save(path.relative_to(self._search.path).as_posix(), path.read_bytes(), kind=_kind(path.suffix))
+                for path in sorted(self._search.locate("problem").rglob("*"))
+                if path.is_file()
+            ]
+            seed_source = self._search.read_bytes(_SEED)
+        except OSError as error:
+            raise LabError(f"the problem of run {self.parent_run_id} cannot be read ({error})") from error
+        proposer = RandomVariation(Variation(self._alternatives, self._stage.entry))
+        proposer_ref, saved = pack_proposer(proposer, run)
+        events += [*saved, run.save(source_ref(SEED_CANDIDATE), seed_source, kind="source")]
+        stage = msgspec.structs.replace(
+            self._stage,
+            proposer_ref=proposer_ref,
+            proposer=proposer.name,
+            lane="process",
+            brief_ref=None,
+            briefed=False,
+            alternatives=self._alternatives,
+        )
+        rules = msgspec.json.encode(SearchRules(stage, self._settings))
+        events.append(run.save(PLAN, msgspec.json.format(rules), kind="plan"))
+        return SearchPlan(stage, self._settings), events
+
+    @staticmethod
+    def restore(run: RunDirectory, records: Sequence[Record]) -> SearchPlan:
+        """Make the rules again, as those of any search."""
+        return PopulationSearch.restore(run, records)
+
+
+def _kind(suffix: str) -> str:
+    return {".pkl": "code", ".py": "source"}.get(suffix, "problem")
