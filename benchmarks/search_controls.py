@@ -180,11 +180,10 @@ def main() -> None:
                 for name in arguments.problems:
                     play(lab, name, seed, arguments.evaluations or TRIALS[name].evaluations)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        print(
-            f"{time.strftime('%Y-%m-%d %H:%M')}, {platform.machine()}, {cores} cores, "
-            f"Python {platform.python_version()}, load {load:.1f} before and {os.getloadavg()[0]:.1f} after, {time.monotonic() - began:.0f} s, "
-            f"isolation {lab.isolation}\n"
-        )
+        stamp = time.strftime("%Y-%m-%d %H:%M")
+        machine = f"{platform.machine()}, {cores} cores, Python {platform.python_version()}, isolation {lab.isolation}"
+        loads = f"load {load:.1f} before and {os.getloadavg()[0]:.1f} after"
+        print(f"{stamp}, {machine}, {loads}, {time.monotonic() - began:.0f} s\n")
         for line in table(lab, arguments.problems, arguments.seeds, arguments.evaluations):
             print(line)
 

@@ -75,8 +75,17 @@ class Home(Protocol):
         """The workspace's runs."""
         ...
 
+    @property
+    def read_only(self) -> bool:
+        """Whether it only looks on."""
+        ...
+
     def start(self, topology: Topology) -> Run:
         """Start a run."""
+        ...
+
+    def resume(self, run_id: str) -> Run:
+        """Go on with a run that its lab left unfinished."""
         ...
 
     def start_panel(self, run: Run) -> LivePanel:
@@ -400,7 +409,7 @@ class SearchRun(Run):
         """Run random variation of the seed program beside this search, at as many evaluations; returns at once.
 
         It is a run of its own, named after this one, with the same problem and seed, and asks no model. Asked for again
-        it is the same run, unless that failed or was stopped or interrupted: then it is run anew.
+        it is the same run, resumed where its lab had left it unfinished; one that failed or was stopped is run anew.
 
         Args:
             trust: Also for a search that was born in another workspace, whose problem is a stranger's pickle that the
@@ -413,12 +422,15 @@ class SearchRun(Run):
         if (of := self._row(f"config ->> '{CONTROL_OF}'")) is not None:
             raise LabError(f"run {self.run_id} is the controls of {of} itself; ask that run for its controls")
         rows = self._home.store.rows(
-            f"select run_id from runs where config ->> '{CONTROL_OF}' = ? and status not in "  # noqa: S608 - our name
-            "('failed', 'stopped', 'interrupted') order by started_at desc limit 1",
+            f"select run_id, status from runs where config ->> '{CONTROL_OF}' = ? "  # noqa: S608 - our own name
+            "order by started_at desc limit 1",
             [self.run_id],
         )
-        if rows:
-            return cast("SearchRun", self._home.runs[rows[0][0]])
+        for run_id, status in rows:
+            if status == "interrupted" and not self._home.read_only:
+                return cast("SearchRun", self._home.resume(run_id))
+            if status not in ("failed", "stopped"):
+                return cast("SearchRun", self._home.runs[run_id])
         if self.status not in ("completed", "stopped"):
             first = "wait() for it first" if self.status in LIVE else "controls stand beside a search that has ended"
             raise LabError(f"run {self.run_id} is {self.status}; {first}")

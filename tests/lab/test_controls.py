@@ -63,6 +63,41 @@ def test_a_past_search_gets_its_controls_without_the_session_that_stated_it(tmp_
         assert looking.runs[run_id].plot_scores(controls=True)._repr_png_()
 
 
+def test_controls_that_were_cut_off_go_on_when_they_are_asked_for_again(tmp_path):
+    def score(output):
+        return float(output)
+
+    with Lab(tmp_path / "runs", workers=2) as lab:
+        run = lab.start(PopulationSearch(toy(score), population=6, generations=2, **SMALL)).wait(60)
+        controls = run.controls()
+        run_id, known = run.run_id, controls.run_id
+        controls.pause()
+    with Lab(tmp_path / "runs", workers=2) as lab:
+        again = lab.runs[run_id].controls()
+        assert again.run_id == known
+        assert again.wait(60).evaluations == lab.runs[run_id].evaluations
+
+
+def test_controls_that_were_stopped_are_run_anew(lab, tmp_path):
+    go = tmp_path / "go"
+
+    def score(output):
+        while not go.exists():
+            pass
+        return float(output)
+
+    go.touch()
+    run = lab.start(PopulationSearch(toy(score), population=6, generations=2, **SMALL)).wait(60)
+    go.unlink()
+    first = run.controls()
+    first.stop()
+    assert first.wait(60).status == "stopped"
+    go.touch()
+    second = run.controls()
+    assert second.run_id != first.run_id
+    assert second.wait(60).evaluations == run.evaluations
+
+
 def test_where_no_controls_can_stand_it_is_said_why(lab, tmp_path):
     def stuck(context):
         while True:
