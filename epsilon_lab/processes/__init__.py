@@ -11,6 +11,7 @@ limits.py       what one program may take
 confinement.py  what keeps a program away from everything else, by tiers
 scratch.py      a program's working directory, the same before every run
 account.py      how an exception is told to someone who did not see it
+watch.py        what a program writes while it runs, and its end at a limit
 zygote.py       the warm process that forks programs
 spawner.py      runs untrusted programs and says what became of them
 """

@@ -13,7 +13,9 @@ from typing import Any
 from epsilon_lab.errors import LabError
 from epsilon_lab.processes.data import decode, encode
 
-_LENGTH = struct.Struct("<Q")
+LENGTH = struct.Struct("<Q")
+"""What precedes a message: how many bytes it has."""
+
 _CHUNK = 1 << 20
 
 
@@ -41,7 +43,7 @@ class Channel:
         body = encode(message)
         self._socket.settimeout(timeout_s)
         try:
-            self._socket.sendall(_LENGTH.pack(len(body)) + body)
+            self._socket.sendall(LENGTH.pack(len(body)) + body)
         except TimeoutError:
             raise
         except OSError as error:
@@ -55,7 +57,7 @@ class Channel:
             TimeoutError: None came in time.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        (length,) = _LENGTH.unpack(self._read(_LENGTH.size, deadline))
+        (length,) = LENGTH.unpack(self._read(LENGTH.size, deadline))
         message = decode(bytes(self._read(length, deadline)))
         assert isinstance(message, dict)
         return message

@@ -11,10 +11,11 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self, cast
 
 from epsilon_lab.errors import LabError
 from epsilon_lab.processes.companion import Companion, CompanionLost
@@ -64,12 +65,25 @@ class RunReport:
     """Largest resident set, MiB, the warm interpreter's own pages included."""
 
 
+class Unanswered(LabError):
+    """A program that was asked gave no answer, and is dead.
+
+    Attributes:
+        report: What became of it.
+    """
+
+    def __init__(self, report: RunReport) -> None:
+        self.report = report
+        super().__init__(report.error)
+
+
 class Spawner:
     """A warm sandbox for the programs of one problem; one program at a time, from one thread.
 
     Args:
         side: Pickle of a function without arguments that gives `(run, inputs)`, loaded once in the sandbox:
-            `run(program)` is called, or, where that is None, the program's `entry` with the inputs.
+            `run(program)` is called, or, where that is None, the program's `entry` with the inputs. None for a sandbox
+            that holds neither: then programs are asked, and find nothing there that was not asked of them.
         files: name -> content of the working directory, the same before every run.
         limits: What one run may take.
         entry: Name of the program's function.
@@ -78,7 +92,7 @@ class Spawner:
 
     def __init__(
         self,
-        side: bytes,
+        side: bytes | None,
         files: Mapping[str, bytes],
         limits: Limits,
         *,
@@ -145,20 +159,60 @@ class Spawner:
         Raises:
             SpawnerFailed: The candidate's side cannot be loaded.
         """
+        return RunReport(**self._call({"source": source, "seed": seed, "question": None}))
+
+    @contextmanager
+    def session(self, source: str, *, seed: int) -> Iterator[Callable[[bytes], bytes]]:
+        """Ask a program one question at a time: `with spawner.session(source, seed=1) as ask: ask(question)`.
+
+        A question is the encoded tuple of the entry's arguments, an answer what it returned, encoded by the program,
+        so it may be anything. The program is forked at the first question, knows no other before it has answered, and
+        keeps what it remembers until the session ends. The limits hold for the session as a whole, and its time is what
+        the program takes to answer. Nothing else can be run meanwhile.
+
+        Raises (from `ask`):
+            Unanswered: The program ended, was killed at a limit, or is dead since an earlier question.
+            SpawnerFailed: The sandbox does not start.
+        """
+        message: dict[str, Any] = {"source": source, "seed": seed}
+        ended: RunReport | None = None
+
+        def ask(question: bytes) -> bytes:
+            nonlocal ended
+            if ended is None:
+                reply = self._call(message | {"question": question})
+                message.clear()
+                if "answer" in reply:
+                    return cast("bytes", reply["answer"])
+                ended = RunReport(**reply)
+            raise Unanswered(ended)
+
+        try:
+            yield ask
+        finally:
+            if not message and ended is None:
+                self._call({"question": None})
+
+    def _call(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Say something to the warm process; its loss is a report like any other.
+
+        Raises:
+            SpawnerFailed: The candidate's side cannot be loaded.
+        """
         self.start()
         assert self._companion is not None
         started = time.monotonic()
         try:
-            report = self._companion.call({"source": source, "seed": seed}, timeout_s=self.limits.timeout_s + _GRACE_S)
+            return self._companion.call(message, timeout_s=self.limits.timeout_s + _GRACE_S)
         except CompanionLost as lost:
             self._companion = None
-            return RunReport(
+            report = RunReport(
                 outcome="timeout" if lost.timed_out else "crashed",
                 error=f"the program took its sandbox down ({lost}); the sandbox was replaced",
                 stdout=lost.tail,
                 seconds=time.monotonic() - started,
             )
-        return RunReport(**report)
+            return asdict(report)
 
     def close(self) -> None:
         """End the warm process and whatever runs in it. A later `run` starts another."""

@@ -20,24 +20,24 @@ import os
 import pickle
 import random
 import resource
-import select
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from types import ModuleType
 from typing import Any, NoReturn
 
 from epsilon_lab.processes import orphans, tree
 from epsilon_lab.processes.account import frames, one_line
-from epsilon_lab.processes.channel import Channel, ChannelClosed
+from epsilon_lab.processes.channel import LENGTH, Channel, ChannelClosed
 from epsilon_lab.processes.companion import signal_name
 from epsilon_lab.processes.confinement import Confinement, strongest
 from epsilon_lab.processes.data import Malformed, NotData, TooLarge, decode, encode
 from epsilon_lab.processes.limits import Limits, loosen_memory
 from epsilon_lab.processes.scratch import Scratch
+from epsilon_lab.processes.watch import STORY, Interview, Watch
 
 PRELOADED = """
     abc array ast base64 binascii bisect bz2 calendar cmath codecs collections collections.abc concurrent.futures
@@ -56,8 +56,6 @@ _PR_SET_DUMPABLE = 4
 _RESULT_FD = 3
 _CONTROL_FD = 50  # out of the way of the descriptors a program gets
 _READ = 1 << 18
-_TAIL = 16_000  # bytes of output kept
-_STORY = 1 << 16  # bytes of a failed program's own account
 _FILE = "candidate.py"
 
 
@@ -121,8 +119,10 @@ def _load(names: Iterable[str]) -> None:
             importlib.import_module(name)
 
 
-def _candidate_side(blob: bytes, search: list[str]) -> tuple[Callable[[Any], Any] | None, tuple[Any, ...]]:
+def _candidate_side(blob: bytes | None, search: list[str]) -> tuple[Callable[[Any], Any] | None, tuple[Any, ...]]:
     """Unpickle `run` and the inputs; their modules are searched where the lab's own process would."""
+    if blob is None:
+        return None, ()
     own = sys.path[:]
     sys.path[:] = search
     try:
@@ -176,33 +176,39 @@ class Zygote:
         gc.freeze()  # no collection of a fork touches, and so copies, what was loaded before
         while True:
             request = self.channel.receive()
-            self.channel.send(self._see_through(request["source"], request["seed"]))
+            self.channel.send(self._see_through(request["source"], request["seed"], request["question"]))
 
-    def _see_through(self, source: str, seed: int) -> dict[str, Any]:
-        answer, result_end = os.pipe()
+    def _see_through(self, source: str, seed: int, question: bytes | None) -> dict[str, Any]:
+        """Run a program to its end; if there is a question, one that is asked it and those that follow."""
+        asked = question is not None
+        answer, result_end = (end.detach() for end in socket.socketpair()) if asked else os.pipe()
         prints, print_end = os.pipe()
         parent = os.getpid()
-        watch = _Watch(answer, prints, self.channel, self.limits)
+        watch: Watch
+        if question is None:
+            watch = Watch(answer, prints, self.channel, self.limits)
+        else:
+            watch = Interview(answer, prints, self.channel, self.limits, question)
         started = time.monotonic()
         pid = os.fork()
         if pid == 0:
             try:
                 self._become(parent, print_end, result_end)
-                _perform(source, seed, self.entry, self.run, self.inputs, self.limits)
+                _perform(source, seed, self.entry, self.run, self.inputs, self.limits, asked=asked)
             finally:
                 os._exit(70)
         os.close(result_end)
         os.close(print_end)
         try:
-            stopped = watch.until_exit(pid, started + self.limits.timeout_s)
+            watch.until_exit(pid)
             _, status, usage = os.wait4(pid, 0)
             seconds = time.monotonic() - started
         finally:
             # Also when the channel closed: then all this ends here, and so does the program.
             tree.reap_children()
-        stopped = watch.drain() or stopped
+        watch.drain()
         self.scratch.restore()
-        return _verdict(watch.answer, status, stopped, self.limits) | {
+        return _verdict(watch.answer, status, watch.stopped, self.limits) | {
             "stdout": watch.tail.decode("utf-8", "replace"),
             "seconds": seconds,
             "cpu_s": usage.ru_utime + usage.ru_stime,
@@ -224,102 +230,23 @@ class Zygote:
             orphans.die_with_parent(parent)  # after the change of user, which cancels it
 
 
-class _Watch:
-    """Reads what a program writes while it runs, and ends it at the first limit it exceeds."""
-
-    def __init__(self, answer_fd: int, print_fd: int, channel: Channel, limits: Limits) -> None:
-        self.answer = bytearray()
-        self.tail = bytearray()
-        self._channel = channel
-        self._cap = limits.output_bytes + _STORY
-        self._open = {answer_fd: self.answer, print_fd: self.tail}
-        for fd in self._open:
-            os.set_blocking(fd, False)
-
-    def until_exit(self, pid: int, deadline: float) -> str:
-        """Wait for a program to end, and kill it if it must be.
-
-        Returns:
-            Why it was killed: "timeout", "too_large", or "" if it was not.
-        """
-        stopped = ""
-        poll = select.poll()
-        for fd in (*self._open, self._channel.fileno()):
-            poll.register(fd, select.POLLIN)
-        exit_fd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
-        if exit_fd is not None:
-            poll.register(exit_fd, select.POLLIN)
-        try:
-            while True:
-                left = deadline - time.monotonic()
-                if left <= 0 and not stopped:
-                    os.kill(pid, signal.SIGKILL)
-                    stopped = "timeout"
-                pause = 1.0 if stopped else left
-                # Without a descriptor for the exit (macOS) it is asked for two hundred times a second.
-                ready = poll.poll(1000 * max(0.0, min(pause, 1.0 if exit_fd is not None else 0.005)))
-                for fd, _ in ready:
-                    if fd in self._open:
-                        if not self._read(fd):
-                            poll.unregister(fd)
-                        if len(self.answer) > self._cap and not stopped:
-                            os.kill(pid, signal.SIGKILL)
-                            stopped = "too_large"
-                    elif fd == self._channel.fileno() and self._channel.is_closed():
-                        os.kill(pid, signal.SIGKILL)
-                        raise ChannelClosed("nobody waits for this program")
-                if any(fd == exit_fd for fd, _ in ready) or (exit_fd is None and _has_exited(pid)):
-                    return stopped
-        finally:
-            if exit_fd is not None:
-                os.close(exit_fd)
-
-    def drain(self) -> str:
-        """Once nobody is left to write: read what is left, and close."""
-        for fd in list(self._open):
-            while self._read(fd) and len(self.answer) <= self._cap:
-                pass
-        for fd in list(self._open):
-            self._close(fd)
-        return "too_large" if len(self.answer) > self._cap else ""
-
-    def _read(self, fd: int) -> bool:
-        """Take what is there; False once there can be no more."""
-        try:
-            part = os.read(fd, _READ)
-        except BlockingIOError:
-            return True
-        if not part:
-            self._close(fd)
-            return False
-        kept = self._open[fd]
-        kept += part
-        if kept is self.tail:
-            del kept[:-_TAIL]
-        return True
-
-    def _close(self, fd: int) -> None:
-        del self._open[fd]
-        os.close(fd)
-
-
-def _has_exited(pid: int) -> bool:
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
 def _verdict(answer: bytearray, status: int, stopped: str, limits: Limits) -> dict[str, Any]:
     """Tell an output from each kind of failure. Whatever the program itself says can only fail it."""
     if stopped == "timeout" or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
         return _failed("timeout", f"the program ran for more than {limits.timeout_s:g} s and was killed")
     if stopped == "too_large":
         return _failed("too_large", str(TooLarge(limits.output_bytes)))
+    if stopped == "done":
+        return {"outcome": None, "output": b"", "error": "", "traceback": ""}
+    if stopped:
+        return _failed("crashed", stopped)
     if os.WIFSIGNALED(status):
         return _failed("crashed", f"the program was killed by {signal_name(os.WTERMSIG(status))}")
     if os.WEXITSTATUS(status):
         return _failed("crashed", f"the program ended with exit code {os.WEXITSTATUS(status)}")
     if answer[:1] == b"o":
         return {"outcome": None, "output": bytes(memoryview(answer)[1:]), "error": "", "traceback": ""}
-    if answer[:1] == b"e" and len(answer) <= _STORY:
+    if answer[:1] == b"e" and len(answer) <= STORY:
         with suppress(Malformed, ValueError, TypeError):
             outcome, error, trace = decode(bytes(answer[1:]))
             if outcome in ("crashed", "memory", "too_large", "bad_type") and type(error) is type(trace) is str:
@@ -341,26 +268,20 @@ def _perform(
     run: Callable[[Any], Any] | None,
     inputs: tuple[Any, ...],
     limits: Limits,
+    *,
+    asked: bool,
 ) -> NoReturn:
-    """Run a program and write its output, or how it failed; then end, whatever it has left running."""
+    """Run a program and write its output, or its answers, or how it failed; then end, whatever it has left running."""
     leave = os._exit
-    write = os.write
-    answer = b""
+    say = _frame if asked else _write
     try:
-        random.seed(seed)
-        sys.modules["numpy"].random.seed(seed % 2**32)
-        program = ModuleType("candidate")
-        program.__file__ = _FILE
-        sys.modules["candidate"] = program
-        linecache.cache[_FILE] = (len(source), None, source.splitlines(keepends=True), _FILE)
-        exec(compile(source, _FILE, "exec"), program.__dict__)  # noqa: S102 - what this process is for
-        if run is not None:
-            output = run(program)
-        else:
-            function = getattr(program, entry, None)
-            if function is None:
-                raise NameError(f"the program defines no function {entry!r}")
-            output = function(*inputs)
+        program = _program(source, seed)
+        if asked:
+            function = _entry(program, entry)
+            for question in _questions():
+                say(b"o" + encode(function(*question), limits.output_bytes))
+            leave(0)
+        output = run(program) if run is not None else _entry(program, entry)(*inputs)
         answer = b"o" + encode(output, limits.output_bytes)
     except NotData as error:
         answer = _story("bad_type", str(error))
@@ -374,14 +295,54 @@ def _perform(
     for stream in (sys.stdout, sys.stderr):
         with suppress(BaseException):
             stream.flush()
-    rest = memoryview(answer)
-    while rest:
-        rest = rest[write(_RESULT_FD, rest) :]
+    say(answer)
     leave(0)
 
 
+def _program(source: str, seed: int) -> ModuleType:
+    """Make a module of a program, with dice of its own."""
+    random.seed(seed)
+    sys.modules["numpy"].random.seed(seed % 2**32)
+    program = ModuleType("candidate")
+    program.__file__ = _FILE
+    sys.modules["candidate"] = program
+    linecache.cache[_FILE] = (len(source), None, source.splitlines(keepends=True), _FILE)
+    exec(compile(source, _FILE, "exec"), program.__dict__)  # noqa: S102 - what this process is for
+    return program
+
+
+def _entry(program: ModuleType, entry: str) -> Callable[..., Any]:
+    function: Callable[..., Any] | None = getattr(program, entry, None)
+    if function is None:
+        raise NameError(f"the program defines no function {entry!r}")
+    return function
+
+
+def _questions() -> Iterator[tuple[Any, ...]]:
+    """The arguments of each call, as they come; there is never more than one question on the way."""
+    held = bytearray()
+    while True:
+        while len(held) < LENGTH.size or len(held) < LENGTH.size + LENGTH.unpack_from(held)[0]:
+            part = os.read(_RESULT_FD, _READ)
+            if not part:
+                return
+            held += part
+        yield decode(bytes(memoryview(held)[LENGTH.size :]))
+        held.clear()
+
+
+def _frame(answer: bytes) -> None:
+    _write(LENGTH.pack(len(answer)) + answer)
+
+
+def _write(answer: bytes, write: Callable[[int, Any], int] = os.write) -> None:
+    rest = memoryview(answer)
+    while rest:
+        rest = rest[write(_RESULT_FD, rest) :]
+
+
 def _story(outcome: str, line: str, error: BaseException | None = None) -> bytes:
-    return b"e" + encode((outcome, line, "" if error is None else frames(error, file=_FILE, skip=1)))
+    return b"e" + encode((outcome, line, "" if error is None else frames(error, file=_FILE, skip=2)))
 
 
 def _say(error: BaseException) -> str:

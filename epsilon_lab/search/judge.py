@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from epsilon_lab.errors import LabError
 from epsilon_lab.processes.companion import Companion, CompanionLost
+from epsilon_lab.processes.spawner import SpawnerFailed, Unanswered
 from epsilon_lab.search.verdict import Verdict
 
 _START_S = 60.0
@@ -82,11 +84,16 @@ class Judge:
             output: Bytes from a stranger.
             trial: The numbers of a `Trial`.
         """
-        return self._ask({"op": "score", "output": output, "trial": trial}, "score")
+        return self._hear({"op": "score", "output": output, "trial": trial}, "score")
 
-    def check(self, output: bytes) -> Verdict:
-        """Put an encoded output to the strict check; the outcome is `scored` if it passed."""
-        return self._ask({"op": "check", "output": output}, "check")
+    def check(self, output: bytes, ask: Callable[[bytes], bytes]) -> Verdict:
+        """Put an encoded output to the strict check; the outcome is `scored` if it passed.
+
+        Args:
+            output: Bytes from a stranger.
+            ask: Calls the program's entry; see `Spawner.session`. The program's time is not the judge's.
+        """
+        return self._hear({"op": "check", "output": output}, "check", ask)
 
     def close(self) -> None:
         """End the process. A later call starts another."""
@@ -94,14 +101,33 @@ class Judge:
             self._companion.close()
             self._companion = None
 
-    def _ask(self, request: dict[str, Any], what: str) -> Verdict:
+    def _hear(self, request: dict[str, Any], what: str, ask: Callable[[bytes], bytes] | None = None) -> Verdict:
+        """Send a request, and the program's answers to what the judge asks meanwhile, until there is a verdict."""
+        left = self.timeout_s
         try:
             self.start()
             assert self._companion is not None
-            return msgspec.convert(self._companion.call(request, timeout_s=self.timeout_s), Verdict)
+            while True:
+                began = time.monotonic()
+                reply = self._companion.call(request, timeout_s=left)
+                if ask is None or "question" not in reply:
+                    return msgspec.convert(reply, Verdict)
+                left = max(0.0, left - (time.monotonic() - began))
+                request = _answer(ask, reply["question"])
         except JudgeFailed as failed:
             return Verdict(outcome="scorer_failed", error=str(failed), traceback=failed.traceback)
         except CompanionLost as lost:
             self._companion = None
-            how = f"gave {lost}" if lost.timed_out else f"ended the judge's process ({lost})"
+            late = f"gave no answer in {self.timeout_s:g} s"
+            how = late if lost.timed_out else f"ended the judge's process ({lost})"
             return Verdict(outcome="scorer_failed", error=f"{what} {how}; the judge was restarted", traceback=lost.tail)
+
+
+def _answer(ask: Callable[[bytes], bytes], question: bytes) -> dict[str, Any]:
+    try:
+        return {"answer": ask(question)}
+    except Unanswered as failed:
+        report = failed.report
+        return {"outcome": report.outcome, "error": report.error, "traceback": report.traceback}
+    except SpawnerFailed as failed:
+        return {"outcome": "scorer_failed", "error": str(failed)}

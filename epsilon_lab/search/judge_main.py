@@ -15,21 +15,23 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from epsilon_lab.errors import Cheat
+from epsilon_lab.errors import Cheat, LabError
 from epsilon_lab.processes import orphans
 from epsilon_lab.processes.account import frames, one_line
 from epsilon_lab.processes.channel import Channel, ChannelClosed
-from epsilon_lab.processes.data import Malformed, decode
+from epsilon_lab.processes.data import Malformed, decode, encode
 from epsilon_lab.processes.scratch import Scratch
 from epsilon_lab.search.evaluation import Outcome
 from epsilon_lab.search.problem import Trial
 from epsilon_lab.search.verdict import Verdict, read_check, read_score
 
 _LOG = 1 << 20  # bytes; what a scorer prints is kept for its failure, the last of it
+_QUESTION = 1 << 26  # bytes of one question
 
 
 def main(fd: int) -> None:
@@ -50,7 +52,7 @@ def _sit(channel: Channel) -> None:
     try:
         os.chdir(scratch.path)
         try:
-            court = Court(*_load(order["side"]))
+            court = Court(*_load(order["side"]), exchange=partial(_exchange, channel))
         except Exception as error:  # noqa: BLE001 - whatever a user's setup raises is told to the user
             channel.send({"error": one_line(error), "traceback": frames(error, skip=1)})
             return
@@ -75,6 +77,49 @@ def _load(side: bytes) -> Any:
     return bundle()
 
 
+def _exchange(channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
+    channel.send(message)
+    return channel.receive()
+
+
+class Unanswered(LabError):
+    """The program that `check` asks gave no answer, or one that is no data."""
+
+
+class Witness:
+    """The program, as a `check` may ask it. Its first failure is the last word on it, whatever `check` makes of that.
+
+    Args:
+        exchange: Sends a message to the worker and returns its answer.
+    """
+
+    def __init__(self, exchange: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self._exchange = exchange
+        self._asked = 0
+        self.failure: Verdict | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the program's entry.
+
+        Raises:
+            Unanswered: It failed, now or earlier.
+            NotData, TooLarge: The arguments cannot be sent.
+        """
+        if self.failure is None:
+            self._asked += 1
+            reply = self._exchange({"question": encode(arguments, _QUESTION)})
+            if "answer" in reply:
+                try:
+                    return decode(reply["answer"])
+                except Malformed as error:
+                    reply = {"outcome": "bad_type", "error": f"the answer is no data: {error}"}
+            verdict = msgspec.convert(reply, Verdict)
+            self.failure = msgspec.structs.replace(
+                verdict, error=f"asked by the check ({self._asked}): {verdict.error}"
+            )
+        raise Unanswered(self.failure.error)
+
+
 class Court:
     """The scorer at work: turns what user code returns or raises into a verdict.
 
@@ -83,20 +128,25 @@ class Court:
         check: The problem's `check`, or None.
         setup: The problem's `setup`, or None; it is called here, once.
         inputs: The problem's inputs, for the trial.
+        exchange: See `Witness`.
     """
 
     def __init__(
         self,
         score: Callable[..., Any],
-        check: Callable[[Any], Any] | None,
+        check: Callable[..., Any] | None,
         setup: Callable[[], Any] | None,
         inputs: tuple[Any, ...],
+        *,
+        exchange: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> None:
         self._score = score
         self._check = check
         self._inputs = inputs
         self._state = setup() if setup is not None else None
-        self._takes_trial = takes_trial(score)
+        self._exchange = exchange
+        self._takes_trial = _takes(score, "trial")
+        self._takes_ask = check is not None and _takes(check, "ask")
 
     def hear(self, request: dict[str, Any]) -> Verdict:
         """Judge one output.
@@ -109,31 +159,33 @@ class Court:
         except Malformed as error:
             return Verdict(outcome="bad_type", error=f"the output is no data: {error}")
         checking = request["op"] == "check"
+        witness = Witness(self._exchange)
         try:
             if checking:
                 assert self._check is not None
-                answer = self._check(output)
+                answer = self._check(output, witness) if self._takes_ask else self._check(output)
             elif self._takes_trial:
                 answer = self._score(output, Trial(**request["trial"], inputs=self._inputs, state=self._state))
             else:
                 answer = self._score(output)
+            verdict = read_check(answer) if checking else read_score(answer)
         except Cheat as cheat:
-            return Verdict(outcome="cheat", error=str(cheat) or "the scorer calls this output a cheat")
+            verdict = Verdict(outcome="cheat", error=str(cheat) or "the scorer calls this output a cheat")
         except (SystemExit, KeyboardInterrupt) as error:
-            return Verdict(outcome="scorer_failed", error=f"the scorer raised {one_line(error)}")
+            verdict = Verdict(outcome="scorer_failed", error=f"the scorer raised {one_line(error)}")
         except Exception as error:  # noqa: BLE001 - a scorer raises what it likes: that is how it says "invalid"
             outcome: Outcome = "check_failed" if checking else "invalid"
-            return Verdict(outcome=outcome, error=one_line(error), traceback=frames(error, skip=1))
-        return read_check(answer) if checking else read_score(answer)
+            verdict = Verdict(outcome=outcome, error=one_line(error), traceback=frames(error, skip=1))
+        return witness.failure or verdict
 
 
-def takes_trial(score: Callable[..., Any]) -> bool:
-    """Tell whether a scorer wants the trial: it has a second positional argument without a default, or called so."""
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    """Tell whether a function wants a second argument: it has one without a default, or one of that name."""
     try:
-        parameters = list(inspect.signature(score).parameters.values())
+        parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return False
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return True
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(positional) > 1 and (positional[1].default is inspect.Parameter.empty or positional[1].name == "trial")
+    return len(positional) > 1 and (positional[1].default is inspect.Parameter.empty or positional[1].name == name)

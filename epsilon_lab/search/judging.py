@@ -12,11 +12,11 @@ the incumbent counts as checked, because nothing stricter exists.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -35,6 +35,7 @@ from epsilon_lab.search.context import Direction
 from epsilon_lab.search.evaluation import EvaluateRequest, Evaluation, Outcome
 from epsilon_lab.search.judge import Judge
 from epsilon_lab.search.problem import Problem
+from epsilon_lab.search.verdict import Verdict
 from epsilon_lab.settings import TAIL_LIMIT
 from epsilon_lab.workspace.layout import RunDirectory
 
@@ -43,8 +44,8 @@ _PROBLEMS = "epsilon_lab.problems"
 _AGAIN = 3
 """How many times more runs a would-be best gets."""
 
-_STARTS_S = 200.0
-"""Seconds that starting the sandbox and the judge, and replacing them, may take."""
+_STARTS_S = 260.0
+"""Seconds that starting the sandboxes and the judge, and replacing them, may take."""
 
 _benches: dict[tuple[str, str], Bench] = {}
 _BENCHES_KEPT = 2
@@ -126,13 +127,14 @@ def pack_problem(problem: Problem, run: RunDirectory) -> tuple[str, list[Body]]:
 def evaluation_limit_s(problem: Problem) -> float:
     """Seconds that no evaluation of this problem can take while its sandbox and judge work as they should."""
     runs = 2 * problem.repeats * (1 + _AGAIN) if problem.repeats > 1 else 1
+    runs += problem.check is not None  # which may ask the program
     return runs * problem.timeout_s + 4 * problem.judge_timeout_s + _STARTS_S
 
 
 def _pack(*parts: Any) -> bytes:
     try:
         # One pickle, so that functions born together share their globals; a builtin, so that loading imports nothing.
-        return pack_function(functools.partial(tuple, parts)).blob
+        return pack_function(partial(tuple, parts)).blob
     except InvalidInput as error:
         for part in parts:
             if callable(part):
@@ -159,7 +161,7 @@ def _ready_made(function: Any) -> list[str]:
 
     Our own modules travel by name, and so their functions' identity is their name; but other code is another score.
     """
-    while isinstance(function, functools.partial):
+    while isinstance(function, partial):
         function = function.func
     module = sys.modules.get(getattr(function, "__module__", ""))
     if module is None or not module.__name__.startswith(_PROBLEMS + ".") or module.__file__ is None:
@@ -239,10 +241,13 @@ _TRIAL = ("seconds", "cpu_s", "peak_mb", "baseline_seconds")
 class Bench:
     """A sandbox and a judge for one problem, and the order in which they are asked."""
 
-    def __init__(self, docket: Docket, *, seed_source: str, spawner: Spawner, judge: Judge) -> None:
+    def __init__(self, docket: Docket, *, seed_source: str, spawner: Spawner, stand: Spawner, judge: Judge) -> None:
         self.docket = docket
         self.seed_source = seed_source
         self.spawner = spawner
+        self.stand = stand
+        """Where the judge asks a program: it holds neither `run` nor inputs, so nothing there tells what comes next."""
+
         self.judge = judge
 
     @classmethod
@@ -259,22 +264,19 @@ class Bench:
             output_mb=docket.output_mb,
             processes=1 if docket.repeats > 1 else Limits.processes,
         )
+        sandbox = partial(Spawner, files=files, limits=limits, entry=docket.entry, preload=imported_by(seed_source))
         return cls(
             docket,
             seed_source=seed_source,
-            spawner=Spawner(
-                run.read_bytes(f"{home}/candidate.pkl"),
-                files,
-                limits,
-                entry=docket.entry,
-                preload=imported_by(seed_source),
-            ),
+            spawner=sandbox(run.read_bytes(f"{home}/candidate.pkl")),
+            stand=sandbox(None),
             judge=Judge(run.read_bytes(f"{home}/judge.pkl"), files | secret, timeout_s=docket.judge_timeout_s),
         )
 
     def close(self) -> None:
-        """End both processes."""
+        """End its processes."""
         self.spawner.close()
+        self.stand.close()
         self.judge.close()
 
     def evaluate(
@@ -298,7 +300,7 @@ class Bench:
             evaluation, output = self._score(source, seed, _AGAIN * self.docket.repeats)
             if first is not None and evaluation.outcome == "scored":
                 evaluation = replace(evaluation, scores={**evaluation.scores, "first_score": first})
-        return self._check(evaluation, output) if promises(evaluation) else evaluation
+        return self._check(evaluation, output, source, seed) if promises(evaluation) else evaluation
 
     def _beats(self, score: float, incumbent: float | None) -> bool:
         if incumbent is None:
@@ -315,7 +317,7 @@ class Bench:
             verdict.outcome,
             score=verdict.score,
             scores=verdict.scores,
-            feedback={_clean(name): _clean(text) for name, text in verdict.feedback.items()},
+            feedback=_clean_feedback(verdict),
             error=verdict.error,
             traceback=verdict.traceback,
             stdout=measured.stdout,
@@ -324,15 +326,21 @@ class Bench:
             peak_mb=measured.peak_mb,
         ), measured.output
 
-    def _check(self, evaluation: Evaluation, output: bytes) -> Evaluation:
+    def _check(self, evaluation: Evaluation, output: bytes, source: str, seed: int) -> Evaluation:
         if not self.docket.has_check:
             return replace(evaluation, checked=True)
-        verdict = self.judge.check(output)
+        with self.stand.session(source, seed=seed) as ask:
+            verdict = self.judge.check(output, ask)
         if verdict.outcome != "scored":
             failed = replace(evaluation, outcome=verdict.outcome, score=None, checked=False)
             return replace(failed, error=_clean(verdict.error), traceback=_clean(verdict.traceback))
-        score = evaluation.score if verdict.score is None else verdict.score
-        return replace(evaluation, score=score, checked=True)
+        return replace(
+            evaluation,
+            score=evaluation.score if verdict.score is None else verdict.score,
+            scores=evaluation.scores | verdict.scores,
+            feedback=evaluation.feedback | _clean_feedback(verdict),
+            checked=True,
+        )
 
     def _measure(self, source: str, seed: int, repeats: int) -> _Measured | Evaluation:
         """Run a program as often as asked; each time, for a timed problem, followed by the seed program."""
@@ -385,6 +393,10 @@ class Bench:
             isolation=self.spawner.isolation,
             **facts,
         )
+
+
+def _clean_feedback(verdict: Verdict) -> dict[str, str]:
+    return {_clean(name): _clean(text) for name, text in verdict.feedback.items()}
 
 
 def _clean(text: str) -> str:

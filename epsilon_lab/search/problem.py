@@ -25,7 +25,7 @@ _CALLS: dict[str, list[tuple[str, ...]]] = {
     "run": [("program",)],
     "setup": [()],
     "score": [("output",), ("output", "trial")],
-    "check": [("output",)],
+    "check": [("output",), ("output", "ask")],
 }
 """How the functions of a problem are called."""
 
@@ -72,11 +72,15 @@ class Problem:
         setup: `setup() -> state`, called once in each judge process.
         score: `score(output)` or `score(output, trial)` -> float, or a dict with "score", further numbers, and strings
             as feedback. Raising means the output is invalid; raising `Cheat`, that it is an attempt to cheat.
-        check: `check(output)` -> None or True, or False or a reason, or an exact number that replaces the score.
+        check: `check(output)` or `check(output, ask)` -> None or True, or False or a reason, or an exact number that
+            replaces the score, or a dict as from `score`. `ask(*arguments)` calls the program's entry and returns what
+            it returns, in a new process that holds neither `run` nor `inputs` and is asked one question at a time, so
+            that it cannot know the next. It keeps what it remembers between questions. The limits hold for all answers
+            together; a program that exceeds one, raises or answers no data has failed, whatever `check` makes of it.
         direction: Whether larger or smaller scores are better.
         files: name -> path or bytes or text: read-only for both sides, in the working directory.
         judge_files: the same, for the judge alone.
-        timeout_s: Wall seconds of one run of a candidate, at most a week.
+        timeout_s: Wall seconds of one run of a candidate, and of its answers to one check; at most a week.
         memory_mb: Memory a candidate may ask for beyond what the warm interpreter has, MiB, at most a TiB.
         output_mb: Largest encoded output, MiB, at most 4 GiB.
         judge_timeout_s: Wall seconds of one call of the judge, at most a week.
@@ -101,7 +105,7 @@ class Problem:
     run: Callable[[Any], Any] | None = field(default=None, kw_only=True)
     setup: Callable[[], Any] | None = field(default=None, kw_only=True)
     score: Callable[..., Any] = field(kw_only=True)
-    check: Callable[[Any], Any] | None = field(default=None, kw_only=True)
+    check: Callable[..., Any] | None = field(default=None, kw_only=True)
     direction: Direction = field(default="maximize", kw_only=True)
     files: Mapping[str, str | bytes | Path] = field(default_factory=dict, kw_only=True)
     judge_files: Mapping[str, str | bytes | Path] = field(default_factory=dict, kw_only=True)

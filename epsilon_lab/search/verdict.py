@@ -27,24 +27,24 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     traceback: str = ""
 
 
-def read_score(answer: object) -> Verdict:
+def read_score(answer: object, by: str = "score") -> Verdict:
     """Judge what `score` returned: a number, or a dict with "score", further numbers, and strings."""
     if not isinstance(answer, dict):
-        return _read_number(answer, "score returned")
+        return _read_number(answer, f"{by} returned")
     if "score" not in answer:
-        return Verdict(outcome="bad_type", error='score returned a dict without the key "score"')
-    verdict = _read_number(answer["score"], 'score returned a dict whose "score" is')
+        return Verdict(outcome="bad_type", error=f'{by} returned a dict without the key "score"')
+    verdict = _read_number(answer["score"], f'{by} returned a dict whose "score" is')
     scores: dict[str, float] = {}
     feedback: dict[str, str] = {}
     for key, value in answer.items():
         if key == "score" or verdict.outcome != "scored":
             continue
         if not isinstance(key, str):
-            return Verdict(outcome="bad_type", error=f"score returned a dict with the key {key!r:.50}; keys are str")
+            return Verdict(outcome="bad_type", error=f"{by} returned a dict with the key {key!r:.50}; keys are str")
         if isinstance(value, str):
             feedback[key] = str(value)
             continue
-        extra = _read_number(value, f"score returned a dict whose {key!r:.50} is")
+        extra = _read_number(value, f"{by} returned a dict whose {key!r:.50} is")
         if extra.score is None:
             return extra
         scores[key] = extra.score
@@ -52,14 +52,17 @@ def read_score(answer: object) -> Verdict:
 
 
 def read_check(answer: object) -> Verdict:
-    """Judge what `check` returned: None or True passes, False or a reason fails, a number replaces the score."""
+    """Judge what `check` returned.
+
+    None or True passes, False or a reason fails, a number replaces the score, and so does a dict as from `score`.
+    """
     if answer is None:
         return Verdict(outcome="scored")
     if isinstance(answer, str):
         return Verdict(outcome="check_failed", error=answer or "the strict check failed")
     if _is_bool(answer):
         return Verdict(outcome="scored") if answer else Verdict(outcome="check_failed", error="the strict check failed")
-    verdict = _read_number(answer, "check returned")
+    verdict = read_score(answer, "check")
     if verdict.outcome == "scored":
         return verdict
     return Verdict(outcome="scorer_failed", error=f"{verdict.error}, or None, True, False or a reason")
