@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,108 @@ def test_cap_sets_are_judged_exactly(tmp_path):
     assert (wrong.outcome, wrong.score) == ("invalid", None)
     assert "priority(0, 0, 0, 0) is nan" in wrong.error
     assert (cheat.outcome, cheat.score) == ("invalid", None)
+
+
+def test_circles_are_judged_without_a_tolerance(tmp_path):
+    problem = problems.circle_packing(26)
+    with opened(problem, tmp_path) as bench:
+        seed = bench.evaluate(problem.source, seed=17, must_check=True)
+        touching = bench.evaluate(problem.source.replace("radius - 1e-12", "radius * (1 + 1e-15)"), seed=17)
+        wide = bench.evaluate(problem.source.replace("radius - 1e-12", "radius + 1e-12"), seed=17)
+    assert (seed.outcome, seed.checked) == ("scored", True)
+    assert seed.score == pytest.approx(26 / 12)
+    assert (touching.outcome, touching.score, touching.checked) == ("check_failed", None, False)
+    assert "leaves the square by" in touching.error or "overlap by" in touching.error
+    assert (wide.outcome, wide.score) == ("invalid", None)
+
+
+PEEKS = {
+    "callers' variables": """
+import sys
+def coming():
+    frame = sys._getframe()
+    while frame is not None:
+        for value in list(frame.f_locals.values()):
+            if type(value) is list and len(value) == 500:
+                return value
+        frame = frame.f_back
+""",
+    "every object there is": """
+import gc
+def coming():
+    gc.unfreeze()
+    for value in gc.get_objects():
+        if type(value) is list and len(value) == 500 and set(map(type, value)) == {int}:
+            return value
+""",
+    "files and what belongs to the process": """
+import glob, os
+def coming():
+    found = [os.listdir('.'), sorted(os.environ), glob.glob('/tmp/epsilon-scratch-*/work/*'), glob.glob('../*')]
+    found += [len(os.listdir('/proc/self/fd'))]
+    return [1] * 500 if any('judge' in str(one) or '.pkl' in str(one) for one in found) else None
+""",
+}
+
+
+@pytest.fixture
+def bins(tmp_path) -> Iterator[Bench]:
+    with opened(problems.bin_packing(), tmp_path) as bench:
+        yield bench
+
+
+def test_bins_are_packed_by_what_is_fed(bins):
+    problem = problems.bin_packing()
+    seed = bins.evaluate(problem.source, seed=17, must_check=True)
+    assert (seed.outcome, seed.error, seed.checked) == ("scored", "", True)
+    assert set(seed.scores) == {"held_out"}
+    assert seed.feedback == {}
+    assert 4 < seed.score < 5.5
+    worse = bins.evaluate("def priority(item, spaces): return spaces", seed=17, incumbent=seed.score)
+    assert (worse.outcome, worse.checked, worse.scores) == ("scored", None, {})
+    arrays = "import numpy as np\ndef priority(item, spaces): return item - np.array(spaces)"
+    same = bins.evaluate(arrays, seed=17, must_check=True)
+    assert (same.score, same.scores) == (seed.score, seed.scores)
+
+
+@pytest.mark.parametrize("where", PEEKS)
+def test_a_program_that_looks_ahead_gains_nothing(bins, where):
+    """In the simulation some find what is to come and say so; fed, none does, and so none has a score."""
+    cheat = PEEKS[where] + "def priority(item, spaces):\n    return spaces if coming() else [-x for x in spaces]\n"
+    blind = bins.evaluate("def priority(item, spaces): return [-x for x in spaces]", seed=17, must_check=True)
+    row = bins.evaluate(cheat, seed=17, must_check=True)
+    if where.startswith("files"):
+        assert (row.outcome, row.score, row.scores) == ("scored", blind.score, blind.scores)
+    else:
+        assert (row.outcome, row.score, row.scores) == ("check_failed", None, {})
+        assert f"(excess {blind.score:.2f} %" in row.error
+
+
+@pytest.mark.parametrize(
+    ("after", "body", "outcome"),
+    [
+        (100, "while True: pass", "timeout"),
+        (1600, "while True: pass", "timeout"),
+        (1600, "raise ValueError('stop')", "crashed"),
+        (1600, "return [0.5]", "check_failed"),
+        (1600, "return None", "check_failed"),
+        (1600, "return [float('nan')] * len(spaces)", "check_failed"),
+        (1600, "return object()", "bad_type"),
+        (1600, "import os; os._exit(0)", "crashed"),
+        (1600, "return ['x' * 100_000_000]", "too_large"),
+    ],
+)
+def test_a_rule_that_fails_on_the_hold_out_has_no_score(tmp_path, after, body, outcome):
+    """The simulation never asks for the 1501st item; the judge does."""
+    source = f"""
+asked = 0
+def priority(item, spaces):
+    global asked
+    asked += 1
+    if asked > {after}:
+        {body}
+    return [-x for x in spaces]
+"""
+    with opened(replace(problems.bin_packing(), timeout_s=2), tmp_path) as bench:
+        row = bench.evaluate(source, seed=17, must_check=True)
+    assert (row.outcome, row.score, row.scores) == (outcome, None, {})
