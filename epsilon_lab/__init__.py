@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from epsilon_lab.errors import Cheat as Cheat
     from epsilon_lab.errors import LabError as LabError
     from epsilon_lab.lab import Lab as Lab
+    from epsilon_lab.messages.budget import Budget as Budget
     from epsilon_lab.runs import Run as Run
     from epsilon_lab.runs import SearchRun as SearchRun
     from epsilon_lab.search.problem import Problem as Problem
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Budget": "epsilon_lab.messages.budget",
     "Cheat": "epsilon_lab.errors",
     "LLM": "epsilon_lab.agents.llm",
     "Lab": "epsilon_lab.lab",
@@ -58,6 +60,7 @@ _HOMES = {
 
 __all__ = [
     "LLM",
+    "Budget",
     "Cheat",
     "Lab",
     "LabError",

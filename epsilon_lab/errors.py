@@ -12,6 +12,7 @@ Every message says what happened, to which id, and what to do next; the fields a
     ├── LeafFailed          a leaf says why it failed, in words meant for the row
     │   ├── ProposalFailed      a proposer gave no program
     │   ├── ModelRefused        a model cannot be used at all: a wrong key, an unknown name, an empty account
+    │   ├── BudgetExhausted     the run's budget does not admit another request to a model
     │   └── ReplayMismatch      a recorded reply does not belong to this call
     └── Cheat               raised by a scorer: the output is an attempt to cheat
 """
@@ -107,6 +108,16 @@ class ModelRefused(LeafFailed):
     """
 
     PREFIX = "model refused: "
+
+
+class BudgetExhausted(LeafFailed):
+    """The run's budget does not admit another request to a model; nothing was sent.
+
+    Attributes:
+        PREFIX: What its message begins with, by which it is known where only the message has travelled.
+    """
+
+    PREFIX = "budget: "
 
 
 class ReplayMismatch(LeafFailed):

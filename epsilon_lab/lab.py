@@ -35,6 +35,7 @@ from epsilon_lab.arguments import whole
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
+from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import LabClosed, LabOpened, RunBorn, RunStarted
 from epsilon_lab.messages.values import is_text
 from epsilon_lab.processes.confinement import available
@@ -289,7 +290,7 @@ class Lab:
         *,
         name: str | None = None,
         tags: Mapping[str, str] | None = None,
-        budget: None = None,
+        budget: Budget | None = None,
         env: Sequence[str] = (),
     ) -> Run:
         """Start a run and return at once.
@@ -298,7 +299,7 @@ class Lab:
             topology: What to run: `PopulationSearch(...)`, `WorkQueue(...)`.
             name: A name to find it by; None for the topology's own.
             tags: Words to find it by, in the `runs` table.
-            budget: Not in this version.
+            budget: What the run may spend; `Budget(calls=, tokens=, usd=, seconds=)`.
             env: Not in this version.
 
         Raises:
@@ -309,15 +310,15 @@ class Lab:
         for method in ("prepare", "validate", "config"):
             if not callable(getattr(topology, method, None)) or isinstance(topology, type):
                 raise InvalidInput("topology", f"must be one such as PopulationSearch(...), got {topology!r}")
-        if budget is not None:
-            raise InvalidInput("budget", "this version has none yet", "leave it None")
+        if budget is not None and not isinstance(budget, Budget):
+            raise InvalidInput("budget", f"must be a Budget or None, got {budget!r}", "for example Budget(calls=100)")
         if env:
             raise InvalidInput("env", "this version passes no secrets to tasks yet", "leave it empty")
         if tags is not None and not (
             isinstance(tags, Mapping) and all(is_text(word) for pair in tags.items() for word in pair)
         ):
             raise InvalidInput("tags", f"must map words to words, got {tags!r}")
-        topology.validate()
+        topology.validate(budget)
         title = self._free_name(topology.title if name is None else name, given=name is not None)
         now = self._clock.wall()
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
@@ -332,7 +333,7 @@ class Lab:
             if isinstance(error, OSError):
                 raise WorkspaceError(f"run directory {directory.path} cannot be written ({error.strerror})") from error
             raise
-        runner = Runner(directory, journal, plan, host=self._host, clock=self._clock)
+        runner = Runner(directory, journal, plan, host=self._host, clock=self._clock, budget=budget)
         started = RunStarted(
             run_id=run_id,
             topology=topology.topology,
@@ -342,6 +343,7 @@ class Lab:
             config=topology.config(),
             epoch=self._host.epoch,
             parent_run_id=topology.parent_run_id,
+            budget=budget,
         )
         run = open_run(self, directory, topology.topology, runner)
         try:

@@ -13,7 +13,7 @@ from epsilon_lab.messages.events import Body, event
 from epsilon_lab.messages.tasks import Event
 from epsilon_lab.workspace.layout import RunDirectory
 
-Recorder = Callable[[tuple[Event, ...]], Awaitable[None]]
+Recorder = Callable[[tuple[Event, ...]], Awaitable[int | None]]
 
 
 @dataclass
@@ -41,8 +41,16 @@ class Leaf:
         self.emit(self.run.save(ref, content, kind=kind, task_id=self.task_id))
         return ref
 
-    async def record(self) -> None:
-        """Wait until everything emitted so far is on record."""
-        if self.recorder is not None and self.events:
-            pending, self.events = tuple(self.events), []
-            await self.recorder(pending)
+    async def record(self) -> int | None:
+        """Wait until everything emitted so far is on record, and a request to a model among it is admitted.
+
+        Returns:
+            Most tokens that its reply may take, where the run's budget says so.
+
+        Raises:
+            BudgetExhausted: The request must not go out.
+        """
+        if self.recorder is None or not self.events:
+            return None
+        pending, self.events = tuple(self.events), []
+        return await self.recorder(pending)

@@ -35,6 +35,8 @@ from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.prompt import Prompt
 from epsilon_lab.agents.reply import Exchange, Receipt, Reply, text_sha256
 from epsilon_lab.errors import InvalidInput, LeafFailed
+from epsilon_lab.messages.budget import Budget
+from epsilon_lab.messages.events import Ceiling
 from epsilon_lab.processes.environment import looks_secret
 
 _REFUSALS = (429, 503, 529)
@@ -113,15 +115,19 @@ class LLM:
         """What rows call it."""
         return self.model
 
-    def validate(self) -> None:
-        """Refuse a model that cannot be called, before anything is spent.
+    def validate(self, budget: Budget | None = None) -> None:
+        """Refuse a model that cannot be called, or whose price a budget would need, before anything is spent.
 
         Without `api_key_env` and `api_base` this imports litellm, which knows the providers' own variables; that takes
         seconds the first time.
 
         Raises:
-            InvalidInput: A key is missing from the environment, or litellm knows no such provider.
+            InvalidInput: A key is missing from the environment, or litellm knows no such provider or no such price.
         """
+        if budget is not None and budget.usd is not None and _prices(_open(), self.model) is None:
+            raise InvalidInput(
+                "Budget usd", f"nobody knows the price of {self.model}", "limit calls= or tokens= instead"
+            )
         if self.api_key_env is not None:
             if not os.environ.get(self.api_key_env):
                 raise InvalidInput(
@@ -179,11 +185,15 @@ class LLM:
         """Send requests until one is answered, or fails for good; each is on record before it goes out."""
         litellm = await anyio.to_thread.run_sync(_open)
         arguments = self._arguments(exchange.prompt)
+        most = self._most(litellm, arguments)
         for attempt in range(self.retries + 1):
             request = f"{leaf.fence}.{attempt}"
             in_flight = f"model {self.model}: in flight, or cut off by the end of its run or lab"
-            leaf.emit(exchange.unanswered(leaf, request, model=self.model, outcome="unknown", error=in_flight))
-            await leaf.record()
+            leaf.emit(
+                exchange.unanswered(leaf, request, model=self.model, outcome="unknown", error=in_flight, most=most)
+            )
+            if (reply_tokens := await leaf.record()) is not None:
+                arguments["max_tokens"] = reply_tokens
             began, answer = time.monotonic(), None
             try:
                 with anyio.move_on_after(self.timeout_s):
@@ -222,6 +232,15 @@ class LLM:
             "timeout": self.timeout_s,
             "max_retries": 0,
         }
+
+    def _most(self, litellm: Any, arguments: Mapping[str, Any]) -> Ceiling:
+        """The most a request can come to: no tokenizer makes more tokens than the text has bytes."""
+        contents = (message["content"].encode() for message in arguments["messages"])
+        return Ceiling(
+            prompt_tokens=sum(len(content) + _MESSAGE_TOKENS for content in contents),
+            reply_tokens=arguments.get("max_completion_tokens", arguments.get("max_tokens")),
+            prices=_prices(litellm, self.model),
+        )
 
     def _key(self) -> str | None:
         """The key; None for the one litellm finds by itself.
@@ -294,6 +313,7 @@ class LLM:
         return text
 
 
+_MESSAGE_TOKENS = 16  # what a provider adds to a message: its role, and where it begins and ends
 _SECRET_LENGTH = 8  # a shorter one is a placeholder of a local server, and might be a word of the text
 
 
@@ -349,6 +369,19 @@ def _open() -> Any:
 
 
 _ready: list[Any] = []
+
+
+def _prices(litellm: Any, model: str) -> tuple[float, float] | None:
+    """US dollars for a token of the prompt and of the reply, the dearest on litellm's list; None if it is not on it."""
+    known = litellm.model_cost.get(model)
+    if known is None:
+        with suppress(Exception):  # whatever litellm raises, it does not know the name
+            known = litellm.model_cost.get(litellm.get_llm_provider(model)[0])
+    prices = [
+        [price for name, price in (known or {}).items() if name.startswith(kind) and isinstance(price, int | float)]
+        for kind in ("input_cost_per_token", "output_cost_per_token")
+    ]
+    return (max(prices[0]), max(prices[1])) if all(prices) else None
 
 
 def _names(value: Any) -> Iterator[str]:

@@ -13,7 +13,7 @@ import msgspec
 
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.prompt import Prompt, prompt_sha256, prompt_text
-from epsilon_lab.messages.events import LlmCall
+from epsilon_lab.messages.events import Ceiling, LlmCall
 from epsilon_lab.workspace.journal import read_journal
 from epsilon_lab.workspace.layout import RunDirectory
 
@@ -136,7 +136,15 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def unanswered(
-        self, leaf: Leaf, request: str, *, model: str, outcome: str, error: str, latency_s: float | None = None
+        self,
+        leaf: Leaf,
+        request: str,
+        *,
+        model: str,
+        outcome: str,
+        error: str,
+        latency_s: float | None = None,
+        most: Ceiling | None = None,
     ) -> LlmCall:
         """The row of a request that has none, or none yet."""
         return LlmCall(
@@ -150,6 +158,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
             candidate_id=self.candidate_id,
             error=error,
             request=request,
+            most=most,
         )
 
     def is_on_record(self, run: RunDirectory) -> bool:

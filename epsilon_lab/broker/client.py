@@ -32,6 +32,7 @@ from epsilon_lab.messages.frames import (
     UNKNOWN_PEER,
     Bye,
     Cancel,
+    Denied,
     Done,
     Hello,
     Lost,
@@ -108,7 +109,7 @@ class Peer:
         self._send(Done(results=results, failures=failures))
 
     def note(self, run_id: str, task_id: str, events: tuple[Event, ...]) -> int:
-        """Ask for journal lines to be made safe; the answer is `Recorded` with the number returned."""
+        """Ask for journal lines to be made safe; the answer, `Recorded` or `Denied`, has the number returned."""
         self._last_note += 1
         note = Note(run_id=run_id, task_id=task_id, note_id=self._last_note, events=events)
         self._notes[note.note_id] = note
@@ -158,7 +159,7 @@ class Peer:
             case Welcome():
                 self.welcome = message
                 self._is_greeting = False
-            case Recorded(note_id=note_id):
+            case Recorded(note_id=note_id) | Denied(note_id=note_id):
                 self._notes.pop(note_id, None)
             case Refused(problem=problem) if problem.startswith(UNKNOWN_PEER):
                 self._greet_again()

@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 import anyio
 
+from epsilon_lab.broker.ledger import Ledger
 from epsilon_lab.broker.members import WorkerRow
 from epsilon_lab.broker.state import BrokerState
 from epsilon_lab.broker.stimuli import (
     Assign,
     CancelTasks,
+    CloseBudget,
     CloseRun,
     Effect,
     OpenRun,
@@ -109,6 +111,7 @@ class BrokerHost:
         *,
         left: Sequence[OpenTask] = (),
         epoch: int = 0,
+        ledger: Ledger | None = None,
     ) -> None:
         """Take tasks of this run from now on.
 
@@ -120,6 +123,7 @@ class BrokerHost:
             on_failure: Called with the reason when the run's records cannot be written. Without it the run is closed.
             left: Tasks that an earlier broker had taken and not settled: they are queued, and not recorded again.
             epoch: The largest that any broker of this run had; this one's will be larger.
+            ledger: What the run may spend and has spent; None for a new run without a budget.
 
         Raises:
             InvalidInput: The run is open already.
@@ -127,7 +131,7 @@ class BrokerHost:
         if run_id in self._homes:
             raise InvalidInput(f"run {run_id}", "is open already", "close it first")
         self._homes[run_id] = _Home(journal, on_outcomes, on_failure)
-        self._tell(OpenRun(run_id, run_dir, tuple(left), epoch))
+        self._tell(OpenRun(run_id, run_dir, tuple(left), epoch, ledger))
 
     def submit(self, run_id: str, tasks: Iterable[TaskSpec]) -> None:
         """Queue tasks of an open run; all of them, or none.
@@ -156,6 +160,10 @@ class BrokerHost:
     def resume(self, run_id: str) -> None:
         """Assign tasks of this run again."""
         self._tell(ResumeRun(run_id))
+
+    def close_budget(self, run_id: str, reason: str) -> None:
+        """Admit no more requests of this run to models; what is in flight is finished."""
+        self._tell(CloseBudget(run_id, reason))
 
     def cancel(self, run_id: str, task_ids: Sequence[str] | None = None, reason: str = "") -> None:
         """Give up these tasks (None: all) of a run; settled ones are passed over."""

@@ -4,21 +4,42 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from epsilon_lab.broker.ledger import Ledger
+from epsilon_lab.messages.events import LlmCall
 from epsilon_lab.messages.frames import Hello
 from epsilon_lab.messages.tasks import TaskSpec
 
 
+class Ask(NamedTuple):
+    """A request to a model that has not been answered whether it may go out."""
+
+    peer: str
+    note_id: int
+    call: LlmCall
+    since: float
+
+
 class Run:
-    """A run: which ids it ever had, which tasks are open, how long its kinds of task take."""
+    """A run: which ids it ever had, which tasks are open, how long its kinds of task take, what it has spent.
 
-    __slots__ = ("durations", "known", "run_dir", "run_id", "tasks")
+    `asks` holds, by the fence of the attempt, the requests that wait for the ledger's word, oldest first.
+    """
 
-    def __init__(self, run_id: str, run_dir: str) -> None:
+    __slots__ = ("asks", "durations", "known", "ledger", "run_dir", "run_id", "tasks")
+
+    def __init__(self, run_id: str, run_dir: str, ledger: Ledger | None = None) -> None:
         self.run_id = run_id
         self.run_dir = run_dir
+        self.ledger = ledger or Ledger()
+        self.asks: dict[int, Ask] = {}
         self.known: set[str] = set()
         self.tasks: dict[str, Task] = {}
         self.durations: dict[str, float] = {}
+
+    def is_held(self, task_id: str, fence: int) -> bool:
+        """Whether that attempt at a task is still in a worker's hands."""
+        task = self.tasks.get(task_id)
+        return task is not None and task.holder is not None and task.fence == fence
 
     def learn(self, kind: str, seconds: float) -> None:
         """Follow a kind's duration, quickly upwards and slowly downwards: a long task must not be queued behind."""

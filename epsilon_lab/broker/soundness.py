@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from epsilon_lab.messages.events import TYPES, LlmCall
 from epsilon_lab.messages.tasks import Event
 from epsilon_lab.messages.values import Value
 
@@ -11,6 +12,16 @@ from epsilon_lab.messages.values import Value
 def is_paid(event: Event) -> bool:
     """Tell whether an event speaks of something paid for, which no stale answer may lose."""
     return event.type.startswith("usage.")
+
+
+def call_of(event: Event) -> LlmCall | None:
+    """Read an event as the line of a request to a model; None where it is none."""
+    if event.type != TYPES[LlmCall]:
+        return None
+    try:
+        return msgspec.convert(event.body, LlmCall)
+    except msgspec.ValidationError:
+        return None
 
 
 def event_problem(event: Event) -> str:

@@ -18,6 +18,9 @@ and a member is idle, what waits behind another's long task is recalled.
 when it died; only that one is counted (`poison_limit` times, then it is dead), and the rest go back unblamed. Failures
 of the user's own code are counted apart (`retries`). Being handed out costs nothing.
 
+**Budget.** A note that asks for a request to a model is answered by the run's ledger, in the turn in which it came, or
+in a later one when requests in flight have ended. A task's time limit stands still meanwhile.
+
 **Deadlines** are the session's lease, renewed by any frame of any of its members, and a task's time limit, from the
 moment it heads its member's line. If the broker itself was late by d, all of them move by d (`Stalled`).
 """
@@ -32,13 +35,15 @@ from typing import Literal, assert_never, get_args
 import msgspec
 
 from epsilon_lab.broker.credit import is_open, may_take, waiting, waiting_since
+from epsilon_lab.broker.ledger import Admit, Deny, Wait
 from epsilon_lab.broker.lines import Lines, failure_of
-from epsilon_lab.broker.members import Held, Member, Run, Session, Task, WorkerRow
+from epsilon_lab.broker.members import Ask, Held, Member, Run, Session, Task, WorkerRow
 from epsilon_lab.broker.queue import ReadyQueue
-from epsilon_lab.broker.soundness import event_problem, is_paid, value_problem
+from epsilon_lab.broker.soundness import call_of, event_problem, is_paid, value_problem
 from epsilon_lab.broker.stimuli import (
     Assign,
     CancelTasks,
+    CloseBudget,
     CloseRun,
     Effect,
     OpenRun,
@@ -54,9 +59,10 @@ from epsilon_lab.broker.stimuli import (
     Tick,
     Undelivered,
 )
-from epsilon_lab.errors import InvalidInput
+from epsilon_lab.errors import BudgetExhausted, InvalidInput
 from epsilon_lab.messages.events import (
     Body,
+    LlmCall,
     TasksAssigned,
     TasksCancelled,
     TasksSubmitted,
@@ -69,6 +75,7 @@ from epsilon_lab.messages.frames import (
     UNKNOWN_PEER,
     Bye,
     Cancel,
+    Denied,
     Done,
     Hello,
     Kill,
@@ -155,6 +162,9 @@ class BrokerState:
                 self._queue.pause(run_id)
             case ResumeRun(run_id=run_id):
                 self._queue.resume(run_id)
+            case CloseBudget(run_id=run_id, reason=reason):
+                if run_id in self._runs:
+                    self._runs[run_id].ledger.close(reason)
             case CloseRun(run_id=run_id):
                 self._close(run_id, now)
             case _:
@@ -183,7 +193,7 @@ class BrokerState:
     # -- what submitters say ----------------------------------------------------------------------------------------
 
     def _open(self, opened: OpenRun) -> None:
-        run = self._runs.setdefault(opened.run_id, Run(opened.run_id, opened.run_dir))
+        run = self._runs.setdefault(opened.run_id, Run(opened.run_id, opened.run_dir, opened.ledger))
         self._epoch = max(self._epoch, opened.epoch + 1)
         for left in opened.tasks:
             task = self._take(run, left.spec)
@@ -297,7 +307,7 @@ class BrokerState:
             case Done(results=results, failures=failures):
                 self._done(member, results, failures, now)
             case Note():
-                self._note(member, message)
+                self._note(member, message, now)
             case Renew():
                 pass
             case Hello():
@@ -357,7 +367,7 @@ class BrokerState:
             if task is None:
                 self._stale(lines, answer)
                 continue
-            self._record_events(member, task.run.run_id, answer.events)
+            self._record_events(member, task.run, answer.events)
             if isinstance(answer, Result) and (problem := value_problem(answer.output)):
                 answer = failure_of(
                     task, "failed", f"the worker's answer cannot be recorded: {problem}", retryable=False
@@ -390,28 +400,75 @@ class BrokerState:
 
     def _stale(self, lines: Lines, answer: Result | Failure) -> None:
         lines.stale(answer)
-        if answer.run_id in self._runs:
+        if run := self._runs.get(answer.run_id):
             for event in answer.events:
                 if is_paid(event) and not event_problem(event):
-                    self._record(answer.run_id, event)
+                    self._record_event(run, event)
 
-    def _note(self, member: Member, note: Note) -> None:
+    def _note(self, member: Member, note: Note, now: float) -> None:
         run = self._runs.get(note.run_id)
         if run is None:
             self._send(member.peer, Refused(problem=f"run {note.run_id} is not open: its events were not recorded"))
             return
         task = run.tasks.get(note.task_id)
         is_holder = task is not None and task.holder is member
-        events = note.events if is_holder else tuple(filter(is_paid, note.events))
-        self._record_events(member, note.run_id, events)
-        self._effects.append(Send(member.peer, Recorded(note_id=note.note_id), note.run_id))
+        lines = [(event, call_of(event)) for event in note.events if is_holder or is_paid(event)]
+        asked = next(
+            (call for _, call in lines if call and call.outcome == "unknown" and not run.ledger.knows(call)), None
+        )
+        self._record_events(member, run, [event for event, call in lines if asked is None or call != asked])
+        if asked is None:
+            self._effects.append(Send(member.peer, Recorded(note_id=note.note_id), note.run_id))
+            return
+        ask = Ask(member.peer, note.note_id, asked, now)
+        if task is not None and is_holder and asked.task_id == task.spec.task_id:
+            run.asks[task.fence] = ask
+        else:
+            self._deny(run, ask, "its task is in other hands by now")
 
-    def _record_events(self, member: Member, run_id: str, events: tuple[Event, ...]) -> None:
+    def _record_events(self, member: Member, run: Run, events: Iterable[Event]) -> None:
         for event in events:
             if problem := event_problem(event):
                 self._send(member.peer, Refused(problem=f"event {event.type!r} was not recorded: {problem}"))
             else:
-                self._record(run_id, event)
+                self._record_event(run, event)
+
+    def _record_event(self, run: Run, event: Event) -> None:
+        if call := call_of(event):
+            run.ledger.take(call)
+        self._record(run.run_id, event)
+
+    # -- what models are asked ----------------------------------------------------------------------------------------
+
+    def _answer_asks(self, run: Run, now: float) -> None:
+        """Admit the requests of a run that its budget allows, first come, first served."""
+        run.asks = {fence: ask for fence, ask in run.asks.items() if run.is_held(ask.call.task_id, fence)}
+        run.ledger.land(run.is_held)
+        for fence, ask in list(run.asks.items()):
+            match run.ledger.admit(ask.call):
+                case Admit(call=call):
+                    self._admit(run, fence, ask, call, now)
+                case Deny(reason=reason):
+                    self._deny(run, ask, reason)
+                case Wait():
+                    return
+            del run.asks[fence]
+
+    def _admit(self, run: Run, fence: int, ask: Ask, call: LlmCall, now: float) -> None:
+        run.ledger.take(call, fence)
+        self._record(run.run_id, call)
+        limited = ask.call.most is not None and ask.call.most.reply_tokens is None and call.most is not None
+        most = call.most.reply_tokens if limited and call.most else None
+        self._effects.append(Send(ask.peer, Recorded(note_id=ask.note_id, reply_tokens=most), run.run_id))
+        holder = run.tasks[call.task_id].holder
+        held = None if holder is None else holder.held[fence]
+        if held is not None and held.started is not None:
+            held.started += now - ask.since  # its time limit does not count the wait
+
+    def _deny(self, run: Run, ask: Ask, reason: str) -> None:
+        error = f"{BudgetExhausted.PREFIX}{reason}"
+        self._record(run.run_id, msgspec.structs.replace(ask.call, outcome="refused", error=error))
+        self._effects.append(Send(ask.peer, Denied(note_id=ask.note_id, reason=reason), run.run_id))
 
     # -- what becomes of an attempt -----------------------------------------------------------------------------------
 
@@ -528,6 +585,7 @@ class BrokerState:
             and held.started is not None
             and held.task.spec.time_limit_s is not None
             and now - held.started > held.task.spec.time_limit_s
+            and held.task.fence not in held.task.run.asks
         ]
         if over:
             self._time_out(member, over, now)
@@ -580,6 +638,9 @@ class BrokerState:
     # -- handing out --------------------------------------------------------------------------------------------------
 
     def _assign(self, now: float) -> None:
+        for run in self._runs.values():
+            if run.asks:
+                self._answer_asks(run, now)
         batches: dict[str, tuple[Member, list[Assignment]]] = {}
         for lane in get_args(Lane):
             open_members = [member for member in self._members() if is_open(member, lane)]

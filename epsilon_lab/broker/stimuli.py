@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from epsilon_lab.broker.ledger import Ledger
 from epsilon_lab.messages.events import Body
 from epsilon_lab.messages.frames import ToBroker, ToPeer
 from epsilon_lab.messages.tasks import Event, TaskOutcome, TaskSpec
@@ -35,6 +36,8 @@ class OpenRun(_Stimulus, frozen=True):
     tasks: tuple[OpenTask, ...] = ()
     epoch: int = 0
     """The largest that any broker of this run had; from now on this broker's is larger."""
+    ledger: Ledger | None = None
+    """What it has spent and may spend; None for a new run without a budget. It is the broker's from now on."""
 
 
 class Submit(_Stimulus, frozen=True):
@@ -62,6 +65,13 @@ class ResumeRun(_Stimulus, frozen=True):
     """Assign tasks of this run again."""
 
     run_id: str
+
+
+class CloseBudget(_Stimulus, frozen=True):
+    """Admit no more requests of this run to models; what is in flight is finished."""
+
+    run_id: str
+    reason: str
 
 
 class CloseRun(_Stimulus, frozen=True):
@@ -101,7 +111,18 @@ class Stalled(_Stimulus, frozen=True):
 
 
 Stimulus = (
-    OpenRun | Submit | CancelTasks | PauseRun | ResumeRun | CloseRun | Received | Undelivered | Assign | Tick | Stalled
+    OpenRun
+    | Submit
+    | CancelTasks
+    | PauseRun
+    | ResumeRun
+    | CloseBudget
+    | CloseRun
+    | Received
+    | Undelivered
+    | Assign
+    | Tick
+    | Stalled
 )
 
 

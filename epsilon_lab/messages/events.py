@@ -10,6 +10,7 @@ from typing import cast
 
 import msgspec
 
+from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.tasks import AttemptOutcome, Event, Lane, TaskSpec
 from epsilon_lab.messages.values import Value
 
@@ -62,6 +63,8 @@ class RunStarted(Body, frozen=True, kw_only=True):
 
     epoch: int = 0
     parent_run_id: str | None = None
+    budget: Budget | None = None
+    """What it may spend; None for no limit."""
 
 
 class RunAdopted(Body, frozen=True, kw_only=True):
@@ -243,6 +246,17 @@ class ArtifactSaved(Body, frozen=True, kw_only=True):
     task_id: str | None = None
 
 
+class Ceiling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The most that one request to a model can come to, whatever it answers."""
+
+    prompt_tokens: int
+    reply_tokens: int | None = None
+    """None where nothing limits the reply."""
+
+    prices: tuple[float, float] | None = None
+    """US dollars for a token of the prompt, and of the reply; None where nobody knows them."""
+
+
 class LlmCall(Body, frozen=True, kw_only=True):
     """`usage.llm_call`: one request to a model, whatever came of it.
 
@@ -255,8 +269,9 @@ class LlmCall(Body, frozen=True, kw_only=True):
 
     model: str
     outcome: str
-    """`ok`, `timeout`, `error`, `cached` (a reply found on disk and not paid again), `unknown` (nothing came of it yet,
-    or ever: its run was stopped or its lab died)."""
+    """`ok`, `timeout`, `error`, `cached` (a reply found on disk and not paid again), `refused` (the run's budget did
+    not admit it, so it never went out), `unknown` (nothing came of it yet, or ever: its run was stopped or its lab
+    died)."""
 
     prompt_ref: str
     prompt_sha256: str
@@ -273,6 +288,9 @@ class LlmCall(Body, frozen=True, kw_only=True):
     error: str = ""
     request: str = ""
     """Tells this request from others of the same task and call; empty for a line that no later one replaces."""
+
+    most: Ceiling | None = None
+    """What its budget counts where tokens or price are not told."""
 
 
 # -- stage. : written by plans ---------------------------------------------------------------------------------------

@@ -45,7 +45,11 @@ class Done(_Frame, frozen=True, kw_only=True, array_like=True, tag="done"):
 
 
 class Note(_Frame, frozen=True, kw_only=True, array_like=True, tag="note"):
-    """Journal lines that must be safe before the leaf goes on; answered by `Recorded`."""
+    """Journal lines that must be safe before the leaf goes on; answered by `Recorded`, or by `Denied`.
+
+    A `usage.llm_call` line of outcome `unknown` asks whether its request may go out; a note asks for one at most. The
+    answer may have to wait for other requests of the run.
+    """
 
     run_id: str
     task_id: str
@@ -118,6 +122,15 @@ class Recorded(_Frame, frozen=True, kw_only=True, array_like=True, tag="recorded
     """A `Note` is as safe as the lab's durability says."""
 
     note_id: int
+    reply_tokens: int | None = None
+    """Most tokens that the reply to the request asked for may take; None where its run's budget does not say."""
+
+
+class Denied(_Frame, frozen=True, kw_only=True, array_like=True, tag="denied"):
+    """The request that a `Note` asked for must not go out; the rest of the note is as safe as durability says."""
+
+    note_id: int
+    reason: str
 
 
 class Refused(_Frame, frozen=True, kw_only=True, array_like=True, tag="refused"):
@@ -127,7 +140,7 @@ class Refused(_Frame, frozen=True, kw_only=True, array_like=True, tag="refused")
 
 
 ToBroker = Hello | Done | Note | Renew | Lost | Bye
-ToPeer = Welcome | Tasks | Cancel | Kill | Stale | Recorded | Refused
+ToPeer = Welcome | Tasks | Cancel | Kill | Stale | Recorded | Denied | Refused
 
 _ENCODER = msgspec.msgpack.Encoder()
 _FROM_PEER: msgspec.msgpack.Decoder[ToBroker] = msgspec.msgpack.Decoder(ToBroker)

@@ -20,6 +20,7 @@ import msgspec
 
 from epsilon_lab.errors import LabError
 from epsilon_lab.ids import SEED_CANDIDATE
+from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import Body
 from epsilon_lab.search.proposing import pack_proposer
 from epsilon_lab.search.random_variation import RandomVariation
@@ -104,7 +105,7 @@ class Controls:
         """The arguments, for the `runs` table."""
         return self._config
 
-    def validate(self) -> None:
+    def validate(self, budget: Budget | None = None) -> None:
         """Refuse nothing: no model is asked."""
 
     def prepare(self, run: RunDirectory) -> tuple[SearchPlan, Sequence[Body]]:

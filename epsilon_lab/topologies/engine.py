@@ -82,6 +82,12 @@ class Hold(msgspec.Struct, frozen=True):
     paused: bool
 
 
+class CloseBudget(msgspec.Struct, frozen=True):
+    """Have the broker admit no more requests to models."""
+
+    reason: str
+
+
 class CancelAll(msgspec.Struct, frozen=True):
     """Have the broker cancel what it still has of this run."""
 
@@ -96,7 +102,7 @@ class End(msgspec.Struct, frozen=True):
     output: Value | None
 
 
-EngineEffect = Submit | Emit | Write | Copy | Hold | CancelAll | End
+EngineEffect = Submit | Emit | Write | Copy | Hold | CloseBudget | CancelAll | End
 
 
 class RunState:
@@ -105,13 +111,15 @@ class RunState:
     Args:
         run_id: The run.
         plan: Its topology's rules.
+        seconds: How long it may work, on its own clock; None for no limit.
     """
 
-    def __init__(self, run_id: str, plan: Plan) -> None:
+    def __init__(self, run_id: str, plan: Plan, seconds: float | None = None) -> None:
         self.run_id = run_id
         self.status = "running"
         self.reason = ""
         self._plan = plan
+        self._seconds = seconds
         self._graph = Graph(plan.limits)
         self._paused_at: float | None = None
         self._paused_for = 0.0
@@ -126,7 +134,7 @@ class RunState:
 
         Args:
             stimulus: What happened.
-            now: Seconds on a clock that never goes back.
+            now: Seconds since the run began, on a clock that never goes back.
         """
         if self.ended:
             return []
@@ -137,7 +145,7 @@ class RunState:
             case Settled(outcomes=outcomes):
                 return self._settle(outcomes, own)
             case Tick():
-                return [] if self._paused_at is not None else self._carry(self._plan.tick(own), own)
+                return [] if self._paused_at is not None else self._carry(self._plan.tick(own), own) + self._time(own)
             case Stop(reason=reason):
                 return self._carry(self._plan.stop(reason, own), own)
             case Tell(news=news):
@@ -155,6 +163,14 @@ class RunState:
                 self._paused_for += now - self._paused_at
                 self._paused_at, self.status = None, "running"
                 return [Emit(RunResumed()), Hold(paused=False)]
+
+    def _time(self, own: float) -> list[EngineEffect]:
+        """Tell the plan, once, that the budget of seconds was used up."""
+        if self._seconds is None or own < self._seconds or self.ended:
+            return []
+        reason = f"the budget of {self._seconds:g} s was used up"
+        self._seconds = None
+        return [CloseBudget(reason), *self._carry(self._plan.exhausted(reason, own), own)]
 
     def _settle(self, outcomes: Sequence[TaskOutcome], now: float) -> list[EngineEffect]:
         """Settle one after the other, each with all that it blocks: how many came together must not matter."""

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import Body
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
@@ -93,6 +94,13 @@ class Plan(Protocol):
         """
         ...
 
+    def exhausted(self, reason: str, now: float) -> list[PlanEffect]:
+        """The budget of seconds was used up: begin nothing more, use what is paid for, and end.
+
+        Like a tick, it is not on record: a run that is resumed is told again.
+        """
+        ...
+
     def stop(self, reason: str, now: float) -> list[PlanEffect]:
         """End early with what there is; the effects end in a `Finish`."""
         ...
@@ -125,8 +133,11 @@ class Topology(Protocol):
         """The arguments, as JSON-able values for the `runs` table."""
         ...
 
-    def validate(self) -> None:
+    def validate(self, budget: Budget | None = None) -> None:
         """Refuse what can be known to fail before anything is spent.
+
+        Args:
+            budget: What the run may spend.
 
         Raises:
             InvalidInput: Naming the argument and the remedy.

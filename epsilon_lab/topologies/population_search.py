@@ -15,6 +15,7 @@ from epsilon_lab.agents.llm import LLM
 from epsilon_lab.arguments import number, whole
 from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.ids import SEED_CANDIDATE
+from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import Body
 from epsilon_lab.messages.tasks import Lane
 from epsilon_lab.search.judging import evaluation_limit_s, pack_problem
@@ -152,15 +153,15 @@ class PopulationSearch:
             **msgspec.structs.asdict(self.settings),
         }
 
-    def validate(self) -> None:
-        """Refuse a model that cannot be called, before anything is spent.
+    def validate(self, budget: Budget | None = None) -> None:
+        """Refuse a model that cannot be called, or whose price a budget would need, before anything is spent.
 
         Raises:
-            InvalidInput: A key is missing, or a model's name is not one.
+            InvalidInput: A key is missing, a model's name is not one, or nobody knows its price.
         """
         for model in (self.proposer, self.brief):
             if isinstance(model, LLM):
-                model.validate()
+                model.validate(budget)
 
     def prepare(self, run: RunDirectory) -> tuple[SearchPlan, Sequence[Body]]:
         """Write problem, seed program and proposer into the run directory."""
@@ -184,6 +185,7 @@ class PopulationSearch:
             lane=self.lane,
             entry=self.problem.entry,
             brief_ref=brief_ref,
+            is_paid=isinstance(self.proposer, LLM),
             alternatives={name: tuple(bodies) for name, bodies in self._alternatives().items()},
         )
         rules = msgspec.json.encode(SearchRules(stage, self.settings))

@@ -23,15 +23,18 @@ from typing import Any, Literal
 
 import msgspec
 
+from epsilon_lab.broker.ledger import Ledger
 from epsilon_lab.broker.state import FENCE_BITS
 from epsilon_lab.broker.stimuli import OpenTask
 from epsilon_lab.errors import InvalidInput, LabError
+from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import (
     BODIES,
     TYPES,
     ArtifactSaved,
     Body,
     FailedLine,
+    LlmCall,
     RunAdopted,
     RunEnded,
     RunPaused,
@@ -72,6 +75,9 @@ class Recovered:
     """A run as it stood when its lab ended."""
 
     state: RunState
+    ledger: Ledger = field(default_factory=Ledger)
+    """What it has spent, and may spend."""
+
     effects: list[EngineEffect] = field(default_factory=list)
     """What followed from the last stimuli on record and is not on record itself; to be carried out, in order."""
 
@@ -89,6 +95,11 @@ class Recovered:
 
     elapsed_s: float = 0.0
     """Seconds on the run's own clock, pauses included."""
+
+    @classmethod
+    def new(cls, run_id: str, plan: Plan, budget: Budget | None = None) -> Recovered:
+        """A run that nobody was at."""
+        return cls(RunState(run_id, plan, None if budget is None else budget.seconds), Ledger(budget))
 
 
 def beginning(run_id: str, records: Sequence[Record]) -> RunStarted:
@@ -138,7 +149,7 @@ class _Recovery:
         self._run_id = run_id
         self._plan = plan
         self._read = read if plan.reads_outputs else lambda value: value
-        self._found = Recovered(RunState(run_id, plan))
+        self._found = Recovered.new(run_id, plan)
         self._pending: deque[EngineEffect] = deque()
         """What the rules gave, as far as it was not met in the journal yet."""
 
@@ -171,10 +182,13 @@ class _Recovery:
     def _take(self, body: Body, record: Record) -> None:
         match body:
             case RunStarted():
+                self._found = Recovered.new(self._run_id, self._plan, body.budget)
                 self._saw_epoch(body.epoch)
                 self._step(Start())
             case RunAdopted():
                 self._saw_epoch(body.epoch)
+            case LlmCall():
+                self._found.ledger.take(body)
             case ArtifactSaved():
                 self._found.artifacts[body.path] = (record.seq, body)
             case TasksAssigned():

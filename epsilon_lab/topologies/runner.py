@@ -16,16 +16,17 @@ import msgspec
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.clock import Clock
 from epsilon_lab.errors import LabError
+from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import Body, RunAdopted
 from epsilon_lab.messages.tasks import TaskOutcome
 from epsilon_lab.topologies.engine import (
     Break,
     CancelAll,
+    CloseBudget,
     End,
     EngineEffect,
     Hold,
     Resume,
-    RunState,
     Settled,
     Start,
     Stimulus,
@@ -52,6 +53,7 @@ class Runner:
         plan: Its topology's rules.
         host: The broker.
         clock: The lab's clock.
+        budget: What a new run may spend; None for no limit.
         recovered: How an earlier lab left the run, with the same rules; None for a new one.
     """
 
@@ -63,12 +65,13 @@ class Runner:
         *,
         host: BrokerHost,
         clock: Clock,
+        budget: Budget | None = None,
         recovered: Recovered | None = None,
     ) -> None:
         self.run = run
         self.plan = plan
         self.done: Future[None] = Future()
-        self._recovered = recovered or Recovered(RunState(run.run_id, plan))
+        self._recovered = recovered or Recovered.new(run.run_id, plan, budget)
         self.state = self._recovered.state
         self._journal = journal
         self._host = host
@@ -103,6 +106,7 @@ class Runner:
             self.break_off,
             left=tuple(self._recovered.left.values()),
             epoch=self._recovered.epoch,
+            ledger=self._recovered.ledger,
         )
         self._watcher = asyncio.get_running_loop().create_task(self._watch(), name=f"watch {self.run.run_id}")
 
@@ -168,6 +172,8 @@ class Runner:
                     self._host.pause(self.run.run_id)
                 case Hold():
                     self._host.resume(self.run.run_id)
+                case CloseBudget(reason=reason):
+                    self._host.close_budget(self.run.run_id, reason)
                 case CancelAll(reason=reason):
                     self._host.cancel(self.run.run_id, None, reason)
                 case End():

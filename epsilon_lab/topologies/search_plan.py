@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
-from epsilon_lab.errors import ends_run
+from epsilon_lab.errors import BudgetExhausted, ends_run
 from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.events import Body, BriefWritten, CandidateSettled, GenerationClosed
 from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
@@ -80,6 +80,9 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 
     alternatives: dict[str, tuple[str, ...]]
     """The problem's own alternatives, where the proposer may use them; another proposer is not told of them."""
+
+    is_paid: bool = False
+    """Whether proposals are a model's: those under way are worth waiting for."""
 
 
 class SearchRules(msgspec.Struct, frozen=True):
@@ -148,6 +151,7 @@ class SearchPlan:
         self._stall = 0
         self._evaluated = 0
         self._ending: tuple[str, str] | None = None
+        self._exhausted: str | None = None
         self.reads_outputs = True
         self.limits: dict[str, int] = {}
         if settings.in_flight is not None:
@@ -180,6 +184,13 @@ class SearchPlan:
         if limit is None or now - self._began < limit or self._ending is not None:
             return []
         return self._cut_off("completed", f"the wall time of {limit:g} s was over")
+
+    def exhausted(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        """Ask for nothing more. What a model is at work on is paid for: it is waited for, judged and ranked."""
+        if self._ending is not None or (self._stage.is_paid and len(self._archive)):
+            self._exhausted = reason
+            return []
+        return self._cut_off("completed", reason)
 
     def stop(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """End with what there is."""
@@ -256,6 +267,8 @@ class SearchPlan:
         generation.unproposed -= 1
         if outcome.status != "completed" or outcome.output is None:
             candidate.failure = outcome.failure.error if outcome.failure else f"the proposal was {outcome.status}"
+            if candidate.failure.startswith(BudgetExhausted.PREFIX):
+                self._exhausted = candidate.failure.removeprefix(BudgetExhausted.PREFIX)
             return self._show(candidate)
         candidate.proposal = msgspec.json.decode(outcome.output.data, type=ProposeResult)
         code = candidate.proposal.code_hash
@@ -322,11 +335,15 @@ class SearchPlan:
             return []
         effects = self._close()
         closed = cast("GenerationClosed", self._closed)
-        if closed.candidates and all(c.failure is not None for c in generation.candidates.values()):
-            first = next(iter(generation.candidates.values()))
+        failures = [c.failure for c in generation.candidates.values() if c.failure is not None]
+        refused = any(failure.startswith(BudgetExhausted.PREFIX) for failure in failures)
+        barren = closed.candidates and len(failures) == len(generation.candidates)
+        if barren and refused and not generation.number:
+            self._ending = "failed", f"{self._exhausted}; no proposal gave a program"
+        elif barren and not refused:
             self._ending = (
                 "failed",
-                f"no proposal of generation {generation.number} gave a program; the first said: {first.failure}",
+                f"no proposal of generation {generation.number} gave a program; the first said: {failures[0]}",
             )
         else:
             self._ending = self._reason_to_end(closed)
@@ -376,6 +393,8 @@ class SearchPlan:
             return "completed", f"target {s.target:g} reached: {closed.best_id} scores {closed.best:.6g}"
         if s.evaluations is not None and self._evaluated >= s.evaluations:
             return "completed", f"all {s.evaluations} evaluations are done"
+        if self._exhausted is not None:
+            return "completed", self._exhausted
         if closed.generation + 1 >= s.generations:
             return "completed", f"all {s.generations} generations are done"
         if s.patience is not None and self._stall >= s.patience:

@@ -11,6 +11,7 @@ import msgspec
 from epsilon_lab.agents.function import PackedFunction, is_async, pack_function
 from epsilon_lab.arguments import function, number, whole
 from epsilon_lab.errors import InvalidInput
+from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import Body, TasksSubmitted, task_spec
 from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value, pack
@@ -82,7 +83,7 @@ class WorkQueue:
             "time_limit_s": self.time_limit_s,
         }
 
-    def validate(self) -> None:
+    def validate(self, budget: Budget | None = None) -> None:
         """Nothing beyond what the constructor refused."""
 
     def prepare(self, run: RunDirectory) -> tuple[WorkQueuePlan, Sequence[Body]]:
@@ -168,6 +169,11 @@ class WorkQueuePlan:
 
     def news_in(self, line: Body) -> None:
         """Nobody was told anything."""
+
+    def exhausted(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        """End with the items that are done."""
+        done = f"{self._completed} of {len(self._tasks)} items were completed"
+        return [Finish("completed" if self._completed else "failed", f"{reason}; {done}")]
 
     def stop(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Give up what is not done."""

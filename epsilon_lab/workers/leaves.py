@@ -15,7 +15,8 @@ from contextlib import closing
 import anyio
 
 from epsilon_lab.broker.client import Peer
-from epsilon_lab.messages.frames import Cancel, Hello, Recorded
+from epsilon_lab.errors import BudgetExhausted
+from epsilon_lab.messages.frames import Cancel, Denied, Hello, Recorded
 from epsilon_lab.messages.tasks import Assignment, Event, Failure, Result
 from epsilon_lab.transport.zeromq import dial
 from epsilon_lab.workers.answers import send_answers
@@ -36,7 +37,7 @@ class AsyncLane:
         self._peer_id = peer_id
         self._slots = slots
         self._scopes: dict[int, anyio.CancelScope] = {}
-        self._notes: dict[int, anyio.Event] = {}
+        self._notes: dict[int, asyncio.Future[int | None]] = {}
         self._answers: list[Result | Failure] = []
         self._has_answers = anyio.Event()
 
@@ -57,8 +58,11 @@ class AsyncLane:
                                 for fence in fences:
                                     if fence in self._scopes:
                                         self._scopes[fence].cancel()
-                            case Recorded(note_id=note_id) if note_id in self._notes:
-                                self._notes.pop(note_id).set()
+                            case Recorded(note_id=note_id, reply_tokens=most) if note_id in self._notes:
+                                self._notes.pop(note_id).set_result(most)
+                            case Denied(note_id=note_id, reason=reason) if note_id in self._notes:
+                                denial = BudgetExhausted(f"{BudgetExhausted.PREFIX}{reason}")
+                                self._notes.pop(note_id).set_exception(denial)
                     while peer.tasks:
                         assignment = peer.tasks.popleft()
                         group.start_soon(self._run, peer, assignment, name=f"leaf {assignment.task.task_id}")
@@ -92,10 +96,14 @@ class AsyncLane:
             answers, self._answers = self._answers, []
             send_answers(peer, answers)
 
-    async def _record(self, peer: Peer, assignment: Assignment, events: tuple[Event, ...]) -> None:
+    async def _record(self, peer: Peer, assignment: Assignment, events: tuple[Event, ...]) -> int | None:
         note_id = peer.note(assignment.run_id, assignment.task.task_id, events)
-        recorded = self._notes[note_id] = anyio.Event()
-        await recorded.wait()
+        answer: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        self._notes[note_id] = answer
+        try:
+            return await answer
+        finally:
+            self._notes.pop(note_id, None)  # a leaf that was cancelled no longer listens
 
 
 def _is_cancelled(error: BaseException) -> bool:

@@ -214,7 +214,7 @@ class Fold:
             "status": "running",
             "reason": None,
             "seed": body.seed,
-            "config": body.config,
+            "config": body.config | ({"budget": msgspec.to_builtins(body.budget)} if body.budget else {}),
             "started_at": ts,
             "ended_at": None,
             "parent_run_id": body.parent_run_id,
