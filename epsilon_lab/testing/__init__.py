@@ -4,5 +4,7 @@ census.py              who is still alive, among all processes that belong to a 
 kernels.py             a real Jupyter kernel, to block, interrupt, restart and kill
 jupyterlab.py          a real JupyterLab in headless Chromium
 transport_contract.py  what every transport must keep
+attacks.py             thirty-nine hostile programs, and more, as data
+ground.py              where attacks are run and watched from outside
 model_server.py        an OpenAI-compatible server on 127.0.0.1 that answers, stalls and breaks as scripted
 """
