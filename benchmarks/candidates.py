@@ -20,7 +20,6 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from epsilon_lab.processes.confinement import available
 from epsilon_lab.search.judging import Bench, pack_problem
 from epsilon_lab.search.problem import Problem
 from epsilon_lab.workspace.layout import RunDirectory
@@ -56,7 +55,7 @@ def work(path: str, reference: str) -> None:
         for number in range(int(line)):
             row = bench.evaluate(PROGRAM.format(weight=number), seed=1, incumbent=1e9)
             assert row.score == 81 * number, row
-        print(row.cpu_s, flush=True)
+        print(row.isolation, flush=True)
     bench.close()
 
 
@@ -82,7 +81,7 @@ class Workers:
             process.stdin.flush()
         for process in self.processes:
             assert process.stdout is not None
-            assert process.stdout.readline()
+            self.isolation = process.stdout.readline().strip()
         return candidates // self.count * self.count / (time.perf_counter() - started)
 
     def close(self) -> None:
@@ -129,7 +128,10 @@ def main() -> None:
         for crew in crews:
             crew.close()
     stamp = time.strftime("%Y-%m-%d %H:%M")
-    print(f"{stamp}, Python {sys.version.split()[0]}, {cores} cores, load before {load:.1f}, isolation {available()}")
+    print(
+        f"{stamp}, Python {sys.version.split()[0]}, {cores} cores, load before {load:.1f}, "
+        f"isolation {crews[0].isolation}"
+    )
     print(f"median of {arguments.rounds} rounds of {arguments.candidates} candidates\n")
     print(f"{'':32}{'per second':>12}{'lowest':>10}{'highest':>10}{'judged/this':>14}")
     for name, found in rates.items():

@@ -38,7 +38,7 @@ from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import LabClosed, LabOpened, RunBorn, RunStarted
 from epsilon_lab.messages.values import is_text
-from epsilon_lab.processes.confinement import available
+from epsilon_lab.processes.confinement import MECHANISMS, tier
 from epsilon_lab.processes.scratch import sweep
 from epsilon_lab.runs import Run, open_run
 from epsilon_lab.settings import BrokerSettings
@@ -481,7 +481,7 @@ class Lab:
     @property
     def isolation(self) -> str:
         """What confinement of candidates holds on this machine."""
-        return available()
+        return tier(MECHANISMS)
 
     def compare(self, runs: Sequence[Run | str] | Run | str) -> ScoreFigure:
         """Draw the score curves of several searches in one figure.

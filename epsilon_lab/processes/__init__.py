@@ -9,6 +9,11 @@ channel.py      messages between two processes of ours
 companion.py    a warm process at the other end of a channel, replaced when lost
 limits.py       what one program may take
 confinement.py  what keeps a program away from everything else, by tiers
+namespaces.py   a world of its own for a sandbox
+landlock.py     which files a program may read and write
+seccomp.py      which system calls it may make
+syscall_numbers.py  their numbers
+native.py       the C library's functions that Python does not name
 scratch.py      a program's working directory, the same before every run
 account.py      how an exception is told to someone who did not see it
 watch.py        what a program writes while it runs, and its end at a limit

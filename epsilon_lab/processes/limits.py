@@ -40,7 +40,7 @@ class Limits:
 
     open_files: int = 64
     file_mb: int = 64
-    """MiB of one file it writes."""
+    """MiB of one file it writes; of all of them together where its directory is a file system of its own."""
 
     @property
     def output_bytes(self) -> int:

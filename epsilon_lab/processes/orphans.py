@@ -15,9 +15,8 @@ import signal
 import sys
 import threading
 
-from epsilon_lab.processes.tree import kill_tree, prctl
-
-_PR_SET_PDEATHSIG = 1
+from epsilon_lab.processes.native import PR_SET_PDEATHSIG, prctl
+from epsilon_lab.processes.tree import kill_tree
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -30,7 +29,7 @@ def die_with_parent(parent_pid: int) -> None:
         parent_pid: The parent's pid as the parent knows it.
     """
     if sys.platform == "linux":
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:  # it died before the kernel was asked
         os._exit(1)
 

@@ -1,10 +1,12 @@
 """A program's working directory: the problem's files and nothing else, the same before every run.
 
 Under a spare user the directory and the files belong to us, and a program can neither change nor remove them: where it
-added nothing, nothing is done. Otherwise the whole directory is put aside and a new one takes its place, which costs
-the same for one file more and for a million. What was put aside is removed a little at a time, so that a program which
-litters costs its successors nothing. Whatever a killed sandbox left behind is removed by `sweep`, which every later one
-calls: a directory whose lock nobody holds has no owner, and none gets its name before it is locked.
+added nothing, nothing is done. Otherwise a new one takes the whole directory's place, which costs the same for one file
+more and for a million. A file system of its own, of bounded size, is just taken away. A plain directory is put aside
+and removed a little at a time, so that a program which litters costs its successors nothing.
+
+Whatever a killed sandbox left behind is removed by `sweep`, which every later one calls: a directory whose lock nobody
+holds has no owner, and none gets its name before it is locked.
 """
 
 from __future__ import annotations
@@ -18,10 +20,14 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
+from epsilon_lab.processes.namespaces import mount_scratch, unmount
+
 _PREFIX = "epsilon-scratch-"
 _SWEEP_S = 1.0
 _WIPE_S = 0.2
 _REMOVE_S = 3.0
+_INODES = 16_384
+_PAGE = 1 << 16  # the largest page in use
 
 
 class Scratch:
@@ -51,14 +57,40 @@ class Scratch:
         os.mkdir(self._aside, 0o700)
         self._numbers = count()
         self.path = os.path.join(self._home, "work")
-        self._make()
+        self._room: int | None = None
+        os.mkdir(self.path)
+        self._fill()
 
-    def restore(self) -> None:
-        """Make the directory what it was before the program ran."""
-        if self._uid is None or self._has_more():
+    def bound(self, size: int) -> None:
+        """Give the directory a file system of its own, in memory; in a mount namespace of this process's own.
+
+        Args:
+            size: Bytes that a program may add.
+
+        Raises:
+            OSError: The machine refuses.
+        """
+        self._room = size + sum((len(content) // _PAGE + 1) * _PAGE for content in self._files.values()) + _PAGE
+        mount_scratch(self.path, size=self._room, inodes=_INODES)
+        self._fill()
+
+    def restore(self) -> bool:
+        """Make the directory what it was before the program ran.
+
+        Returns:
+            Whether it is another one than before, under the same name.
+        """
+        if self._uid is not None and not self._has_more():
+            return False
+        if self._room is not None:
+            unmount(self.path)
+            mount_scratch(self.path, size=self._room, inodes=_INODES)
+        else:
             os.rename(self.path, os.path.join(self._aside, str(next(self._numbers))))
-            self._make()
+            os.mkdir(self.path)
             clear(self._aside, until=time.monotonic() + _WIPE_S)
+        self._fill()
+        return True
 
     def remove(self) -> None:
         """Remove the directory; what cannot be removed in a few seconds is left to `sweep`."""
@@ -69,8 +101,8 @@ class Scratch:
         with os.scandir(self.path) as entries:
             return any(entry.name not in self._files for entry in entries)
 
-    def _make(self) -> None:
-        os.mkdir(self.path, 0o700)
+    def _fill(self) -> None:
+        os.chmod(self.path, 0o700)
         if self._uid is not None:
             os.chown(self.path, -1, self._uid)
             os.chmod(self.path, 0o1770)  # noqa: S103 - sticky: a program may add files, and remove only those

@@ -19,7 +19,7 @@ from typing import Any, Literal, Self, cast
 
 from epsilon_lab.errors import LabError
 from epsilon_lab.processes.companion import Companion, CompanionLost
-from epsilon_lab.processes.confinement import available, spare_uids
+from epsilon_lab.processes.confinement import mechanisms, spare_uids
 from epsilon_lab.processes.environment import candidate_environment
 from epsilon_lab.processes.limits import Limits
 
@@ -88,6 +88,10 @@ class Spawner:
         limits: What one run may take.
         entry: Name of the program's function.
         preload: Modules to import beforehand, besides the usual ones.
+        tier: Use at most the mechanisms that this tier names (confinement.py), whatever the machine gives; None: all.
+
+    Raises:
+        InvalidInput: There is no such tier.
     """
 
     def __init__(
@@ -98,10 +102,14 @@ class Spawner:
         *,
         entry: str = "solve",
         preload: Sequence[str] = (),
+        tier: str | None = None,
     ) -> None:
         self.limits = limits
-        self.isolation: str = available()
-        """Name of the confinement tier; see confinement.py. Proved once the sandbox has started."""
+        self.isolation = ""
+        """Name of the confinement tier, proved; empty until the sandbox has started."""
+
+        self.refused: dict[str, str] = {}
+        """Mechanism -> why this machine does not give it."""
 
         self._setup = {
             "side": side,
@@ -110,7 +118,8 @@ class Spawner:
             "entry": entry,
             "preload": list(preload),
             "sys_path": [os.path.abspath(path) for path in sys.path],
-            "uids": spare_uids(next(_numbers)),
+            "mechanisms": (allowed := mechanisms(tier)),
+            "uids": spare_uids(next(_numbers)) if "uid" in allowed else [],
         }
         self._companion: Companion | None = None
 
@@ -124,7 +133,7 @@ class Spawner:
 
     @property
     def pid(self) -> int | None:
-        """The warm process; None before the first run and after its loss."""
+        """The warm process, or its keeper outside its namespaces; None before the first run and after its loss."""
         return None if self._companion is None else self._companion.pid
 
     def start(self) -> None:
@@ -133,21 +142,25 @@ class Spawner:
         Raises:
             SpawnerFailed: The candidate's side cannot be loaded.
         """
-        if self._companion is not None:
-            return
-        companion = Companion("epsilon_lab.processes.zygote", environment=candidate_environment())
-        try:
-            ready = companion.call(self._setup, timeout_s=_START_S)
-        except CompanionLost as lost:
-            raise SpawnerFailed(f"the sandbox did not start: {lost}\n{lost.tail}".strip()) from lost
-        if "error" in ready:
-            companion.close()
-            raise SpawnerFailed(
-                f"the problem's run or inputs cannot be loaded in the sandbox: {ready['error']}; "
-                f"use only what they close over and modules that are installed"
-            )
-        self._companion = companion
-        self.isolation = ready["isolation"]
+        while self._companion is None:
+            companion = Companion("epsilon_lab.processes.zygote", environment=candidate_environment())
+            try:
+                ready = companion.call(self._setup, timeout_s=_START_S)
+            except CompanionLost as lost:
+                raise SpawnerFailed(f"the sandbox did not start: {lost}\n{lost.tail}".strip()) from lost
+            if "error" in ready:
+                companion.close()
+                raise SpawnerFailed(
+                    f"the problem's run or inputs cannot be loaded in the sandbox: {ready['error']}; "
+                    f"use only what they close over and modules that are installed"
+                )
+            self.refused |= ready["refused"]
+            if "isolation" in ready:
+                self._companion = companion
+                self.isolation = ready["isolation"]
+            else:  # half in a namespace it cannot leave
+                companion.close()
+                self._setup["mechanisms"] = [name for name in self._setup["mechanisms"] if name not in self.refused]
 
     def run(self, source: str, *, seed: int) -> RunReport:
         """Run a program to its end.

@@ -10,8 +10,6 @@ On macOS there is neither a subreaper nor `/proc`: there the process group is ki
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import os
 import signal
 import sys
@@ -19,34 +17,19 @@ import time
 from collections.abc import Container, Iterable
 from contextlib import suppress
 
-_PR_SET_CHILD_SUBREAPER = 36
+from epsilon_lab.processes.native import PR_SET_CHILD_SUBREAPER, prctl
+
 _PATIENCE_S = 2.0
 _LINUX = sys.platform == "linux"
 
 _kept: set[int] = set()
 
 
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def prctl(option: int, argument: int) -> None:
-    """Call `prctl(2)`.
-
-    Raises:
-        OSError: The kernel refused.
-    """
-    if _libc().prctl(option, argument, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
-
-
 def become_subreaper() -> bool:
     """Adopt every descendant that loses its parent, from now on. Returns False where the system knows no such thing."""
     if not _LINUX:
         return False
-    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
     return True
 
 
@@ -166,6 +149,14 @@ def reap_children(*, kill: bool = True) -> int:
         if not dead:
             break
     return reaped
+
+
+def empty_namespace() -> None:
+    """In the first process of a process namespace: end and reap every other one in it."""
+    while not _is_childless():
+        with suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+        os.waitpid(-1, 0)
 
 
 def _is_childless() -> bool:

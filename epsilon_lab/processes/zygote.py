@@ -24,16 +24,17 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from types import ModuleType
 from typing import Any, NoReturn
 
-from epsilon_lab.processes import orphans, tree
+from epsilon_lab.processes import namespaces, native, tree
 from epsilon_lab.processes.account import frames, one_line
 from epsilon_lab.processes.channel import LENGTH, Channel, ChannelClosed
 from epsilon_lab.processes.companion import signal_name
-from epsilon_lab.processes.confinement import Confinement, strongest
+from epsilon_lab.processes.confinement import Confinement, tier, usable_uid
 from epsilon_lab.processes.data import Malformed, NotData, TooLarge, decode, encode
 from epsilon_lab.processes.limits import Limits, loosen_memory
 from epsilon_lab.processes.scratch import Scratch
@@ -49,10 +50,10 @@ PRELOADED = """
     encodings.ascii encodings.cp1252 encodings.idna encodings.latin_1 encodings.utf_16 encodings.utf_32
     encodings.utf_8_sig
     numpy numpy.fft numpy.lib.stride_tricks numpy.linalg numpy.ma numpy.polynomial numpy.random
+    epsilon_lab.processes.arrays
 """.split()  # noqa: SIM905 - a list of ninety quoted names is harder to read
 """What a program can import whatever its user id may read; besides these, what its problem's seed program imports."""
 
-_PR_SET_DUMPABLE = 4
 _RESULT_FD = 3
 _CONTROL_FD = 50  # out of the way of the descriptors a program gets
 _READ = 1 << 18
@@ -63,39 +64,88 @@ def main(fd: int) -> None:
     """Serve one spawner until its channel closes."""
     control = socket.socket(fileno=os.dup2(fd, _CONTROL_FD, inheritable=False))
     os.close(fd)
+    channel = Channel(control)
     with suppress(ChannelClosed):
-        _serve(Channel(control))
+        setup = channel.receive()
+        uid = usable_uid(setup["uids"])
+        scratch = Scratch(setup["files"], uid)
+        try:
+            if "namespaces" in setup["mechanisms"]:
+                _serve_inside(channel, setup, scratch, uid)
+            else:
+                _serve(channel, setup, scratch, Confinement(uid, in_namespaces=False, readable=_site(setup)))
+        finally:
+            tree.reap_children()
+            scratch.remove()
 
 
-def _serve(channel: Channel) -> None:
-    setup = channel.receive()
+def _serve_inside(channel: Channel, setup: dict[str, Any], scratch: Scratch, uid: int | None) -> None:
+    """Serve from a child in namespaces of its own; this process stays outside, cleans up, and ends as the child does.
+
+    What the machine refuses is told, and nothing is served: half a way into a namespace there is no way back.
+    """
+    try:
+        namespaces.enter(uid)
+    except OSError as error:
+        channel.send({"refused": {"namespaces": str(error)}})
+        return
+    keeper = os.getpid()
+    child = os.fork()
+    if child:
+        channel.close()
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        scratch.remove()
+        if status < 0:
+            os.kill(keeper, -status)
+        os._exit(status)
+    try:
+        native.prctl(native.PR_SET_PDEATHSIG, signal.SIGKILL)
+        try:
+            namespaces.seal()
+            scratch.bound(setup["limits"]["file_mb"] << 20)
+        except OSError as error:
+            channel.send({"refused": {"namespaces": str(error)}})
+            os._exit(0)
+        _serve(channel, setup, scratch, Confinement(uid, in_namespaces=True, readable=_site(setup)))
+    except ChannelClosed:
+        os._exit(0)
+    except BaseException:  # noqa: BLE001 - the end of this process
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+def _serve(channel: Channel, setup: dict[str, Any], scratch: Scratch, confinement: Confinement) -> None:
     if tree.become_subreaper():
-        tree.prctl(_PR_SET_DUMPABLE, 0)
+        native.prctl(native.PR_SET_DUMPABLE, 0)
     sys.dont_write_bytecode = True
     _load(PRELOADED)
     _load(setup["preload"])
-    confinement = strongest(setup["uids"])
     try:
         run, inputs = _candidate_side(setup["side"], setup["sys_path"])
     except Exception as error:  # noqa: BLE001 - whatever a user's module raises on import is told to the user
         channel.send({"error": one_line(error)})
         return
-    scratch = Scratch(setup["files"], confinement.uid)
-    try:
-        zygote = Zygote(
-            channel=channel,
-            scratch=scratch,
-            confinement=confinement,
-            limits=Limits(**setup["limits"]),
-            entry=setup["entry"],
-            run=run,
-            inputs=inputs,
-        )
-        channel.send({"isolation": confinement.tier})
-        zygote.serve()
-    finally:
-        tree.reap_children()
-        scratch.remove()
+    if "landlock" in setup["mechanisms"]:
+        confinement.add_landlock(scratch.path)
+    if "seccomp" in setup["mechanisms"]:
+        confinement.add_seccomp()
+    zygote = Zygote(
+        channel=channel,
+        scratch=scratch,
+        confinement=confinement,
+        limits=Limits(**setup["limits"]),
+        entry=setup["entry"],
+        run=run,
+        inputs=inputs,
+    )
+    channel.send({"isolation": tier(confinement.held), "refused": confinement.refused})
+    zygote.serve()
+
+
+def _site(setup: dict[str, Any]) -> list[str]:
+    """Where the lab's process finds installed libraries."""
+    return [path for path in setup["sys_path"] if path.endswith(("site-packages", "dist-packages"))]
 
 
 def imported_by(source: str) -> list[str]:
@@ -153,6 +203,7 @@ class Zygote:
         self.entry = entry
         self.run = run
         self.inputs = inputs
+        self._held = confinement.held
         self._bounds = limits.bounds(alone=confinement.uid is not None)
         self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
@@ -205,9 +256,13 @@ class Zygote:
             seconds = time.monotonic() - started
         finally:
             # Also when the channel closed: then all this ends here, and so does the program.
-            tree.reap_children()
+            if "namespaces" in self._held:
+                tree.empty_namespace()
+            else:
+                tree.reap_children()
         watch.drain()
-        self.scratch.restore()
+        if self.scratch.restore():
+            self.confinement.renew(self.scratch.path)
         return _verdict(watch.answer, status, watch.stopped, self.limits) | {
             "stdout": watch.tail.decode("utf-8", "replace"),
             "seconds": seconds,
@@ -218,16 +273,14 @@ class Zygote:
     def _become(self, parent: int, print_end: int, result_end: int) -> None:
         """In the fork: turn into a process that has nothing of ours."""
         os.setsid()
+        os.chdir(self.scratch.path)
+        os.umask(0o077)
+        self._bounds.impose()
+        self.confinement.enter(parent)
         os.dup2(print_end, 1)
         os.dup2(print_end, 2)
         os.dup2(result_end, _RESULT_FD)
         os.closerange(_RESULT_FD + 1, self._descriptors)
-        os.chdir(self.scratch.path)
-        os.umask(0o077)
-        self._bounds.impose()
-        self.confinement.enter()
-        if sys.platform == "linux":
-            orphans.die_with_parent(parent)  # after the change of user, which cancels it
 
 
 def _verdict(answer: bytearray, status: int, stopped: str, limits: Limits) -> dict[str, Any]:
