@@ -111,7 +111,7 @@ class Spawner:
         self.refused: dict[str, str] = {}
         """Mechanism -> why this machine does not give it."""
 
-        self._setup = {
+        self._setup: dict[str, Any] = {
             "side": side,
             "files": dict(files),
             "limits": asdict(limits),

@@ -131,7 +131,10 @@ def coming():
 import glob, os
 def coming():
     found = [os.listdir('.'), sorted(os.environ), glob.glob('/tmp/epsilon-scratch-*/work/*'), glob.glob('../*')]
-    found += [len(os.listdir('/proc/self/fd'))]
+    try:
+        found += [len(os.listdir('/proc/self/fd'))]
+    except PermissionError:
+        pass
     return [1] * 500 if any('judge' in str(one) or '.pkl' in str(one) for one in found) else None
 """,
 }
