@@ -4,5 +4,8 @@ leaf.py       what a task is handed while it runs
 function.py   functions that travel: packed once by code identity, loaded once by a worker
 prompt.py     what a model is asked, as a value
 reply.py      a model's reply on disk, and its receipt
-llm.py        language models, the one door to litellm
+llm.py        language models: what is asked, recorded, sent again
+answer.py     what a model's server said, whichever way it was asked
+backoff.py    when a request is sent again, and after how long
+litellm_door.py, http_door.py   the two ways to a model; guard.py, what a server may do to us on the first
 """

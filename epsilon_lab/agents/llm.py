@@ -1,29 +1,22 @@
-"""Language models, the one door to litellm.
+"""Language models: what is asked, what it cost, and what is kept of it.
 
 A model call is the only thing here that costs money and cannot be repeated, so the order never varies: the prompt is on
 record before the request goes out, the reply is on disk before anyone looks at it, the row is on record before it is
 used. A request has a row before it goes out too, `unknown` until there is more to say: whatever cuts it off, that one
-stays. A reply on disk is used and not paid for again. Nothing else is retried here, except a refusal (too many
-requests, overloaded, no connection): it cost nothing and passes by itself. Whatever else fails is the task's failure,
-and its retries are the broker's.
+stays. A reply on disk is used and not paid for again. What is sent again, and when, backoff.py says; whatever else
+fails is the task's failure. A model that refuses us altogether is told apart: no other task would fare better.
 
-litellm takes seconds to import, looks for prices and tokenizers on the internet, prints, logs and keeps its clients in
-global state. It is therefore imported on first use, in a thread, offline and quiet, and `aclose` ends what it left.
+How a request travels is not decided here: most go through litellm, those to `http/...` through plain HTTP.
 """
 
 from __future__ import annotations
 
 import html
-import logging
 import math
 import os
 import re
-import sys
-import threading
 import time
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,20 +24,24 @@ from urllib.parse import urlsplit
 import anyio
 import anyio.to_thread
 
+from epsilon_lab.agents import http_door, litellm_door
+from epsilon_lab.agents.answer import Answer, Door, NoAnswer
+from epsilon_lab.agents.backoff import LONGEST_WAIT_S, is_passing, wait_s
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.prompt import Prompt
 from epsilon_lab.agents.reply import Exchange, Receipt, Reply, text_sha256
-from epsilon_lab.errors import InvalidInput, LeafFailed
+from epsilon_lab.dice import dice
+from epsilon_lab.errors import InvalidInput, LeafFailed, ModelRefused
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import Ceiling
 from epsilon_lab.processes.environment import looks_secret
 
-_REFUSALS = (429, 503, 529)
-_LONGEST_WAIT_S = 60.0
 _CREDENTIAL = re.compile(
     r"(^|[_-])(api[_-]?key|authorization|secret|password|(access|auth|bearer)[_-]?token)$", re.IGNORECASE
 )
 _TAKEN = frozenset({"model", "messages", "stream", "n", "timeout", "max_retries", "num_retries", "mock_response"})
+_PLAIN = "http/"
+_LITELLM, _HTTP = litellm_door.LitellmDoor(), http_door.HttpDoor()
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,16 +49,18 @@ class LLM:
     """A language model to ask, by name: a value that holds no key and can travel.
 
     Args:
-        model: litellm's name for it: `openai/gpt-4o-mini`, `anthropic/claude-sonnet-4-5`, `ollama/qwen3`.
+        model: litellm's name for it: `openai/gpt-4o-mini`, `anthropic/claude-sonnet-4-5`, `ollama/qwen3`; or
+            `http/<name>` for a server at `api_base` that speaks OpenAI's chat protocol, asked without litellm: faster,
+            and without prices.
         api_key_env: The environment variable that holds the key, read when a call is made. None for the provider's own
             variable; with `api_base`, for a server that needs no key: a provider's key never goes to another address.
         api_base: The server's address, for a model that is not at its provider's.
         temperature: Sampling temperature; None for the provider's default.
         max_tokens: Most tokens of a reply; None for the provider's default.
         timeout_s: Seconds from request to the last byte of the reply.
-        retries: How often a refusal (HTTP 429, 503, 529, or no connection) is tried again, after 1, 2, 4, ... seconds,
-            or as long as the server says.
-        extra: Further arguments for litellm, such as `{"reasoning_effort": "high"}`.
+        retries: How often a request is sent again that the server refused for the moment or failed at (HTTP 429, 5xx),
+            or that found no connection: after 1, 2, 4, ... seconds less some chance, or as long as the server says.
+        extra: Further arguments of the request, such as `{"reasoning_effort": "high"}`.
 
     Raises:
         InvalidInput: An argument has a wrong type or value, or holds a key.
@@ -96,6 +95,12 @@ class LLM:
             kind = int if what in ("max_tokens", "retries") else int | float
             if isinstance(value, bool) or not isinstance(value, kind) or not least <= value < math.inf:
                 raise InvalidInput(f"LLM {what}", f"must be a number of at least {least:g}, got {value!r}")
+        if self.model.startswith(_PLAIN) and not (self.api_base or "").startswith(("http://", "https://")):
+            raise InvalidInput(
+                "LLM api_base",
+                f"must be the address of a server for {self.model!r}, got {self.api_base!r}",
+                "for example 'http://127.0.0.1:8000/v1'",
+            )
         if not isinstance(self.extra, Mapping):
             raise InvalidInput("LLM extra", f"must be a dict of arguments, got {self.extra!r}")
         for name in _names(self.extra):
@@ -124,7 +129,7 @@ class LLM:
         Raises:
             InvalidInput: A key is missing from the environment, or litellm knows no such provider or no such price.
         """
-        if budget is not None and budget.usd is not None and _prices(_open(), self.model) is None:
+        if budget is not None and budget.usd is not None and self._prices() is None:
             raise InvalidInput(
                 "Budget usd", f"nobody knows the price of {self.model}", "limit calls= or tokens= instead"
             )
@@ -136,22 +141,19 @@ class LLM:
                     f"set it before the kernel starts, or in a cell: os.environ[{self.api_key_env!r}] = ...",
                 )
         elif self.api_base is None:
-            litellm = _open()
-            try:
-                litellm.get_llm_provider(self.model)
-            except Exception:  # noqa: BLE001 - whatever litellm raises, it does not know the name
-                raise InvalidInput(
-                    "LLM model",
-                    f"litellm knows no provider for {self.model!r}",
-                    "name it as provider/model, or give api_base=... for a server of your own",
-                ) from None
-            missing = litellm.validate_environment(self.model).get("missing_keys", [])
-            if missing := [name for name in missing if looks_secret(name)]:
+            if not litellm_door.knows(self.model):
+                raise InvalidInput("LLM model", f"litellm knows no provider for {self.model!r}", _NAMING)
+            if missing := [name for name in litellm_door.missing_keys(self.model) if looks_secret(name)]:
                 raise InvalidInput(
                     f"the key of {self.model}",
                     f"is missing: the environment variable {' or '.join(missing)} is not set",
                     f"set it before the kernel starts, or in a cell: os.environ[{missing[0]!r}] = ...",
                 )
+
+    @property
+    def longest_s(self) -> float:
+        """Seconds a call may take at most, its retries included."""
+        return (self.retries + 1) * (self.timeout_s + 2 * LONGEST_WAIT_S)
 
     async def complete(
         self, prompt: Prompt, *, leaf: Leaf, name: str, call: int = 0, candidate_id: str | None = None
@@ -167,6 +169,7 @@ class LLM:
 
         Raises:
             LeafFailed: There was no reply; the message is one line that names the model and the remedy.
+            ModelRefused: No question to this model has a reply, until the user changes something.
         """
         exchange = Exchange.of(prompt, name=name, call=call, candidate_id=candidate_id)
         reply = exchange.find_reply(leaf.run)
@@ -183,205 +186,180 @@ class LLM:
 
     async def _ask(self, exchange: Exchange, leaf: Leaf) -> Reply:
         """Send requests until one is answered, or fails for good; each is on record before it goes out."""
-        litellm = await anyio.to_thread.run_sync(_open)
-        arguments = self._arguments(exchange.prompt)
-        most = self._most(litellm, arguments)
+        key = self._key()
+        most = await self._most(exchange.prompt)
         for attempt in range(self.retries + 1):
             request = f"{leaf.fence}.{attempt}"
             in_flight = f"model {self.model}: in flight, or cut off by the end of its run or lab"
             leaf.emit(
                 exchange.unanswered(leaf, request, model=self.model, outcome="unknown", error=in_flight, most=most)
             )
-            if (reply_tokens := await leaf.record()) is not None:
-                arguments["max_tokens"] = reply_tokens
-            began, answer = time.monotonic(), None
+            reply_tokens = await leaf.record()
+            began = time.monotonic()
             try:
-                with anyio.move_on_after(self.timeout_s):
-                    response = await litellm.acompletion(**arguments)
-                    answer = self._read(response, exchange, request, latency_s=time.monotonic() - began)
-                failure = _Failure("timeout", f"no whole answer within {self.timeout_s:g} s; raise timeout_s")
-            except Exception as error:  # noqa: BLE001 - litellm raises anything, and any of it is the call's failure
-                failure = self._explain(error)
-            if answer is not None:
-                return exchange.save_reply(leaf, *answer)
-            message = f"model {self.model}: {failure.message}"
-            latency_s = time.monotonic() - began
+                answer = await self._send(exchange.prompt, key, reply_tokens)
+            except NoAnswer as no_answer:
+                failure, why = self._explain(no_answer), no_answer
+            else:
+                latency_s = time.monotonic() - began
+                return exchange.save_reply(leaf, *self._receive(answer, exchange, request, latency_s=latency_s))
             leaf.emit(
                 exchange.unanswered(
-                    leaf, request, model=self.model, outcome=failure.outcome, error=message, latency_s=latency_s
+                    leaf,
+                    request,
+                    model=self.model,
+                    outcome="timeout" if why.kind == "timeout" else "error",
+                    error=str(failure),
+                    latency_s=time.monotonic() - began,
                 )
             )
-            if failure.wait_s is None or attempt == self.retries:
+            if attempt == self.retries or isinstance(failure, ModelRefused) or not is_passing(why):
                 break
-            await anyio.sleep(failure.wait_s if failure.wait_s >= 0 else 2.0**attempt)
+            await anyio.sleep(wait_s(why, attempt, dice(attempt, "retry", exchange.sha256)))
         await leaf.record()
-        raise LeafFailed(message)
+        raise failure
 
-    def _arguments(self, prompt: Prompt) -> dict[str, Any]:
-        given = {
-            "api_base": self.api_base,
-            "api_key": self._key(),
-            "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
-        }
-        return {
-            **self.extra,
-            **{name: value for name, value in given.items() if value is not None},
-            "model": self.model,
-            "messages": [message._asdict() for message in prompt],
-            "timeout": self.timeout_s,
-            "max_retries": 0,
-        }
+    async def _send(self, prompt: Prompt, key: str | None, reply_tokens: int | None) -> Answer:
+        """Send one request, for as long as a call may take.
 
-    def _most(self, litellm: Any, arguments: Mapping[str, Any]) -> Ceiling:
+        Args:
+            prompt: The messages.
+            key: The key.
+            reply_tokens: Most tokens of the reply, where the run's budget says so.
+
+        Raises:
+            NoAnswer: There was none.
+        """
+        plain = self.model.startswith(_PLAIN)
+        door: Door = _HTTP if plain else _LITELLM
+        limits = {"temperature": self.temperature, "max_tokens": reply_tokens or self.max_tokens}
+        arguments = {**self.extra, **{name: value for name, value in limits.items() if value is not None}}
+        if not plain:
+            arguments["timeout"] = self.timeout_s
+        with anyio.move_on_after(self.timeout_s):
+            return await door.send(
+                prompt,
+                model=self.model.removeprefix(_PLAIN) if plain else self.model,
+                api_base=self.api_base,
+                key=key,
+                arguments=arguments,
+            )
+        raise NoAnswer("timeout")
+
+    async def _most(self, prompt: Prompt) -> Ceiling:
         """The most a request can come to: no tokenizer makes more tokens than the text has bytes."""
-        contents = (message["content"].encode() for message in arguments["messages"])
+        contents = (message.content.encode("utf-8", "surrogatepass") for message in prompt)
         return Ceiling(
             prompt_tokens=sum(len(content) + _MESSAGE_TOKENS for content in contents),
-            reply_tokens=arguments.get("max_completion_tokens", arguments.get("max_tokens")),
-            prices=_prices(litellm, self.model),
+            reply_tokens=self.extra.get("max_completion_tokens", self.max_tokens),
+            prices=self._prices() if litellm_door.is_open() else await anyio.to_thread.run_sync(self._prices),
         )
+
+    def _prices(self) -> tuple[float, float] | None:
+        return None if self.model.startswith(_PLAIN) else litellm_door.prices(self.model)
 
     def _key(self) -> str | None:
         """The key; None for the one litellm finds by itself.
 
         Raises:
-            LeafFailed: It is not in the environment.
+            ModelRefused: It is not in the environment, or cannot be one.
         """
         if self.api_key_env is None:
             return None if self.api_base is None else "none"
-        if key := os.environ.get(self.api_key_env):
+        key = os.environ.get(self.api_key_env, "").strip()
+        if key and key.isascii() and key.isprintable():
             return key
-        raise LeafFailed(
-            f"model {self.model}: the environment variable {self.api_key_env} is not set; set it and resume the run"
-        )
+        state = "holds characters that no key has" if key else "is not set"
+        raise self._refused(f"the environment variable {self.api_key_env} {state}; set it and start again")
 
-    def _read(self, response: Any, exchange: Exchange, request: str, *, latency_s: float) -> tuple[str, Receipt]:
-        """Take what counts out of litellm's response."""
-        choice = response.choices[0]
-        text = (choice.message.content or "").encode("utf-8", "replace").decode()
-        if self.api_key_env and len(key := self._key() or "") >= _SECRET_LENGTH:
+    def _receive(self, answer: Answer, exchange: Exchange, request: str, *, latency_s: float) -> tuple[str, Receipt]:
+        """Make of an answer what is kept: text that can be written, without the key, and its receipt."""
+        text = answer.text.encode("utf-8", "replace").decode()
+        if self.api_key_env and len(key := os.environ.get(self.api_key_env, "").strip()) >= _SECRET_LENGTH:
             text = text.replace(key, f"[{self.api_key_env}]")
-        usage = getattr(response, "usage", None)
-        tokens = (getattr(usage, "prompt_tokens", 0), getattr(usage, "completion_tokens", 0))
-        known = any(tokens)  # litellm puts zeros where the server said nothing
         return text, Receipt(
             model=self.model,
             prompt_sha256=exchange.sha256,
             reply_sha256=text_sha256(text),
-            finish_reason=str(choice.finish_reason or "stop"),
-            prompt_tokens=tokens[0] if known else None,
-            completion_tokens=tokens[1] if known else None,
-            cost_usd=getattr(response, "_hidden_params", {}).get("response_cost") if known else None,
+            finish_reason=answer.finish_reason,
+            prompt_tokens=answer.prompt_tokens,
+            completion_tokens=answer.completion_tokens,
+            cost_usd=answer.cost_usd,
             latency_s=latency_s,
             request=request,
         )
 
-    def _explain(self, error: Exception) -> _Failure:
+    def _explain(self, why: NoAnswer) -> LeafFailed:
         """Say in one line what went wrong and what to do, without the key."""
-        status = getattr(error, "status_code", None)
-        causes = list(_causes(error))
-        below = next((cause for cause in causes if type(cause).__module__.startswith("httpx")), error)
-        said = str(below if "Connection error" in str(error) else error)
-        said = re.sub(r"^(litellm\.)?(\w+Error: )*(\w+Exception - )?|\bssl:<[^>]*> ", "", " ".join(said.split()))
-        text = self._scrub(said)[:300] or type(error).__name__
+        said = self._scrub(" ".join(why.said.split()))[:300] or "nothing"
         key = self.api_key_env or ("api_key_env" if self.api_base else "the provider's key variable")
         where = self.api_base or "the provider"
-        if status == 408 or isinstance(error, TimeoutError) or type(error).__name__ == "Timeout":
-            return _Failure("timeout", f"no whole answer within {self.timeout_s:g} s; raise timeout_s")
-        if any(type(cause).__name__ == "ConnectError" for cause in causes):
-            return _Failure("error", f"no connection to {where} ({text}); is the server up, and api_base right?", -1.0)
-        match status:
-            case 401 | 403:
-                return _Failure("error", f"the key was not accepted ({text}); check {key}")
-            case 404:
-                return _Failure("error", f"there is no such model at {where} ({text}); check model and api_base")
-            case _ if status in _REFUSALS:
-                wait_s = _retry_after(error)
-                return _Failure("error", f"too many requests, or overloaded ({text}); wait, or lower in_flight", wait_s)
-            case 400 | 422:
-                return _Failure("error", f"the request was refused ({text}); check model, max_tokens and extra")
-            case _:
-                return _Failure("error", f"{where} gave no usable answer ({text}); check api_base, or try again later")
+        asked = "" if why.wait_s is None else f"; it asks to wait {why.wait_s:.0f} s"
+        match why.kind, why.status:
+            case "timeout", _:
+                return self._failed(f"no whole answer within {self.timeout_s:g} s; raise timeout_s")
+            case "unreachable", _:
+                return self._failed(f"no connection to {where} ({said}); is the server up, and api_base right?")
+            case "broken", _:
+                return self._failed(
+                    f"{where} broke the connection before it answered ({said}); the request may have been billed"
+                )
+            case "elsewhere", _:
+                return self._refused(
+                    f"{where} sends requests on to {said}, where neither key nor prompt follows; "
+                    "give the right address as api_base"
+                )
+            case "status", 401:
+                return self._refused(f"the key was not accepted ({said}); check {key}")
+            case "status", 402:
+                return self._refused(f"the account has no credit left ({said}); check it, or {key}")
+            case "status", 429 if "insufficient_quota" in said or "exceeded your current quota" in said:
+                return self._refused(f"the account has no credit left ({said}); check it, or {key}")
+            case "status", 403:
+                return self._failed(f"access was denied ({said}); check {key} and what it is allowed to do")
+            case "status", 404:
+                return self._refused(f"there is no such model at {where} ({said}); check model and api_base")
+            case "status", 429:
+                return self._failed(f"too many requests ({said}){asked}; lower in_flight, or raise retries")
+            case "status", 400 if not (
+                self.api_base or self.model.startswith(_PLAIN) or litellm_door.knows(self.model)
+            ):
+                return self._refused(f"litellm knows no provider for it; {_NAMING}")
+            case "status", int(status) if status < 500:
+                return self._failed(f"the request was refused ({status}: {said}); check model, max_tokens and extra")
+            case "status", status:
+                return self._failed(
+                    f"{where} failed ({status}: {said}){asked}; the request may have been billed; try again later"
+                )
+        return self._failed(f"{where} gave no usable answer ({said}); check api_base, or try again later")
+
+    def _failed(self, problem: str) -> LeafFailed:
+        return LeafFailed(f"model {self.model}: {problem}")
+
+    def _refused(self, problem: str) -> ModelRefused:
+        return ModelRefused(f"{ModelRefused.PREFIX}{self.model}: {problem}")
 
     def _scrub(self, text: str) -> str:
         names = {name for name in os.environ if looks_secret(name) or name == self.api_key_env}
         for name in sorted(names, key=lambda name: -len(os.environ[name])):
-            value = os.environ[name]
+            value = os.environ[name].strip()
             if len(value) >= _SECRET_LENGTH:
                 text = text.replace(value, f"[{name}]")
         return text
 
 
+_NAMING = "name it as provider/model, or give api_base=... for a server of your own"
 _MESSAGE_TOKENS = 16  # what a provider adds to a message: its role, and where it begins and ends
 _SECRET_LENGTH = 8  # a shorter one is a placeholder of a local server, and might be a word of the text
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """Why a request gave no reply."""
-
-    outcome: str
-    message: str
-    wait_s: float | None = None
-    """Seconds after which it may be tried again; -1 where the server did not say; None: not to be tried again."""
-
-
 async def aclose() -> None:
-    """End what litellm keeps for the running loop: its clients' connections and its logging task.
+    """End what the doors keep for the running loop.
 
     Call it on the loop the models were called on, before that loop ends.
     """
-    litellm = sys.modules.get("litellm")
-    if litellm is None:
-        return
-    await litellm.close_litellm_async_clients()
-    litellm.in_memory_llm_clients_cache.flush_cache()
-    with suppress(ImportError, AttributeError):  # not part of litellm's public API
-        from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER  # noqa: PLC0415 - heavy
-
-        await GLOBAL_LOGGING_WORKER.stop()
-
-
-_opening = threading.Lock()
-
-
-def _open() -> Any:
-    """Import litellm, offline and quiet, with all that a first call would import on the loop; takes seconds once."""
-    with _opening:
-        if _ready:
-            return _ready[0]
-        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import litellm  # noqa: PLC0415 - heavy; this is its door
-
-            litellm.ModelResponse(choices=[{"message": {"role": "assistant", "content": ""}}])
-            with suppress(ImportError):
-                import openai.resources.chat  # noqa: PLC0415, F401 - heavy
-        litellm.suppress_debug_info = True
-        litellm.telemetry = False
-        for name in ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router"):
-            logging.getLogger(name).disabled = True
-        _ready.append(litellm)
-        return litellm
-
-
-_ready: list[Any] = []
-
-
-def _prices(litellm: Any, model: str) -> tuple[float, float] | None:
-    """US dollars for a token of the prompt and of the reply, the dearest on litellm's list; None if it is not on it."""
-    known = litellm.model_cost.get(model)
-    if known is None:
-        with suppress(Exception):  # whatever litellm raises, it does not know the name
-            known = litellm.model_cost.get(litellm.get_llm_provider(model)[0])
-    prices = [
-        [price for name, price in (known or {}).items() if name.startswith(kind) and isinstance(price, int | float)]
-        for kind in ("input_cost_per_token", "output_cost_per_token")
-    ]
-    return (max(prices[0]), max(prices[1])) if all(prices) else None
+    await http_door.aclose()
+    await litellm_door.aclose()
 
 
 def _names(value: Any) -> Iterator[str]:
@@ -393,20 +371,3 @@ def _names(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _names(inner)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _retry_after(error: Exception) -> float:
-    """Seconds the server asked to wait, at most a minute; -1 where it did not say."""
-    for cause in _causes(error):
-        headers = getattr(getattr(cause, "response", None), "headers", None) or {}
-        with suppress(TypeError, ValueError):
-            return min(max(float(headers.get("retry-after", "")), 0.0), _LONGEST_WAIT_S)
-    return -1.0

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from epsilon_lab.agents.prompt import Message, Prompt
 from epsilon_lab.agents.reply import Reply
-from epsilon_lab.errors import LeafFailed, ProposalFailed, ends_run
+from epsilon_lab.errors import BudgetExhausted, LeafFailed, ProposalFailed, ends_run
 
 SHOWN_REPLY = 60_000
 """Characters of a malformed reply that its repair shows."""
@@ -39,7 +39,7 @@ async def ask_repairing(
 
     Raises:
         ProposalFailed: Neither reply could be read, or the second question had none.
-        LeafFailed: The first question had no reply.
+        LeafFailed: The first question had no reply, or the second was not admitted.
     """
     reply = await ask(prompt, 0)
     try:
@@ -52,7 +52,7 @@ async def ask_repairing(
         reply = await ask(repair_prompt(prompt, reply.text, problem, form=form), 1)
         return read(reply), reply
     except LeafFailed as error:
-        if ends_run(str(error)):
+        if ends_run(str(error)) or str(error).startswith(BudgetExhausted.PREFIX):
             raise
         raise ProposalFailed(f"{problem}; asked once more: {error}") from None
 

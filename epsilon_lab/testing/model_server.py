@@ -77,14 +77,29 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class Raw(msgspec.Struct, frozen=True):
-    """Any body at all under a 200: HTML from a proxy, JSON that is none."""
+    """Any body at all under a 200: HTML from a proxy, JSON that is none, a few bytes that unpack to many."""
 
-    body: str
+    body: str | bytes
     content_type: str = "application/json"
+    headers: Mapping[str, str] = {}
 
 
 class Truncated(msgspec.Struct, frozen=True):
     """A body that ends before its announced length, and the connection with it."""
+
+
+class Huge(msgspec.Struct, frozen=True):
+    """A body of blanks, as fast as the client takes it."""
+
+    size: int
+    """Bytes."""
+
+    announced: bool = False
+    """With a Content-Length; otherwise in chunks, of which the client cannot know how many will come."""
+
+
+class Reset(msgspec.Struct, frozen=True):
+    """A connection that is torn down before a byte of an answer."""
 
 
 class Hang(msgspec.Struct, frozen=True):
@@ -97,7 +112,7 @@ class Trickle(msgspec.Struct, frozen=True):
     every_s: float = 0.05
 
 
-Answer = Text | Status | Raw | Truncated | Hang | Trickle
+Answer = Text | Status | Raw | Truncated | Huge | Reset | Hang | Trickle
 Script = Callable[[Request], Answer | str]
 
 
@@ -131,6 +146,8 @@ def edit_number(request: Request) -> str:
     new = f"{old[: number.col_offset]}{_other(number, request)}{old[number.end_col_offset :]}"
     return "\n".join(["<<<<<<< SEARCH", *quoted, "=======", *quoted[:-1], new, ">>>>>>> REPLACE"])
 
+
+_PIECE = 2**16
 
 _PROGRAM = re.compile(r"^`{3,}python\n(.*?)^`{3,}$", re.MULTILINE | re.DOTALL)
 
@@ -259,8 +276,9 @@ class ModelServer:
         match answer:
             case Text():
                 outgoing.write(_response(200, msgspec.json.encode(_completion(answer, request))))
-            case Raw(body=text, content_type=content_type):
-                outgoing.write(_response(200, text.encode(), content_type=content_type))
+            case Raw(body=given, content_type=content_type, headers=headers):
+                content = given.encode() if isinstance(given, str) else given
+                outgoing.write(_response(200, content, content_type=content_type, headers=headers))
             case Status(status=status, body=given, headers=headers):
                 error = {"message": f"scripted {status}", "type": "scripted", "param": None, "code": str(status)}
                 content = msgspec.json.encode({"error": error}) if given is None else given.encode()
@@ -274,6 +292,18 @@ class ModelServer:
                     outgoing.write(b" ")
                     await outgoing.drain()
                     await asyncio.sleep(every_s)
+            case Huge(size=size, announced=announced):
+                length = {"Content-Length": str(size)} if announced else {"Transfer-Encoding": "chunked"}
+                outgoing.write(_response(200, b"", headers=length))
+                for start in range(0, size, _PIECE):
+                    piece = b" " * min(_PIECE, size - start)
+                    outgoing.write(piece if announced else b"%x\r\n%s\r\n" % (len(piece), piece))
+                    await outgoing.drain()
+                if not announced:
+                    outgoing.write(b"0\r\n\r\n")
+            case Reset():
+                outgoing.transport.abort()
+                return False
             case Hang():
                 await incoming.read(1)  # until the client hangs up
         await outgoing.drain()
@@ -305,6 +335,8 @@ def _response(
     status: int, body: bytes, *, content_type: str = "application/json", headers: Mapping[str, str] | None = None
 ) -> bytes:
     fields = {"Content-Type": content_type, "Content-Length": str(len(body)), **(headers or {})}
+    if "Transfer-Encoding" in fields:
+        del fields["Content-Length"]
     lines = [f"HTTP/1.1 {status} scripted", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
     return "\r\n".join(lines).encode() + body
 

@@ -1,5 +1,6 @@
 """A search by a model, over real HTTP: it completes whatever the server does, and every reply is a row."""
 
+import gzip
 import hashlib
 import re
 
@@ -7,7 +8,18 @@ import pytest
 
 from epsilon_lab import LLM, Lab, PopulationSearch, Problem, Replay
 from epsilon_lab.errors import InvalidInput, RunFailed
-from epsilon_lab.testing.model_server import Hang, ModelServer, Raw, Status, Text, edit_number, vary_number
+from epsilon_lab.testing.model_server import (
+    Hang,
+    Huge,
+    ModelServer,
+    Raw,
+    Reset,
+    Status,
+    Text,
+    Trickle,
+    edit_number,
+    vary_number,
+)
 
 KEY = "sk-very-secret-1234"
 NUMBERS = {"population": 6, "generations": 3, "elites": 2, "diverse": 1, "fresh": 1, "patience": None}
@@ -95,12 +107,66 @@ def test_requests_cut_off_by_the_end_of_their_run_are_rows(lab, key):
     assert run.frame("attempts")["outcome"].notna().all()
 
 
-def test_a_model_that_never_answers_well_ends_the_run_with_the_reason(lab, key):
-    with ModelServer(lambda request: Status(401)) as server:
-        run = lab.start(PopulationSearch(toy(), model(server, key), **NUMBERS))
-        with pytest.raises(RunFailed, match="401"):
+@pytest.mark.parametrize(("status", "words"), [(401, "check TOY_KEY"), (404, "check model and api_base")])
+def test_a_model_that_refuses_us_ends_the_run_at_its_first_call(lab, key, status, words):
+    with ModelServer(lambda request: Status(status)) as server:
+        run = lab.start(PopulationSearch(toy(), model(server, key, retries=3), in_flight=1, **NUMBERS))
+        with pytest.raises(RunFailed, match=f"model refused: openai/toy: .*{words}"):
             run.wait(60)
+        assert len(server.requests) == 1
+    assert run.status == "failed"
     assert KEY not in run.reason
+
+
+@pytest.mark.parametrize("door", ["openai", "http"])
+def test_whatever_a_server_does_the_search_says_so_and_no_request_is_lost(lab, key, door):
+    """And the key is in no file, though the server sends it back."""
+    echo = f"you sent {KEY}"
+    at_once = {"Retry-After": "0"}
+    answers = {
+        "access was denied": Status(403, echo),
+        "too many requests": Status(429, echo, headers=at_once),
+        "the request was refused (400": Status(400, echo),
+        "the request may have been billed": Status(500, echo, headers=at_once),
+        "no usable answer": Raw(f"<html>{echo}</html>", "text/html"),
+        "it is compressed": Raw(gzip.compress(b" " * 10_000_000), headers={"Content-Encoding": "gzip"}),
+        "it is larger than": Huge(100_000_000),
+        "broke the connection": Reset(),
+        "no whole answer within 0.5 s": Trickle(every_s=0.01),
+        "no ```python block; asked once more": Text(echo),
+    }
+    numbers = NUMBERS | {"population": 2, "elites": 0}
+    for words, answer in answers.items():
+        with ModelServer([answer]) as server:
+            limit_s = 0.5 if isinstance(answer, Trickle) else 30.0
+            llm = LLM(f"{door}/toy", api_base=server.url, api_key_env=key, timeout_s=limit_s, retries=1)
+            run = lab.start(PopulationSearch(toy(), llm, **numbers))
+            with pytest.raises(
+                RunFailed, match="no proposal of generation 0 gave a program; the first said: "
+            ) as caught:
+                run.wait(60)
+            calls = run.frame("llm_calls")
+            assert words in str(caught.value)
+            assert len(calls) == len(server.requests) > 0
+            assert calls["outcome"].isin(["ok", "error", "timeout"]).all()
+            assert list(run.candidates["outcome"]) == ["scored", "proposal_failed", "proposal_failed"]
+    files = [path for path in lab.path.rglob("*") if path.is_file()]
+    assert len(files) > 100
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_a_server_that_fails_for_a_while_costs_no_candidate(lab, key):
+    def script(request):
+        """Every other request is refused or fails."""
+        again = Status(429 if request.index % 4 else 500, headers={"Retry-After": "0"})
+        return vary_number(request) if request.index % 2 else again
+
+    with ModelServer(script) as server:
+        run = lab.start(PopulationSearch(toy(), model(server, key, retries=5), **NUMBERS)).wait(60)
+        calls = run.frame("llm_calls")
+        assert len(calls) == len(server.requests)
+    assert "proposal_failed" not in set(run.candidates["outcome"])
+    assert set(calls["outcome"]) == {"ok", "error"}
 
 
 def test_a_missing_key_is_refused_before_anything_is_spent(lab, monkeypatch):
