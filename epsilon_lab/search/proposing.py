@@ -31,6 +31,9 @@ from epsilon_lab.search.replay import Proposal, Replay
 from epsilon_lab.search.sources import SOURCE_LIMIT, code_hash, parse
 from epsilon_lab.workspace.layout import RunDirectory
 
+PROPOSAL_LIMIT_S = 600.0
+"""Seconds a proposer that is no model may take for one program; a model has limits of its own."""
+
 
 class ShownRef(msgspec.Struct, frozen=True, kw_only=True):
     """A candidate that a proposer is shown, without its source, which lies in the run directory."""
@@ -119,6 +122,11 @@ def lane_of(proposer: AnyProposer) -> Lane:
     except ValueError:
         pass  # a builtin that tells nothing of its parameters
     return "async" if is_async(ask) else "process"
+
+
+def limit_s(proposer: AnyProposer | None) -> float:
+    """Seconds after which a proposal, or a brief, is given up: for a model, time for every try of both its calls."""
+    return 2 * proposer.longest_s if isinstance(proposer, LLM) else PROPOSAL_LIMIT_S
 
 
 def name_of(proposer: AnyProposer) -> str:

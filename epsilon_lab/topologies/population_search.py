@@ -20,7 +20,7 @@ from epsilon_lab.messages.events import Body
 from epsilon_lab.messages.tasks import Lane
 from epsilon_lab.search.judging import evaluation_limit_s, pack_problem
 from epsilon_lab.search.problem import Problem
-from epsilon_lab.search.proposing import lane_of, name_of, pack_proposer
+from epsilon_lab.search.proposing import lane_of, limit_s, name_of, pack_proposer
 from epsilon_lab.search.replay import Replay
 from epsilon_lab.search.sources import code_hash
 from epsilon_lab.search.variation import Variation
@@ -185,6 +185,8 @@ class PopulationSearch:
             lane=self.lane,
             entry=self.problem.entry,
             brief_ref=brief_ref,
+            proposal_limit_s=limit_s(self.proposer),
+            brief_limit_s=limit_s(self.brief),
             is_paid=isinstance(self.proposer, LLM),
             alternatives={name: tuple(bodies) for name, bodies in self._alternatives().items()},
         )

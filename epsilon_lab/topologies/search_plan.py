@@ -22,12 +22,9 @@ from epsilon_lab.search.archive import Archive
 from epsilon_lab.search.context import Direction, beats
 from epsilon_lab.search.evaluation import Evaluation
 from epsilon_lab.search.leaderboard import leaderboard_csv, leaderboard_json
-from epsilon_lab.search.proposing import ProposeResult
+from epsilon_lab.search.proposing import PROPOSAL_LIMIT_S, ProposeResult
 from epsilon_lab.search.selection import Slot, select
 from epsilon_lab.topologies.plan import Add, Copy, Emit, Finish, PlanEffect, Write
-
-PROPOSAL_LIMIT_S = 600.0
-"""Seconds a proposer may take for one program, whatever limits a model call has of its own."""
 
 PERSON = "HUMAN"
 """The author of a brief that a person rewrote."""
@@ -81,6 +78,8 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     alternatives: dict[str, tuple[str, ...]]
     """The problem's own alternatives, where the proposer may use them; another proposer is not told of them."""
 
+    proposal_limit_s: float = PROPOSAL_LIMIT_S
+    brief_limit_s: float = PROPOSAL_LIMIT_S
     is_paid: bool = False
     """Whether proposals are a model's: those under way are worth waiting for."""
 
@@ -504,7 +503,7 @@ class SearchPlan:
             lane=self._stage.lane,
             entry=f"epsilon_lab.search.proposing:{'propose_async' if self._stage.lane == 'async' else 'propose'}",
             payload=pack(payload),
-            time_limit_s=PROPOSAL_LIMIT_S,
+            time_limit_s=self._stage.proposal_limit_s,
         )
 
     def _evaluate_task(self, name: str, *, incumbent: float | None, must_check: bool) -> TaskSpec:
@@ -546,7 +545,7 @@ class SearchPlan:
             lane="async" if model else "process",
             entry=f"epsilon_lab.search.briefing:{'ask' if model else 'compose'}",
             payload=pack(payload),
-            time_limit_s=PROPOSAL_LIMIT_S,
+            time_limit_s=self._stage.brief_limit_s,
             priority=1,
         )
 

@@ -17,9 +17,11 @@ from epsilon_lab.errors import InvalidInput, LeafFailed, ProposalFailed
 from epsilon_lab.messages.values import pack
 from epsilon_lab.search.context import Context, PublicProblem
 from epsilon_lab.search.proposing import (
+    PROPOSAL_LIMIT_S,
     AnyProposer,
     ProposeResult,
     lane_of,
+    limit_s,
     name_of,
     pack_proposer,
     propose,
@@ -231,6 +233,13 @@ def test_lane_and_name(proposer: AnyProposer, lane: str, name: str) -> None:
 def test_what_is_no_proposer_is_refused(proposer: Any, words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         lane_of(proposer)
+
+
+def test_a_slow_model_has_the_time_of_all_its_tries() -> None:
+    """Two calls, each with its retries and the waits between them."""
+    patient = LLM("openai/tiny", timeout_s=900, retries=2)
+    assert limit_s(patient) >= 2 * 3 * 900
+    assert limit_s(_plain) == limit_s(None) == PROPOSAL_LIMIT_S
 
 
 def test_a_packed_proposer_lies_once_in_the_run_directory(run: RunDirectory) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from epsilon_lab.agents.llm import LLM
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.events import BriefWritten, CandidateSettled, GenerationClosed
 from epsilon_lab.messages.tasks import Failure, TaskOutcome
@@ -16,6 +17,7 @@ from epsilon_lab.search.problem import Problem
 from epsilon_lab.topologies.plan import Add, Emit, Finish, Write
 from epsilon_lab.topologies.population_search import PopulationSearch
 from epsilon_lab.topologies.search_plan import BriefEdit, SearchPlan, SearchSettings, Stage
+from epsilon_lab.workspace.layout import RunDirectory
 
 
 def problem(**changes):
@@ -314,3 +316,18 @@ def test_the_configuration_can_be_written_as_json():
     search = PopulationSearch(problem(), population=np.int64(9), seed=np.uint8(3), target=np.float32(2))
     found = msgspec.json.decode(msgspec.json.encode(search.config()))
     assert (found["population"], found["seed"], found["target"]) == (9, 3, 2)
+
+
+def test_a_slow_model_is_not_cut_off_before_its_own_limit(tmp_path):
+    slow, slower = LLM("openai/toy", timeout_s=900.0), LLM("openai/toy", timeout_s=1800.0)
+    rules, _ = PopulationSearch(problem(), slow, brief=slower).prepare(RunDirectory(tmp_path))
+    [judge_seed] = rules.start(0.0)[0].tasks
+    evaluation = {"outcome": "scored", "score": 1.0, "checked": True}
+    [proposals] = [e.tasks for e in rules.settled(completed(judge_seed, evaluation), 0.0) if isinstance(e, Add)]
+    assert {task.time_limit_s for task in proposals} == {2 * slow.longest_s}
+    for task in proposals[1:]:
+        rules.settled(failed(task, "no"), 0.0)
+    source = {"candidate_id": "g000-c000", "source_ref": "x", "code_hash": "h", "proposer": "toy"}
+    [judging] = [e.tasks for e in rules.settled(completed(proposals[0], source), 0.0) if isinstance(e, Add)]
+    [brief] = [e.tasks for e in rules.settled(completed(judging[0], evaluation), 0.0) if isinstance(e, Add)]
+    assert brief[0].time_limit_s == 2 * slower.longest_s
