@@ -1,6 +1,7 @@
 """The few commands: what a newcomer runs before opening a notebook.
 
-python -m epsilon_lab demo      the first notebook, headless: leaderboard, score curve, run directory
+python -m epsilon_lab demo                  the first notebook, headless: leaderboard, score curve, run directory
+python -m epsilon_lab resume WORKSPACE RUN  go on with a run that its lab left unfinished, and wait for its end
 """
 
 from __future__ import annotations
@@ -30,13 +31,48 @@ def main(arguments: list[str] | None = None) -> int:
     demo_parser = commands.add_parser("demo", help="run the first notebook headless and say what it found")
     demo_parser.add_argument("--notebook", type=Path, default=NOTEBOOK, help="default: %(default)s")
     demo_parser.add_argument("--out", type=Path, default=Path("out"), help="where results go; default: %(default)s")
+    resume_parser = commands.add_parser("resume", help="go on with a run that its lab left unfinished")
+    resume_parser.add_argument("workspace", type=Path, help="the directory of runs, as given to Lab(...)")
+    resume_parser.add_argument("run", help="the run's id, or its name")
+    resume_parser.add_argument("--trust", action="store_true", help="load the functions of a run born elsewhere")
+    resume_parser.add_argument("--workers", type=int, default=4, help="child processes; default: %(default)s")
     chosen = parser.parse_args(arguments)
     try:
-        demo(chosen.notebook, chosen.out)
+        if chosen.command == "demo":
+            demo(chosen.notebook, chosen.out)
+        else:
+            resume(chosen.workspace, chosen.run, trust=chosen.trust, workers=chosen.workers)
     except LabError as error:
         print(f"{parser.prog} {chosen.command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"{parser.prog} {chosen.command}: interrupted", file=sys.stderr)
+        return 130
     return 0
+
+
+def resume(workspace: Path, name: str, *, trust: bool = False, workers: int = 4) -> None:
+    """Resume a run, wait until it has ended, and say what it found. Ctrl-C leaves it to be resumed once more.
+
+    Args:
+        workspace: The directory of runs.
+        name: The run's id, or its name.
+        trust: As for `Lab.resume`.
+        workers: Child processes.
+
+    Raises:
+        LabError: There is no such workspace or run, it cannot be resumed, or it failed.
+    """
+    if not workspace.is_dir():
+        raise LabError(f"there is no workspace {str(workspace)!r}; name the directory that was given to Lab(...)")
+    from epsilon_lab.lab import Lab  # noqa: PLC0415 - the demo does without
+
+    with Lab(workspace, workers=workers) as lab:
+        run = lab.resume(name, trust=trust)
+        print(f"resumed {run.run_id}", flush=True)
+        run.wait()
+    print(f"{run.status}: {run.reason}")
+    _report(_near(run.path))
 
 
 def demo(notebook: Path, out: Path) -> None:
