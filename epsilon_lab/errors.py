@@ -49,13 +49,14 @@ class WorkspaceLocked(WorkspaceError):
         host: The holder's host name.
     """
 
-    def __init__(self, path: str, pid: int | None, host: str | None) -> None:
+    def __init__(self, path: str, pid: int | None, host: str | None, *, is_gone: bool = False) -> None:
         self.path, self.pid, self.host = path, pid, host
         holder = f"process {pid} on {host}" if pid is not None else "another process"
-        super().__init__(
-            f"workspace {path!r} is open in {holder}; "
-            f"close it there, or look on without a lock: Lab({path!r}, read_only=True)"
-        )
+        if is_gone:
+            what = f"is held by workers of {holder}, which is gone; end what it left (as `ps` shows)"
+        else:
+            what = f"is open in {holder}; close it there"
+        super().__init__(f"workspace {path!r} {what}, or look on without a lock: Lab({path!r}, read_only=True)")
 
 
 class JournalDamaged(WorkspaceError):

@@ -54,6 +54,7 @@ from epsilon_lab.workers.supervisor import Supervisor
 from epsilon_lab.workspace.journal import Journal, read_journal
 from epsilon_lab.workspace.layout import JOURNAL, RunDirectory
 from epsilon_lab.workspace.lock import WorkspaceLock
+from epsilon_lab.workspace.presence import birth
 from epsilon_lab.workspace.tables import Tables
 
 if TYPE_CHECKING:
@@ -162,10 +163,10 @@ class Lab:
                 )
 
     def _open(self) -> None:
-        lock = WorkspaceLock(self.path)
-        lock.acquire()
+        self._lock = WorkspaceLock(self.path)
+        self._lock.acquire()
         with ExitStack() as stack:
-            stack.callback(lock.release)
+            stack.callback(self._lock.release)
             journal_path = self.path / "lab" / JOURNAL
             self._epoch = _next_epoch(journal_path)
             self._lab_journal = Journal.open(journal_path, self._durability)
@@ -203,9 +204,12 @@ class Lab:
             self._host = BrokerHost(
                 listener, lab_journal=self._lab_journal, settings=settings, clock=self._clock, epoch=self._epoch
             )
-            self._host.record(None, LabOpened(epoch=self._epoch, pid=os.getpid(), host=socket.gethostname()))
+            me = os.getpid()
+            self._host.record(None, LabOpened(epoch=self._epoch, pid=me, host=socket.gethostname(), born=birth(me)))
             self._host.flush()
-            self._supervisor = Supervisor(self._endpoint, self._session, self._workers, settings=settings)
+            self._supervisor = Supervisor(
+                self._endpoint, self._session, self._workers, settings=settings, lock=self._lock.fileno()
+            )
             try:
                 async with anyio.create_task_group() as broker:
                     broker.start_soon(self._host.serve)

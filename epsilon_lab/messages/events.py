@@ -380,6 +380,8 @@ class LabOpened(Body, frozen=True, kw_only=True):
     epoch: int
     pid: int
     host: str
+    born: int | None = None
+    """When the process was started, in its system's ticks since boot: its id alone may be another's later."""
 
 
 class LabClosed(Body, frozen=True, kw_only=True):

@@ -21,8 +21,14 @@ from epsilon_lab.processes import tree
 from epsilon_lab.processes.orphans import die_with_parent, wait_for_hangup
 
 
-def main() -> None:
-    """Be the guardian of one child; descriptor 0 is the lifeline, and carries what the child is told first."""
+def main(lock: int | None = None) -> None:
+    """Be the guardian of one child.
+
+    Args:
+        lock: A descriptor to keep from the child, and open until nothing of it is left.
+
+    Descriptor 0 is the lifeline, and carries what the child is told first.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # jupyter signals whole groups; only the lifeline counts
     tree.become_subreaper()
@@ -37,8 +43,8 @@ def main() -> None:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        os.close(wake)
-        os.close(alarm)
+        for fd in (wake, alarm, *([] if lock is None else [lock])):
+            os.close(fd)
         die_with_parent(guardian)
         importlib.import_module("epsilon_lab.workers.child").main()
         return

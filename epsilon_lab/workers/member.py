@@ -25,7 +25,7 @@ from epsilon_lab.workers.capture import open_tail, read_tail
 from epsilon_lab.workers.progress import open_progress, read_progress
 
 _ROOT = str(Path(epsilon_lab.__file__).resolve().parents[1])
-_BOOT = "import sys; sys.path.append({root!r}); from epsilon_lab.workers.guardian import main; main()"
+_BOOT = "import sys; sys.path.append({root!r}); from epsilon_lab.workers.guardian import main; main({lock})"
 
 
 class Member:
@@ -34,20 +34,21 @@ class Member:
     Args:
         address: The broker's.
         environment: All of the child's environment.
+        lock: A descriptor that the guardian keeps, and the child does not get.
     """
 
-    def __init__(self, address: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, address: str, environment: Mapping[str, str], lock: int | None = None) -> None:
         self.peer_id = ""
         self.sentence = ""
         """Why it was killed, if it was on purpose."""
 
         self._stdout, self._stderr, self._progress = open_tail(), open_tail(), open_progress()
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOOT.format(root=_ROOT)],
+            [sys.executable, "-P", "-c", _BOOT.format(root=_ROOT, lock=lock)],
             stdin=subprocess.PIPE,
             stdout=self._stdout,
             stderr=self._stderr,
-            pass_fds=(self._progress.fileno(),),
+            pass_fds=(self._progress.fileno(), *([] if lock is None else [lock])),
             env=dict(environment),
             start_new_session=True,
             bufsize=0,

@@ -38,6 +38,7 @@ class Supervisor:
         workers: How many children are at work.
         settings: For the beat, until the broker says its own.
         env: Names of environment variables that tasks get although they look like secrets.
+        lock: A descriptor that guardians inherit and keep for as long as anything of their child is left.
 
     Attributes:
         failure: Why workers do not start, with what they said last; empty while they do.
@@ -54,6 +55,7 @@ class Supervisor:
         *,
         settings: BrokerSettings | None = None,
         env: Iterable[str] = (),
+        lock: int | None = None,
     ) -> None:
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
             raise InvalidInput("workers", f"must be an int of at least 1, got {workers!r}")
@@ -63,6 +65,7 @@ class Supervisor:
         self._workers = workers
         self._settings = settings or BrokerSettings()
         self._env = tuple(env)
+        self._lock = lock
         self._numbers = itertools.count(1)
         self._members: set[Member] = set()
         self._spare: Member | None = None
@@ -115,7 +118,7 @@ class Supervisor:
         return spare or self._start()
 
     def _start(self) -> Member:
-        member = Member(self._address, worker_environment(self._env))
+        member = Member(self._address, worker_environment(self._env), self._lock)
         self._members.add(member)
         return member
 

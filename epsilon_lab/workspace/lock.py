@@ -2,6 +2,10 @@
 
 The lock is an flock on `lab/lock`: the system drops it when its holder dies, however it dies, so a stale lock does not
 exist and is never "broken". The file's text only says who holds it.
+
+The guardians of the holder's workers hold it too, until nothing of their workers is left. So whoever gets the workspace
+after a kernel was killed knows that no worker of the dead one can still write into it; that takes milliseconds, which
+are waited for.
 """
 
 from __future__ import annotations
@@ -9,16 +13,29 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from pathlib import Path
 
 import msgspec
 
 from epsilon_lab.errors import WorkspaceError, WorkspaceLocked
+from epsilon_lab.workspace.presence import birth, is_there
+
+_PATIENCE_S = 10.0
+"""Seconds that the workers of a holder who is gone get to end."""
+
+_LOOK_S = 0.01
 
 
 class _Holder(msgspec.Struct, frozen=True):
     pid: int | None = None
     host: str | None = None
+    born: int | None = None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is known to have ended."""
+        return self.pid is not None and self.host == socket.gethostname() and not is_there(self.pid, self.born)
 
 
 class WorkspaceLock:
@@ -41,8 +58,20 @@ class WorkspaceLock:
         """Whether this object holds the lock."""
         return self._handle is not None
 
+    def fileno(self) -> int:
+        """The descriptor that holds the lock; a process that inherits it holds the lock as well.
+
+        Raises:
+            WorkspaceError: The lock is not held.
+        """
+        if self._handle is None:
+            raise WorkspaceError(f"{self!r}: only a lock that is held can be shared")
+        return self._handle
+
     def acquire(self) -> None:
-        """Take the lock at once or not at all; makes the workspace and its `lab/` where missing.
+        """Take the lock at once or not at all, unless only workers of a dead holder have it, which end by themselves.
+
+        Makes the workspace and its `lab/` where missing.
 
         Raises:
             WorkspaceLocked: Another process, or another lock object of this one, holds it.
@@ -72,24 +101,34 @@ class WorkspaceLock:
             self._handle = None
 
     def _take(self, handle: int) -> None:
+        until = time.monotonic() + _PATIENCE_S
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _read(handle)
-            raise WorkspaceLocked(str(self.directory), holder.pid, holder.host) from None
+            while not _lock(handle):
+                holder = _read(handle)
+                if not holder.is_gone or time.monotonic() > until:
+                    raise WorkspaceLocked(str(self.directory), holder.pid, holder.host, is_gone=holder.is_gone)
+                time.sleep(_LOOK_S)
         except OSError as error:
             raise WorkspaceError(
                 f"workspace {str(self.directory)!r} cannot be locked ({error.strerror}); "
                 f"its file system has no locks: use a directory on a local disk"
             ) from error
         try:
-            text = msgspec.json.encode(_Holder(os.getpid(), socket.gethostname()))
+            text = msgspec.json.encode(_Holder(os.getpid(), socket.gethostname(), birth(os.getpid())))
             os.ftruncate(handle, 0)
             os.pwrite(handle, text, 0)
         except OSError as error:
             raise WorkspaceError(
                 f"workspace {str(self.directory)!r} cannot be written to ({error.strerror}); free space on its disk"
             ) from error
+
+
+def _lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _read(handle: int) -> _Holder:

@@ -31,6 +31,7 @@ from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
 from epsilon_lab.workspace.feed import Feed
 from epsilon_lab.workspace.fold import Fold, Row
 from epsilon_lab.workspace.layout import JOURNAL
+from epsilon_lab.workspace.presence import is_there
 from epsilon_lab.workspace.schema import TABLES, VIEWS
 
 if TYPE_CHECKING:
@@ -346,19 +347,9 @@ def _incoming(columns: dict[str, str]) -> str:
 
 def _watched_by(lab: Fold) -> Collection[str]:
     """The runs of the lab that has the workspace open, as far as its journal and this machine tell."""
-    if lab.lab is None or (lab.lab.host == socket.gethostname() and not _is_alive(lab.lab.pid)):
+    if lab.lab is None or (lab.lab.host == socket.gethostname() and not is_there(lab.lab.pid, lab.lab.born)):
         return ()
     return lab.born
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # someone else's process
-        return True
-    return True
 
 
 def _typed(frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:

@@ -172,9 +172,10 @@ def test_a_search_survives_any_kill(places: tuple[Path, Path], seed: int, kills:
     calls = _rows(place, "select outcome from llm_calls where outcome <> 'cached'")
     unknown = calls.count(("unknown",))
     print(
-        f"\nseed {seed}, kills at lines {moments}: {len(evaluated)} programs evaluated, {lost.total()} of them under way "
-        f"at a kill and evaluated again, {evaluated_again} that were on record; {len(requests) - unbroken} requests "
-        f"({unbroken} in a search nobody kills), {unknown} cut off, {paid_again} for a reply that was on disk"
+        f"\nseed {seed}, kills at lines {moments}: {len(evaluated)} programs evaluated, {lost.total()} of them again "
+        f"because they were under way at a kill, {evaluated_again} that were on record; "
+        f"{len(requests) - unbroken} requests, against {unbroken} in a search nobody kills, {unknown} cut off, "
+        f"{paid_again} for a reply that was on disk"
     )
     assert evaluated_again == 0
     assert paid_again == 0

@@ -52,6 +52,21 @@ async def test_tasks_are_done_in_order_and_answered(desk: Desk) -> None:
         assert [_result(answer) for answer in await desk.answers(500)] == [n * n for n in range(500)]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+async def test_the_guardian_keeps_the_lock_and_the_child_does_not_get_it(desk: Desk, tmp_path: Any) -> None:
+    with (tmp_path / "lock").open("w") as lock:
+        async with supervised(desk, lock=lock.fileno()):
+            peer, hello = await desk.child()
+            desk.assign(peer, desk.assignment(lambda _: os.getppid()))
+            (answer,) = await desk.answers(1)
+
+            def opened(pid: int) -> set[str]:
+                return {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+
+            assert lock.name in opened(_result(answer))
+            assert lock.name not in opened(hello.pid)
+
+
 async def test_short_tasks_are_answered_together(desk: Desk) -> None:
     async with supervised(desk):
         peer, _ = await desk.child()

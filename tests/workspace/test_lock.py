@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -87,3 +88,61 @@ def test_a_place_that_cannot_be_written_names_the_path(tmp_path):
     file.write_text("")
     with pytest.raises(WorkspaceError, match=r"file.*cannot be written to"):
         WorkspaceLock(file).acquire()
+
+
+SHARE = HOLD.replace(
+    "WorkspaceLock(sys.argv[1]).acquire()",
+    """
+import subprocess
+lock = WorkspaceLock(sys.argv[1])
+lock.acquire()
+subprocess.Popen([sys.executable, "-c", "input()"], pass_fds=(lock.fileno(),), stdin=int(sys.argv[2]))
+""",
+)
+
+
+@pytest.fixture
+def worker(tmp_path):
+    """A process that shares the lock of one that was killed; it ends when its lifeline, the result, is written to."""
+    lifeline, end = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", SHARE, str(tmp_path), str(lifeline)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        pass_fds=(lifeline,),
+    ) as holder:
+        os.close(lifeline)
+        assert holder.stdout.readline() == "held\n"
+        holder.kill()
+        holder.wait()
+        yield end, holder.pid
+    os.close(end)
+
+
+def test_what_is_left_of_a_killed_holder_is_waited_for(tmp_path, worker):
+    end, _ = worker
+    lock = WorkspaceLock(tmp_path)
+    later = threading.Timer(0.2, os.write, (end, b"\n"))
+    later.start()
+    lock.acquire()
+    assert later.finished.is_set(), "not before it had ended"
+    later.join()
+    lock.release()
+
+
+def test_what_does_not_end_is_told(tmp_path, worker, monkeypatch):
+    end, pid = worker
+    monkeypatch.setattr("epsilon_lab.workspace.lock._PATIENCE_S", 0.05)
+    with pytest.raises(WorkspaceLocked, match=rf"held by workers of process {pid} .*, which is gone; end what it left"):
+        WorkspaceLock(tmp_path).acquire()
+    os.write(end, b"\n")
+    monkeypatch.undo()
+    lock = WorkspaceLock(tmp_path)
+    lock.acquire()
+    lock.release()
+
+
+def test_only_a_lock_that_is_held_can_be_shared(tmp_path):
+    with pytest.raises(WorkspaceError, match="only a lock that is held"):
+        WorkspaceLock(tmp_path).fileno()
