@@ -299,7 +299,7 @@ class Run:
 
     def panel(self) -> LivePanel:
         """A live view; in a notebook it shows itself, elsewhere it is text."""
-        if self._panel is None:
+        if self._panel is None or (self._panel.is_frozen and self.status in LIVE):  # frozen, and resumed since
             self._panel = self._home.start_panel(self)
         return self._panel
 

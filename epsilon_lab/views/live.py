@@ -57,6 +57,11 @@ class LivePanel:
         """What is shown."""
         return self._snapshot
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it shows its last look, for good."""
+        return self._frozen is not None
+
     def display(self) -> None:
         """Show the panel here: live in a notebook, else as text; without IPython nothing happens."""
         shell = _shell()

@@ -8,17 +8,13 @@ on disk at a kill was asked for again.
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import pytest
@@ -27,9 +23,12 @@ from epsilon_lab import Lab
 from epsilon_lab.agents.prompt import Message, prompt_sha256
 from epsilon_lab.agents.reply import read_receipt, text_sha256
 from epsilon_lab.broker.state import FENCE_BITS
-from epsilon_lab.testing.census import wait_until, wait_until_none
+from epsilon_lab.testing.census import wait_until
 from epsilon_lab.testing.model_server import ModelServer, Request
 from epsilon_lab.workspace.layout import RunDirectory
+
+if TYPE_CHECKING:
+    from tests.drills.conftest import Script
 
 SCRIPT = """
 import sys
@@ -54,14 +53,24 @@ with Lab(workspace, workers=2) as lab:
 WORKERS = 2
 
 
-def _start(place: Path, server: ModelServer) -> tuple[subprocess.Popen[str], Path]:
-    """A kernel that starts the search, or goes on with it; and the run's directory."""
-    (place / "drill.py").write_text(SCRIPT)
-    command = [sys.executable, "-W", "error", str(place / "drill.py"), str(place / "runs"), server.url]
-    environment = {**os.environ, "TMPDIR": str(place)}
-    script = subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.PIPE, text=True)
-    assert script.stdout is not None
-    return script, place / "runs" / script.stdout.readline().strip()
+@pytest.fixture
+def begin(start: Callable[..., Script]) -> Callable[[Path, ModelServer], tuple[Script, Path]]:
+    """Starts a kernel that starts the search, or goes on with it; gives it and the run's directory."""
+
+    def begin(place: Path, server: ModelServer) -> tuple[Script, Path]:
+        script = start(place, "-c", SCRIPT, str(place / "runs"), server.url)
+        assert script.stdout is not None
+        run_id = script.stdout.readline().strip()
+        assert run_id, script.communicate()
+        return script, place / "runs" / run_id
+
+    return begin
+
+
+def _end(script: Script) -> None:
+    """Let a kernel come to its end."""
+    _, said = script.communicate(timeout=120)
+    assert (script.returncode, said) == (0, "")
 
 
 def _lines(run: Path) -> int:
@@ -116,7 +125,7 @@ class Kill(NamedTuple):
     """Of the lab that died."""
 
 
-def _kill(script: subprocess.Popen[str], place: Path, run: Path, server: ModelServer) -> Kill:
+def _kill(script: Script, place: Path, run: Path, server: ModelServer) -> Kill:
     script.send_signal(signal.SIGKILL)
     script.communicate(timeout=30)
     assert _rows(place, "select status from runs") in ([("interrupted",)], [("completed",)])
@@ -125,37 +134,28 @@ def _kill(script: subprocess.Popen[str], place: Path, run: Path, server: ModelSe
     return Kill(len(server.requests), _received(run), {name for (name,) in done}, int(epoch))
 
 
-@pytest.fixture
-def places() -> Iterator[tuple[Path, Path]]:
-    """Two short directories; at the end nothing may be alive that belongs to them."""
-    with tempfile.TemporaryDirectory(prefix="d-") as one, tempfile.TemporaryDirectory(prefix="d-") as other:
-        for name in (one, other):
-            Path(name).chmod(0o711)
-        yield Path(one), Path(other)
-        for name in (one, other):
-            wait_until_none(name, within_s=20)
-
-
 @pytest.mark.parametrize(
     ("seed", "kills"),
     [(1, 4), *(pytest.param(seed, 5, marks=pytest.mark.long) for seed in (2, 3, 4, 5))],
 )
-def test_a_search_survives_any_kill(places: tuple[Path, Path], seed: int, kills: int) -> None:
-    quiet, place = places
+def test_a_search_survives_any_kill(
+    make_place: Callable[[], Path], begin: Callable[[Path, ModelServer], tuple[Script, Path]], seed: int, kills: int
+) -> None:
+    quiet, place = make_place(), make_place()
     dice = random.Random(seed)
     with ModelServer(latency_s=0.02) as server:
-        script, whole = _start(quiet, server)
-        script.communicate(timeout=120)
+        script, whole = begin(quiet, server)
+        _end(script)
         unbroken = len(server.requests)
         moments = sorted(dice.sample(range(2, _lines(whole)), kills))
         drill: list[Kill] = []
         for moment in moments:
-            script, run = _start(place, server)
+            script, run = begin(place, server)
             assert wait_until(lambda run=run, moment=moment: _lines(run) >= moment, within_s=60)
             time.sleep(dice.random() * 0.01)
             drill.append(_kill(script, place, run, server))
-        script, run = _start(place, server)
-        script.communicate(timeout=120)
+        script, run = begin(place, server)
+        _end(script)
         requests = server.requests
 
     assert _lineage(place) == _lineage(quiet)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from epsilon_lab import Lab
 from epsilon_lab.errors import LabError, RunFailed
 from epsilon_lab.runs import SearchRun
-from epsilon_lab.testing.census import wait_until, wait_until_none
+from epsilon_lab.testing.census import wait_until
+
+if TYPE_CHECKING:
+    from tests.drills.conftest import Script
 
 SCRIPT = """
 import sys
@@ -41,26 +42,20 @@ with Lab(f"{here}/runs", workers=1) as lab:
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    """A short directory; at the end nothing may be alive that belongs to it."""
-    with tempfile.TemporaryDirectory(prefix="w-") as name:
-        Path(name).chmod(0o711)
-        yield Path(name)
-        wait_until_none(name, within_s=20)
+def begin(start: Callable[..., Script]) -> Callable[[Path], Script]:
+    """Starts the search, or resumes it, and returns once it is live."""
+
+    def begin(place: Path) -> Script:
+        script = start(place, "-c", SCRIPT, str(place))
+        assert script.stdout is not None
+        assert script.stdout.readline().startswith("watched-")
+        return script
+
+    return begin
 
 
-def _start(place: Path) -> subprocess.Popen[str]:
-    (place / "search.py").write_text(SCRIPT)
-    command = [sys.executable, "-W", "error", str(place / "search.py"), str(place)]
-    environment = {**os.environ, "TMPDIR": str(place)}
-    script = subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.PIPE, text=True)
-    assert script.stdout is not None
-    assert script.stdout.readline().startswith("toy-") or True
-    return script
-
-
-def test_a_search_is_watched_through_the_death_of_its_kernel(place: Path) -> None:
-    first = _start(place)
+def test_a_search_is_watched_through_the_death_of_its_kernel(place: Path, begin: Callable[[Path], Script]) -> None:
+    first = begin(place)
     with Lab(place / "runs", read_only=True) as lab:
         run = lab.runs["watched"]
         assert isinstance(run, SearchRun)
@@ -94,13 +89,13 @@ def test_a_search_is_watched_through_the_death_of_its_kernel(place: Path) -> Non
             run.wait(1)
         assert set(run.frame("attempts")["outcome"]) == {"completed", "lost"}
 
-        second = _start(place)
+        second = begin(place)
         assert run.status == "running"
         assert run.reason == ""
         (place / "go-1").touch()
         assert wait_until(lambda: closed(2), within_s=60)
-        panel.update()
-        assert "running" in repr(panel)
+        panel = run.panel()
+        assert "running" in repr(panel), "a new one: the first was frozen when the run was interrupted"
         (place / "go-2").touch()
         assert run.wait(60).status == "completed"
         assert second.communicate(timeout=60)
