@@ -108,10 +108,10 @@ class Peer:
         """
         self._send(Done(results=results, failures=failures))
 
-    def note(self, run_id: str, task_id: str, events: tuple[Event, ...]) -> int:
-        """Ask for journal lines to be made safe; the answer, `Recorded` or `Denied`, has the number returned."""
+    def note(self, run_id: str, task_id: str, events: tuple[Event, ...], fence: int | None = None) -> int:
+        """Ask for journal lines of an attempt to be made safe; the answer has the number returned."""
         self._last_note += 1
-        note = Note(run_id=run_id, task_id=task_id, note_id=self._last_note, events=events)
+        note = Note(run_id=run_id, task_id=task_id, note_id=self._last_note, events=events, fence=fence)
         self._notes[note.note_id] = note
         self._send(note)
         return note.note_id

@@ -37,7 +37,7 @@ class Run:
         self.durations: dict[str, float] = {}
 
     def is_held(self, task_id: str, fence: int) -> bool:
-        """Whether that attempt at a task is still in a worker's hands."""
+        """Tell whether that attempt at a task is still in a worker's hands."""
         task = self.tasks.get(task_id)
         return task is not None and task.holder is not None and task.fence == fence
 

@@ -401,9 +401,8 @@ class BrokerState:
     def _stale(self, lines: Lines, answer: Result | Failure) -> None:
         lines.stale(answer)
         if run := self._runs.get(answer.run_id):
-            for event in answer.events:
-                if is_paid(event) and not event_problem(event):
-                    self._record_event(run, event)
+            for event in filter(is_paid, answer.events):
+                self._record_event(run, event)
 
     def _note(self, member: Member, note: Note, now: float) -> None:
         run = self._runs.get(note.run_id)
@@ -411,63 +410,63 @@ class BrokerState:
             self._send(member.peer, Refused(problem=f"run {note.run_id} is not open: its events were not recorded"))
             return
         task = run.tasks.get(note.task_id)
-        is_holder = task is not None and task.holder is member
-        lines = [(event, call_of(event)) for event in note.events if is_holder or is_paid(event)]
-        asked = next(
-            (call for _, call in lines if call and call.outcome == "unknown" and not run.ledger.knows(call)), None
-        )
-        self._record_events(member, run, [event for event, call in lines if asked is None or call != asked])
+        is_holder = task is not None and task.holder is member and note.fence in (None, task.fence)
+        events, asked = [], None
+        for event in note.events:
+            call = call_of(event)
+            if call is not None and call.outcome == "unknown" and not (is_holder and run.ledger.knows(call)):
+                asked = Ask(member.peer, note.note_id, call, now)
+            elif is_holder or is_paid(event):
+                events.append(event)
+        self._record_events(member, run, events)
         if asked is None:
             self._effects.append(Send(member.peer, Recorded(note_id=note.note_id), note.run_id))
-            return
-        ask = Ask(member.peer, note.note_id, asked, now)
-        if task is not None and is_holder and asked.task_id == task.spec.task_id:
-            run.asks[task.fence] = ask
+        elif task is not None and is_holder and asked.call.task_id == note.task_id:
+            run.asks[task.fence] = asked
         else:
-            self._deny(run, ask, "its task is in other hands by now")
+            self._deny(run, asked, "its task is in other hands by now")
 
     def _record_events(self, member: Member, run: Run, events: Iterable[Event]) -> None:
         for event in events:
-            if problem := event_problem(event):
+            if problem := self._record_event(run, event):
                 self._send(member.peer, Refused(problem=f"event {event.type!r} was not recorded: {problem}"))
-            else:
-                self._record_event(run, event)
 
-    def _record_event(self, run: Run, event: Event) -> None:
+    def _record_event(self, run: Run, event: Event) -> str:
+        """Record an event and charge what it says was spent; say why, where it cannot be recorded."""
+        if problem := event_problem(event):
+            return problem
         if call := call_of(event):
             run.ledger.take(call)
         self._record(run.run_id, event)
+        return ""
 
     # -- what models are asked ----------------------------------------------------------------------------------------
 
     def _answer_asks(self, run: Run, now: float) -> None:
-        """Admit the requests of a run that its budget allows, first come, first served."""
+        """Admit the requests that the run's budget allows, first come, first served."""
         run.asks = {fence: ask for fence, ask in run.asks.items() if run.is_held(ask.call.task_id, fence)}
         run.ledger.land(run.is_held)
         for fence, ask in list(run.asks.items()):
             match run.ledger.admit(ask.call):
                 case Admit(call=call):
-                    self._admit(run, fence, ask, call, now)
+                    self._admit(run, ask, call, fence, now)
                 case Deny(reason=reason):
-                    self._deny(run, ask, reason)
+                    self._deny(run, ask, f"{BudgetExhausted.PREFIX}{reason}")
                 case Wait():
                     return
             del run.asks[fence]
 
-    def _admit(self, run: Run, fence: int, ask: Ask, call: LlmCall, now: float) -> None:
+    def _admit(self, run: Run, ask: Ask, call: LlmCall, fence: int, now: float) -> None:
         run.ledger.take(call, fence)
         self._record(run.run_id, call)
-        limited = ask.call.most is not None and ask.call.most.reply_tokens is None and call.most is not None
-        most = call.most.reply_tokens if limited and call.most else None
-        self._effects.append(Send(ask.peer, Recorded(note_id=ask.note_id, reply_tokens=most), run.run_id))
+        granted = None if call is ask.call or call.most is None else call.most.reply_tokens
+        self._effects.append(Send(ask.peer, Recorded(note_id=ask.note_id, reply_tokens=granted), run.run_id))
         holder = run.tasks[call.task_id].holder
-        held = None if holder is None else holder.held[fence]
-        if held is not None and held.started is not None:
-            held.started += now - ask.since  # its time limit does not count the wait
+        if holder is not None and (started := holder.held[fence].started) is not None:
+            holder.held[fence].started = started + now - ask.since
 
     def _deny(self, run: Run, ask: Ask, reason: str) -> None:
-        error = f"{BudgetExhausted.PREFIX}{reason}"
-        self._record(run.run_id, msgspec.structs.replace(ask.call, outcome="refused", error=error))
+        self._record(run.run_id, msgspec.structs.replace(ask.call, outcome="refused", error=reason))
         self._effects.append(Send(ask.peer, Denied(note_id=ask.note_id, reason=reason), run.run_id))
 
     # -- what becomes of an attempt -----------------------------------------------------------------------------------

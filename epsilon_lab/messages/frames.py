@@ -55,6 +55,8 @@ class Note(_Frame, frozen=True, kw_only=True, array_like=True, tag="note"):
     task_id: str
     note_id: int
     events: tuple[Event, ...]
+    fence: int | None = None
+    """Of the attempt that says so; None for whichever the sender holds."""
 
 
 class Renew(_Frame, frozen=True, kw_only=True, array_like=True, tag="renew"):

@@ -133,6 +133,7 @@ class Controls:
             lane="process",
             brief_ref=None,
             briefed=False,
+            is_paid=False,
             alternatives=self._alternatives,
         )
         rules = msgspec.json.encode(SearchRules(stage, self._settings))

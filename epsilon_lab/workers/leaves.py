@@ -61,8 +61,7 @@ class AsyncLane:
                             case Recorded(note_id=note_id, reply_tokens=most) if note_id in self._notes:
                                 self._notes.pop(note_id).set_result(most)
                             case Denied(note_id=note_id, reason=reason) if note_id in self._notes:
-                                denial = BudgetExhausted(f"{BudgetExhausted.PREFIX}{reason}")
-                                self._notes.pop(note_id).set_exception(denial)
+                                self._notes.pop(note_id).set_exception(BudgetExhausted(reason))
                     while peer.tasks:
                         assignment = peer.tasks.popleft()
                         group.start_soon(self._run, peer, assignment, name=f"leaf {assignment.task.task_id}")
@@ -97,7 +96,7 @@ class AsyncLane:
             send_answers(peer, answers)
 
     async def _record(self, peer: Peer, assignment: Assignment, events: tuple[Event, ...]) -> int | None:
-        note_id = peer.note(assignment.run_id, assignment.task.task_id, events)
+        note_id = peer.note(assignment.run_id, assignment.task.task_id, events, assignment.fence)
         answer: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         self._notes[note_id] = answer
         try:

@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from epsilon_lab.broker import host as host_module
 from epsilon_lab.broker.client import Peer
 from epsilon_lab.broker.host import BrokerHost
+from epsilon_lab.broker.ledger import Ledger
 from epsilon_lab.clock import ManualClock, SystemClock
 from epsilon_lab.errors import InvalidInput
+from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import ArtifactSaved, LlmCall, RunBorn, RunEnded, event
-from epsilon_lab.messages.frames import PROTOCOL_VERSION, Hello, Recorded, Refused, Stale, Tasks, Welcome
+from epsilon_lab.messages.frames import PROTOCOL_VERSION, Denied, Hello, Recorded, Refused, Stale, Tasks, Welcome
 from epsilon_lab.messages.tasks import Result
 from epsilon_lab.messages.values import pack
 from epsilon_lab.settings import BrokerSettings
@@ -26,7 +28,8 @@ from epsilon_lab.workspace import journal as journal_module
 from epsilon_lab.workspace.journal import Journal, read_journal
 
 PATIENCE_S = 10.0
-PAID = event(LlmCall(task_id="t0", call=0, model="m", outcome="ok", prompt_ref="p", prompt_sha256="0"))
+CALL = LlmCall(task_id="t0", call=0, model="m", outcome="ok", prompt_ref="p", prompt_sha256="0")
+PAID = event(CALL)
 
 
 @pytest.fixture(params=[memory, zeromq], ids=["memory", "zeromq"])
@@ -37,7 +40,7 @@ def transport(request):
 class Submitter:
     """A run that remembers what it was told, and can be waited for."""
 
-    def __init__(self, home, run_id):
+    def __init__(self, home, run_id, ledger=None):
         self.run_id = run_id
         self.path = home.directory / run_id
         self.journal = Journal.open(self.path)
@@ -46,7 +49,7 @@ class Submitter:
         self.home = home
         self.news = anyio.Event()
         self.reaction = None
-        home.host.open_run(run_id, str(self.path), self.journal, self.told, self.broken)
+        home.host.open_run(run_id, str(self.path), self.journal, self.told, self.broken, ledger=ledger)
 
     def told(self, outcomes):
         self.outcomes += outcomes
@@ -165,8 +168,8 @@ class Home:
                 submitter.journal.close()
         self.stack.close()
 
-    def run(self, run_id="r"):
-        self.submitters.append(Submitter(self, run_id))
+    def run(self, run_id="r", **options):
+        self.submitters.append(Submitter(self, run_id, **options))
         return self.submitters[-1]
 
 
@@ -246,6 +249,23 @@ def test_a_note_is_answered_once_it_is_on_record(play, specs):
         note_id = lane.peer.note("r", "t0", (PAID,))
         assert await lane.expect(Recorded) == Recorded(note_id=note_id)
         assert run.types()[-1] == "usage.llm_call"
+
+    play(scene)
+
+
+def test_a_request_over_the_budget_is_denied_once_that_is_on_record(play, specs):
+    async def scene(home):
+        run = home.run(ledger=Ledger(Budget(calls=1)))
+        lane = await Worker(home, "s/leaves", lanes=("async",), slots=8).join()
+        home.host.submit("r", specs(2, lane="async"))
+        for taken in await lane.take():  # both: they were submitted in one turn
+            line = msgspec.structs.replace(CALL, task_id=taken.task.task_id, outcome="unknown", request="1.0")
+            lane.peer.note("r", line.task_id, (event(line),), taken.fence)
+        assert (await lane.expect(Denied)).note_id == 2
+        rows = [record for record in read_journal(run.path).records if record.type == "usage.llm_call"]
+        outcomes = [msgspec.json.decode(row.body, type=LlmCall).outcome for row in rows]
+        assert outcomes == ["unknown", "refused"]
+        home.host.close_budget("r", "the time is over")
 
     play(scene)
 

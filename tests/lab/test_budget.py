@@ -91,6 +91,24 @@ def test_a_brief_that_cannot_be_paid_is_the_deterministic_one_and_says_so(lab, l
     assert run.reason == "all 3 generations are done"
 
 
+def test_a_run_that_is_resumed_goes_on_with_what_is_left(tmp_path, llm):
+    """Requests that were in flight when the lab ended count: they may have been billed."""
+    path = tmp_path / "runs"
+    with ModelServer(unique, latency_s=0.2) as server:
+        search = PopulationSearch(toy(), llm(server), in_flight=4, **NUMBERS)
+        with Lab(path, workers=2) as lab:
+            run_id = lab.start(search, budget=Budget(calls=20)).run_id
+            server.wait_for(7)
+        cut_off = len(server.requests)
+        with Lab(path, workers=2) as lab:
+            run = lab.resume(run_id).wait(120)
+            calls = run.frame("llm_calls")
+        assert cut_off < len(server.requests) == 20
+    assert run.reason == "the budget of 20 calls was used up"
+    assert len(calls.query("outcome == 'unknown'")) >= 1
+    assert len(calls.query("outcome != 'refused'")) == 20
+
+
 def test_a_replay_costs_nothing(tmp_path, llm):
     with ModelServer(vary_number) as server, Lab(tmp_path / "replayed", workers=2) as lab:
         recorded = lab.start(PopulationSearch(toy(), llm(server), **NUMBERS), budget=Budget(calls=20)).wait(120)

@@ -8,6 +8,7 @@ from epsilon_lab.messages.values import pack
 from epsilon_lab.topologies.engine import (
     Break,
     CancelAll,
+    CloseBudget,
     End,
     Hold,
     Pause,
@@ -36,8 +37,9 @@ class TwoSteps:
     limits: ClassVar = {}
     reads_outputs = False
 
-    def __init__(self):
+    def __init__(self, *, gives_up=True):
         self.seen = []
+        self.gives_up = gives_up
 
     def start(self, now):
         return [Add((task("a"), task("b", "a")))]
@@ -51,6 +53,9 @@ class TwoSteps:
 
     def told(self, news, now):
         return []
+
+    def exhausted(self, reason, now):
+        return [Finish("completed", f"{reason} at {now:g}")] if self.gives_up else []
 
     def stop(self, reason, now):
         return [Finish("stopped", reason)]
@@ -93,6 +98,27 @@ def test_a_paused_run_s_clock_stands_still():
     assert [type(b) for b in bodies(resumed)] == [RunResumed]
     assert state.step(Tick(), 63.9) == []
     assert state.step(Tick(), 64)[-1].reason == "time is over"
+
+
+def test_the_budget_of_seconds_stands_still_while_paused_and_is_told_once():
+    state = RunState("r", TwoSteps(gives_up=False), seconds=5)
+    state.step(Start(), 0)
+    assert state.step(Tick(), 4.9) == []
+    state.step(Pause(), 4.9)
+    assert state.step(Tick(), 50) == []
+    state.step(Resume(), 60)
+    assert state.step(Tick(), 60) == []
+    assert state.step(Tick(), 60.1) == [CloseBudget("the budget of 5 s was used up")]
+    assert state.step(Tick(), 61) == []
+
+
+def test_a_plan_may_end_when_the_seconds_are_used_up():
+    state = RunState("r", TwoSteps(), seconds=5)
+    state.step(Start(), 0)
+    effects = state.step(Tick(), 7)
+    assert effects[0] == CloseBudget("the budget of 5 s was used up")
+    assert (state.status, state.reason) == ("completed", "the budget of 5 s was used up at 7")
+    assert CancelAll(state.reason) in effects
 
 
 def test_stopping_cancels_what_is_out_and_what_is_held():

@@ -242,6 +242,74 @@ def test_a_search_that_nobody_reads_briefs_of_writes_none():
     assert not any(isinstance(body, BriefWritten) for body in bodies)
 
 
+class Priced(World):
+    """Proposals by a model, of which the budget pays for so many."""
+
+    def __init__(self, calls, **world):
+        super().__init__(**world)
+        self.calls = calls
+
+    def answer(self, task):
+        if task.kind != "propose":
+            return super().answer(task)
+        self.calls -= 1
+        return super().answer(task) if self.calls >= 0 else failed(task, "budget: the budget was used up")
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_a_budget_used_up_within_a_generation_keeps_what_was_paid_for(data):
+    calls = data.draw(st.integers(1, 15))
+    finish, rows, bodies = Priced(calls).run(plan(), choose=lambda count: data.draw(st.integers(0, count - 1)))
+    assert (finish.status, finish.reason) == ("completed", "the budget was used up")
+    outcomes = [row.outcome for row in rows.values() if row.candidate_id != "seed"]
+    assert sum(outcome in ("scored", "duplicate") for outcome in outcomes) == calls
+    assert len(outcomes) == (6 if calls < 6 else 11 if calls < 11 else 16)
+    assert unpack(finish.output)["score"] == max(row.score for row in rows.values() if row.score is not None)
+    assert isinstance([b for b in bodies if isinstance(b, BriefWritten | GenerationClosed)][-1], BriefWritten)
+
+
+def test_a_budget_that_paid_for_no_program_is_a_failure():
+    finish, rows, _ = Priced(0).run(plan())
+    assert (finish.status, finish.reason) == ("failed", "the budget was used up; no proposal gave a program")
+    assert len(rows) == 7
+
+
+def test_a_budget_used_up_between_generations_ends_with_the_best():
+    finish, _, _ = Priced(6).run(plan())
+    assert (finish.status, finish.reason) == ("completed", "the budget was used up")
+
+
+def exhaust(rules, after):
+    """Run to the end, saying after so many answers that the time is over."""
+    late = {}
+
+    def hook(step, rules, bodies):
+        if step == after and not late:
+            late["now"] = True
+            return rules.exhausted("the time was over", 0.0)
+        return []
+
+    return World().run(rules, hook=hook)
+
+
+def test_when_the_time_is_over_a_model_s_proposals_are_waited_for_and_others_are_not():
+    paid = plan()
+    paid._stage = msgspec.structs.replace(paid._stage, is_paid=True)
+    finish, rows, _ = exhaust(paid, 4)
+    assert (finish.status, finish.reason) == ("completed", "the time was over")
+    assert not [row for row in rows.values() if "cut off" in row.error]
+    assert len(rows) == 7
+    finish, rows, _ = exhaust(plan(), 4)
+    assert (finish.status, finish.reason) == ("completed", "the time was over")
+    assert [row for row in rows.values() if "cut off" in row.error]
+
+
+def test_time_that_is_over_before_the_seed_program_was_judged_ends_the_run():
+    [finish] = plan().exhausted("the time was over", 0.0)
+    assert finish.reason == "the time was over, before the seed program was judged"
+
+
 def test_stopping_keeps_what_there_is():
     finish, rows, bodies = World().run(plan(), hook=lambda step, rules, _: rules.stop("enough", 0) if step == 5 else [])
     assert finish.status == "stopped"

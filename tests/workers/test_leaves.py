@@ -13,7 +13,7 @@ import pytest
 
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.errors import LeafFailed
-from epsilon_lab.messages.frames import Cancel, Done, Hello, Note
+from epsilon_lab.messages.frames import Cancel, Denied, Done, Hello, Note, Recorded
 from epsilon_lab.messages.tasks import Failure, Result
 from epsilon_lab.messages.values import unpack
 from epsilon_lab.workers.leaves import AsyncLane
@@ -141,6 +141,25 @@ async def test_a_leaf_waits_until_its_events_are_on_record(desk: Desk) -> None:
         desk.record(LANE, note.note_id)
         (answer,) = await desk.answers(1)
         assert [event.body["path"] for event in answer.events] == ["replies/s.md"]
+
+
+async def test_a_leaf_is_told_what_its_request_may_cost_or_that_it_must_not_go_out(desk: Desk) -> None:
+    async def ask(payload: str, leaf: Leaf) -> int | None:
+        leaf.save(f"replies/{payload}.md", "asked", kind="reply")
+        return await leaf.record()
+
+    _leaves["ask"] = ask
+    async with lane_at(desk):
+        for item in ("granted", "denied"):
+            desk.assign(LANE, desk.assignment(entry("ask"), item, lane="async"))
+        notes = [(await desk.hear(Note))[1] for _ in range(2)]
+        assert [note.fence for note in notes] == [1, 2]
+        desk.say(LANE, Recorded(note_id=notes[0].note_id, reply_tokens=77))
+        desk.say(LANE, Denied(note_id=notes[1].note_id, reason="budget: it was used up"))
+        granted, denied = sorted(await desk.answers(2), key=lambda answer: answer.task_id)
+    assert outputs([granted]) == {"item-1": 77}
+    assert isinstance(denied, Failure)
+    assert (denied.error, denied.retryable) == ("budget: it was used up", False)
 
 
 async def test_a_cancelled_leaf_ends_and_the_others_go_on(desk: Desk) -> None:
