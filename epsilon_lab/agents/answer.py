@@ -53,6 +53,11 @@ class NoAnswer(Exception):
         self.kind, self.said, self.status, self.wait_s = kind, said, status, wait_s
         super().__init__(said)
 
+    @property
+    def is_free(self) -> bool:
+        """Whether it cannot have been billed: it was turned away, or reached no model."""
+        return self.kind in ("unreachable", "elsewhere") or (self.kind == "status" and (self.status or 500) < 500)
+
 
 class Door(Protocol):
     """A way to a model."""

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from epsilon_lab.agents import http_door, litellm_door
 from epsilon_lab.agents.answer import Answer, Door, NoAnswer
@@ -202,7 +203,7 @@ class LLM:
                 failure, why = self._explain(no_answer), no_answer
             else:
                 latency_s = time.monotonic() - began
-                return exchange.save_reply(leaf, *self._receive(answer, exchange, request, latency_s=latency_s))
+                return exchange.save_reply(leaf, *self._receive(answer, exchange, request, most, latency_s=latency_s))
             leaf.emit(
                 exchange.unanswered(
                     leaf,
@@ -211,6 +212,7 @@ class LLM:
                     outcome="timeout" if why.kind == "timeout" else "error",
                     error=str(failure),
                     latency_s=time.monotonic() - began,
+                    is_free=why.is_free,
                 )
             )
             if attempt == self.retries or isinstance(failure, ModelRefused) or not is_passing(why):
@@ -249,9 +251,10 @@ class LLM:
     async def _most(self, prompt: Prompt) -> Ceiling:
         """The most a request can come to: no tokenizer makes more tokens than the text has bytes."""
         contents = (message.content.encode("utf-8", "surrogatepass") for message in prompt)
+        limits = (self.max_tokens, self.extra.get("max_tokens"), self.extra.get("max_completion_tokens"))
         return Ceiling(
             prompt_tokens=sum(len(content) + _MESSAGE_TOKENS for content in contents),
-            reply_tokens=self.extra.get("max_completion_tokens", self.max_tokens),
+            reply_tokens=max((limit for limit in limits if isinstance(limit, int)), default=None),
             prices=self._prices() if litellm_door.is_open() else await anyio.to_thread.run_sync(self._prices),
         )
 
@@ -272,11 +275,14 @@ class LLM:
         state = "holds characters that no key has" if key else "is not set"
         raise self._refused(f"the environment variable {self.api_key_env} {state}; set it and start again")
 
-    def _receive(self, answer: Answer, exchange: Exchange, request: str, *, latency_s: float) -> tuple[str, Receipt]:
+    def _receive(
+        self, answer: Answer, exchange: Exchange, request: str, most: Ceiling, *, latency_s: float
+    ) -> tuple[str, Receipt]:
         """Make of an answer what is kept: text that can be written, without the key, and its receipt."""
         text = answer.text.encode("utf-8", "replace").decode()
         if self.api_key_env and len(key := os.environ.get(self.api_key_env, "").strip()) >= _SECRET_LENGTH:
             text = text.replace(key, f"[{self.api_key_env}]")
+        counted = answer.prompt_tokens is not None
         return text, Receipt(
             model=self.model,
             prompt_sha256=exchange.sha256,
@@ -287,6 +293,7 @@ class LLM:
             cost_usd=answer.cost_usd,
             latency_s=latency_s,
             request=request,
+            most=None if counted else msgspec.structs.replace(most, reply_tokens=len(text.encode())),
         )
 
     def _explain(self, why: NoAnswer) -> LeafFailed:

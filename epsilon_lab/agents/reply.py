@@ -36,10 +36,13 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     request: str = ""
     """The request it came of: its row replaces the one that says `unknown`."""
 
+    most: Ceiling | None = None
+    """What it can have come to, where the server did not count."""
+
     def again(self) -> Receipt:
         """The receipt of the same reply used once more: it cost nothing, and nothing was requested."""
         return msgspec.structs.replace(
-            self, prompt_tokens=0, completion_tokens=0, cost_usd=0.0, latency_s=0.0, request=""
+            self, prompt_tokens=0, completion_tokens=0, cost_usd=0.0, latency_s=0.0, request="", most=None
         )
 
 
@@ -133,6 +136,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
             cached=cached,
             candidate_id=self.candidate_id,
             request=receipt.request,
+            most=receipt.most,
         )
 
     def unanswered(
@@ -145,8 +149,9 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         error: str,
         latency_s: float | None = None,
         most: Ceiling | None = None,
+        is_free: bool = False,
     ) -> LlmCall:
-        """The row of a request that has none, or none yet."""
+        """The row of a request that has none, or none yet; one that is free cannot have been billed."""
         return LlmCall(
             task_id=leaf.task_id,
             call=self.call,
@@ -159,6 +164,9 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
             error=error,
             request=request,
             most=most,
+            prompt_tokens=0 if is_free else None,
+            completion_tokens=0 if is_free else None,
+            cost_usd=0.0 if is_free else None,
         )
 
     def is_on_record(self, run: RunDirectory) -> bool:

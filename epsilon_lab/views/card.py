@@ -105,8 +105,14 @@ def _usage(snapshot: RunSnapshot) -> str:
     if usage is None:
         return ""
     unknown = f", {usage.unpriced} calls of unknown price" if usage.unpriced else ""
-    calls = f"{usage.calls:,} model call{'s' if usage.calls != 1 else ''}"
-    return f"{calls} · {usage.tokens:,} tokens · ${usage.cost_usd:.4f}{unknown}"
+    calls = _of(f"{usage.calls:,}", usage.budget.get("calls"))
+    tokens = _of(f"{usage.tokens:,}", usage.budget.get("tokens"))
+    cost = _of(f"{usage.cost_usd:.4f}", usage.budget.get("usd"), sign="$")
+    return f"{calls} model call{'s' if calls != '1' else ''} · {tokens} tokens · {cost}{unknown}"
+
+
+def _of(spent: str, limit: float | None, *, sign: str = "") -> str:
+    return f"{sign}{spent}" + (f" of {sign}{limit:,}" if limit else "")
 
 
 def _picture(snapshot: RunSnapshot) -> str:

@@ -55,7 +55,7 @@ class Failures:
 
 @dataclass(frozen=True)
 class Usage:
-    """What models were asked."""
+    """What models were asked; replies used again and requests that never went out do not count."""
 
     calls: int
     tokens: int
@@ -64,6 +64,9 @@ class Usage:
 
     unpriced: int
     """Calls whose price is not."""
+
+    budget: Mapping[str, float] = field(default_factory=dict)
+    """What may be spent: `calls`, `tokens`, `usd`, as far as they are limited."""
 
 
 @dataclass(frozen=True)
@@ -295,9 +298,12 @@ class Observer:
     def _usage(self) -> Usage | None:
         ((calls, tokens, cost, unpriced),) = self._rows(
             "select count(*), coalesce(sum(prompt_tokens + completion_tokens), 0), coalesce(sum(cost_usd), 0), "
-            "count(*) filter (cost_usd is null and not cached) from llm_calls"
+            "count(*) filter (cost_usd is null) from llm_calls",
+            "and outcome not in ('cached', 'refused')",
         )
-        return Usage(calls, int(tokens), float(cost), unpriced) if calls else None
+        given = self._config.get("budget") or {}
+        budget = {name: given[name] for name in ("calls", "tokens", "usd") if name in given}
+        return Usage(calls, int(tokens), float(cost), unpriced, budget) if calls or budget else None
 
     def _rows(self, select: str, rest: str = "", run: str | None = None, **params: object) -> list[tuple[Any, ...]]:
         run_id = run or self._run.run_id

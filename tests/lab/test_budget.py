@@ -63,6 +63,30 @@ def test_tokens_are_never_exceeded_by_what_the_server_counts(lab, llm, max_token
     assert run.frame("llm_calls")["prompt_tokens"].count() == sent
 
 
+def test_what_was_turned_away_costs_no_tokens_and_what_failed_may_have(lab, llm):
+    faults = {0: Status(429, headers={"retry-after": "0"}), 1: Status(500)}
+    with ModelServer(unique, faults=faults) as server:
+        numbers = NUMBERS | {"population": 6, "generations": 1}
+        search = PopulationSearch(toy(), llm(server, retries=1), in_flight=1, **numbers)
+        run = lab.start(search).wait(120)
+        assert len(server.requests) == 7
+    errors = run.frame("llm_calls").query("outcome == 'error'")
+    assert errors["cost_usd"].fillna(-1).tolist() == [0.0, -1]
+    assert errors["prompt_tokens"].fillna(-1).tolist() == [0, -1]
+
+
+def test_a_server_that_does_not_count_is_charged_a_token_a_byte(lab, llm):
+    """So a budget of tokens is kept there too, and the search goes further than by what each reply might have been."""
+    script = lambda request: Text(f"```python\ndef solve():\n    return {request.index}\n```", prompt_tokens=None)  # noqa: E731
+    with ModelServer(script) as server:
+        search = PopulationSearch(toy(), llm(server, "http/toy", max_tokens=2000), in_flight=1, **NUMBERS)
+        run = lab.start(search, budget=Budget(tokens=10_000)).wait(120)
+        sent = len(server.requests)
+    assert 6 <= sent <= 10  # 800 to 1,500 bytes of prompt and 40 of reply each; by the most of each it would be 3
+    assert run.frame("llm_calls")["prompt_tokens"].isna().all()
+    assert "the budget of 10,000 tokens was used up" in run.reason
+
+
 def test_money_is_never_exceeded(lab, llm):
     with ModelServer(unique, latency_s=0.02) as server:
         search = PopulationSearch(toy(), llm(server, max_tokens=100), **NUMBERS)

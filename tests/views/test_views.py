@@ -11,6 +11,7 @@ import pytest
 
 from epsilon_lab.clock import ManualClock
 from epsilon_lab.errors import LabError
+from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import (
     Body,
     CandidateSettled,
@@ -45,7 +46,13 @@ CONFIG: dict[str, object] = {"direction": "maximize", "generations": 3, "populat
 class Search:
     """A search's journal that goes on while it is looked at."""
 
-    def __init__(self, path: Path, topology: str = "population_search", config: dict[str, object] = CONFIG) -> None:
+    def __init__(
+        self,
+        path: Path,
+        topology: str = "population_search",
+        config: dict[str, object] = CONFIG,
+        budget: Budget | None = None,
+    ) -> None:
         self.clock = ManualClock(1_000.0)
         self.directory = RunDirectory(path / "runs" / "r1")
         self.directory.path.mkdir(parents=True)
@@ -53,7 +60,8 @@ class Search:
         self.live = {"r1"}
         self.tables = Tables(path / "runs", live_run_ids=lambda: self.live)
         self.observer = Observer(self.tables, self.directory, clock=self.clock)
-        self.write(RunStarted(run_id="r1", topology=topology, name=f"demo {HOSTILE}", config=config))
+        name = f"demo {HOSTILE}"
+        self.write(RunStarted(run_id="r1", topology=topology, name=name, config=config, budget=budget))
 
     def write(self, *bodies: Body) -> None:
         self.journal.append(self.clock.wall(), *bodies)
@@ -109,6 +117,25 @@ def test_a_snapshot_follows_a_search(search: Search) -> None:
     search.clock.advance(100.0)
     ended = search.observer()
     assert (ended.status, ended.reason, ended.elapsed_s, ended.per_s) == ("completed", "patience ran out", 2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        (None, "1 model call · 15 tokens · $0.2500"),
+        (Budget(calls=20), "1 of 20 model calls · 15 tokens · $0.2500"),
+        (Budget(tokens=10_000, usd=0.5), "1 model call · 15 of 10,000 tokens · $0.2500 of $0.5"),
+    ],
+)
+def test_what_models_were_asked_is_shown_beside_the_budget(tmp_path: Path, budget: Budget | None, said: str) -> None:
+    """Replies used again and requests that the budget refused were not asked for."""
+    search = Search(tmp_path, budget=budget)
+    told: dict[str, Any] = {"task_id": "t", "model": "m", "prompt_ref": "p", "prompt_sha256": "x", "prompt_tokens": 10}
+    paid = LlmCall(call=0, outcome="ok", completion_tokens=5, cost_usd=0.25, **told)
+    others = [LlmCall(call=call, outcome=outcome, **told) for call, outcome in enumerate(("cached", "refused"), 1)]
+    search.write(paid, *others)
+    assert said in text(search.observer()).splitlines()
+    search.close()
 
 
 def test_where_nothing_happened_nothing_is_drawn_again(search: Search) -> None:
