@@ -38,7 +38,7 @@ from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import LabClosed, LabOpened, RunBorn, RunStarted
 from epsilon_lab.messages.values import is_text
-from epsilon_lab.processes.confinement import MECHANISMS, tier
+from epsilon_lab.processes.isolation import Isolation, proved
 from epsilon_lab.processes.scratch import sweep
 from epsilon_lab.runs import Run, open_run
 from epsilon_lab.settings import BrokerSettings
@@ -188,6 +188,7 @@ class Lab:
             leaving = self._leaves.start_task_soon(_until, lane.serve, lane_stop)
             stack.callback(self._ended, leaving)
             stack.callback(lambda: self._leaves.call(lane_stop.set))
+            self._io.start_task_soon(anyio.to_thread.run_sync, proved)
             self._stack = stack.pop_all()
 
     @property
@@ -323,6 +324,13 @@ class Lab:
         ):
             raise InvalidInput("tags", f"must map words to words, got {tags!r}")
         topology.validate(budget)
+        if getattr(topology, "runs_strangers", False) and not self.isolation.is_fit_for_strangers:
+            warnings.warn(
+                f"programs that nobody has read will run confined by {self.isolation} alone, which protects from "
+                f"accidents and not from malice; {self.isolation.remedy or 'landlock and seccomp would'}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         title = self._free_name(topology.title if name is None else name, given=name is not None)
         now = self._clock.wall()
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
@@ -483,9 +491,12 @@ class Lab:
         return frame
 
     @property
-    def isolation(self) -> str:
-        """What confinement of candidates holds on this machine."""
-        return tier(MECHANISMS)
+    def isolation(self) -> Isolation:
+        """What confinement of candidates holds on this machine, what is missing, and what would give it.
+
+        Proved since the lab was opened, by a sandbox that attacks itself; whoever asks earlier waits for it.
+        """
+        return proved()
 
     def compare(self, runs: Sequence[Run | str] | Run | str) -> ScoreFigure:
         """Draw the score curves of several searches in one figure.

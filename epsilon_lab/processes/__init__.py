@@ -12,7 +12,9 @@ confinement.py  what keeps a program away from everything else, by tiers
 namespaces.py   a world of its own for a sandbox
 landlock.py     which files a program may read and write
 seccomp.py      which system calls it may make
-syscall_numbers.py  their numbers
+syscall_numbers.py their numbers
+probe.py        a hostile program that a sandbox runs first, upon itself
+isolation.py    what confinement holds on this machine, and what would give more
 native.py       the C library's functions that Python does not name
 scratch.py      a program's working directory, the same before every run
 account.py      how an exception is told to someone who did not see it

@@ -54,7 +54,7 @@ def mechanisms(name: str | None) -> list[str]:
         InvalidInput: There is no such tier.
     """
     if name is None:
-        return list(MECHANISMS)
+        return list(MECHANISMS) if sys.platform == "linux" else ["uid"]
     wanted = [part for part in name.split("+") if part != "limits"]
     if tier(wanted) != name:
         known = "'limits', or some of " + ", ".join(MECHANISMS) + " in this order, joined by '+'"

@@ -57,9 +57,21 @@ class Scratch:
         os.mkdir(self._aside, 0o700)
         self._numbers = count()
         self.path = os.path.join(self._home, "work")
-        self._room: int | None = None
+        self._room = 0
         os.mkdir(self.path)
         self._fill()
+        self.witness = os.path.join(self._home, "witness")
+        """A file beside the directory, which its owner lets programs read and write; only confinement forbids it."""
+
+        with open(self.witness, "xb") as file:
+            if uid is not None:
+                os.fchown(file.fileno(), -1, uid)
+            os.fchmod(file.fileno(), 0o660)
+
+    @property
+    def room(self) -> int:
+        """Bytes that the directory can hold at most; 0 if as many as the disk."""
+        return self._room
 
     def bound(self, size: int) -> None:
         """Give the directory a file system of its own, in memory; in a mount namespace of this process's own.
@@ -82,7 +94,7 @@ class Scratch:
         """
         if self._uid is not None and not self._has_more():
             return False
-        if self._room is not None:
+        if self._room:
             unmount(self.path)
             mount_scratch(self.path, size=self._room, inodes=_INODES)
         else:

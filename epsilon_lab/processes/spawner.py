@@ -87,7 +87,7 @@ class Spawner:
         files: name -> content of the working directory, the same before every run.
         limits: What one run may take.
         entry: Name of the program's function.
-        preload: Modules to import beforehand, besides the usual ones.
+        preload: Modules to import beforehand, besides the usual ones; None for not even those.
         tier: Use at most the mechanisms that this tier names (confinement.py), whatever the machine gives; None: all.
 
     Raises:
@@ -101,7 +101,7 @@ class Spawner:
         limits: Limits,
         *,
         entry: str = "solve",
-        preload: Sequence[str] = (),
+        preload: Sequence[str] | None = (),
         tier: str | None = None,
     ) -> None:
         self.limits = limits
@@ -111,12 +111,15 @@ class Spawner:
         self.refused: dict[str, str] = {}
         """Mechanism -> why this machine does not give it."""
 
+        self.not_stopped: list[str] = []
+        """What the sandbox, attacking itself, could do; see probe.DEEDS."""
+
         self._setup: dict[str, Any] = {
             "side": side,
             "files": dict(files),
             "limits": asdict(limits),
             "entry": entry,
-            "preload": list(preload),
+            "preload": None if preload is None else list(preload),
             "sys_path": [os.path.abspath(path) for path in sys.path],
             "mechanisms": (allowed := mechanisms(tier)),
             "uids": spare_uids(next(_numbers)) if "uid" in allowed else [],
@@ -158,6 +161,7 @@ class Spawner:
             if "isolation" in ready:
                 self._companion = companion
                 self.isolation = ready["isolation"]
+                self.not_stopped = ready["not_stopped"]
             else:  # half in a namespace it cannot leave
                 companion.close()
                 self._setup["mechanisms"] = [name for name in self._setup["mechanisms"] if name not in self.refused]

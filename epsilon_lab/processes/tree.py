@@ -138,7 +138,7 @@ def reap_children(*, kill: bool = True) -> int:
         How many children were reaped.
     """
     reaped = 0
-    while not _is_childless():
+    while not is_childless():
         if kill:
             kill_descendants(os.getpid(), spare=_kept)
         dead = [pid for pid in children(os.getpid()) if pid not in _kept and not is_alive(pid)]
@@ -153,13 +153,13 @@ def reap_children(*, kill: bool = True) -> int:
 
 def empty_namespace() -> None:
     """In the first process of a process namespace: end and reap every other one in it."""
-    while not _is_childless():
+    while not is_childless():
         with suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
         os.waitpid(-1, 0)
 
 
-def _is_childless() -> bool:
+def is_childless() -> bool:
     """Tell in one system call what is nearly always true after a task."""
     if not _LINUX:
         return True

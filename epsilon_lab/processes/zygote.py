@@ -30,7 +30,7 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any, NoReturn
 
-from epsilon_lab.processes import namespaces, native, tree
+from epsilon_lab.processes import namespaces, native, probe, tree
 from epsilon_lab.processes.account import frames, one_line
 from epsilon_lab.processes.channel import LENGTH, Channel, ChannelClosed
 from epsilon_lab.processes.companion import signal_name
@@ -119,8 +119,10 @@ def _serve(channel: Channel, setup: dict[str, Any], scratch: Scratch, confinemen
     if tree.become_subreaper():
         native.prctl(native.PR_SET_DUMPABLE, 0)
     sys.dont_write_bytecode = True
-    _load(PRELOADED)
-    _load(setup["preload"])
+    sys.path.extend(path for path in _site(setup) if path not in sys.path)
+    if setup["preload"] is not None:
+        _load(PRELOADED)
+        _load(setup["preload"])
     try:
         run, inputs = _candidate_side(setup["side"], setup["sys_path"])
     except Exception as error:  # noqa: BLE001 - whatever a user's module raises on import is told to the user
@@ -130,6 +132,7 @@ def _serve(channel: Channel, setup: dict[str, Any], scratch: Scratch, confinemen
         confinement.add_landlock(scratch.path)
     if "seccomp" in setup["mechanisms"]:
         confinement.add_seccomp()
+    found = _probed(channel, scratch, confinement)
     zygote = Zygote(
         channel=channel,
         scratch=scratch,
@@ -139,8 +142,32 @@ def _serve(channel: Channel, setup: dict[str, Any], scratch: Scratch, confinemen
         run=run,
         inputs=inputs,
     )
-    channel.send({"isolation": tier(confinement.held), "refused": confinement.refused})
+    channel.send(found)
     zygote.serve()
+
+
+def _probed(channel: Channel, scratch: Scratch, confinement: Confinement) -> dict[str, Any]:
+    """Let a hostile program try what this sandbox should stop, and tell what it did stop."""
+    hostile = Zygote(
+        channel=channel,
+        scratch=scratch,
+        confinement=confinement,
+        limits=probe.LIMITS,
+        entry="solve",
+        run=None,
+        inputs=(scratch.witness, scratch.room),
+    )
+    report = hostile.see_through(probe.PROGRAM, 0, None)
+    if report["outcome"] is not None:
+        done, refused = list(probe.DEEDS), {"proof": report["error"]}
+    else:
+        done = decode(report["output"]) + ["survivors"] * (not tree.is_childless())
+        refused = dict(probe.broken(confinement.held, done))
+    return {
+        "isolation": tier(probe.believed(confinement.held, done)),
+        "not_stopped": done,
+        "refused": confinement.refused | refused,
+    }
 
 
 def _site(setup: dict[str, Any]) -> list[str]:
@@ -227,9 +254,9 @@ class Zygote:
         gc.freeze()  # no collection of a fork touches, and so copies, what was loaded before
         while True:
             request = self.channel.receive()
-            self.channel.send(self._see_through(request["source"], request["seed"], request["question"]))
+            self.channel.send(self.see_through(request["source"], request["seed"], request["question"]))
 
-    def _see_through(self, source: str, seed: int, question: bytes | None) -> dict[str, Any]:
+    def see_through(self, source: str, seed: int, question: bytes | None) -> dict[str, Any]:
         """Run a program to its end; if there is a question, one that is asked it and those that follow."""
         asked = question is not None
         answer, result_end = (end.detach() for end in socket.socketpair()) if asked else os.pipe()
@@ -355,7 +382,8 @@ def _perform(
 def _program(source: str, seed: int) -> ModuleType:
     """Make a module of a program, with dice of its own."""
     random.seed(seed)
-    sys.modules["numpy"].random.seed(seed % 2**32)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed % 2**32)
     program = ModuleType("candidate")
     program.__file__ = _FILE
     sys.modules["candidate"] = program

@@ -104,6 +104,7 @@ class PopulationSearch:
             raise InvalidInput("brief", f"must be None, an LLM or a Replay, got {brief!r}")
         self.problem = problem
         self.proposer = Variation(problem.alternatives, problem.entry) if proposer is None else proposer
+        self.runs_strangers = not isinstance(self.proposer, Variation)
         self.lane: Lane = lane_of(self.proposer)
         self.settings = SearchSettings(
             population=population,
