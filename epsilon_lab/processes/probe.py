@@ -99,8 +99,8 @@ def solve(outside, bound):
         done.append(deed.__name__)
     return done
 """
-"""Its `solve` takes a file that its user may read and write, and the bytes its directory should hold at most; it returns
-the deeds that it was not stopped from."""
+"""Its `solve` takes a file that its user may read and write, and the bytes its directory should hold at most; it
+returns the deeds that it was not stopped from."""
 
 
 def believed(held: Iterable[str], done: Iterable[str]) -> list[str]:
