@@ -26,6 +26,7 @@ from epsilon_lab.topologies.engine import Pause, Resume, Stimulus, Stop, Tell
 from epsilon_lab.topologies.plan import Topology
 from epsilon_lab.topologies.runner import Runner
 from epsilon_lab.topologies.search_plan import BriefEdit
+from epsilon_lab.topologies.work_queue import item_name
 from epsilon_lab.views.curve import LIVE
 from epsilon_lab.views.snapshot import Observer, RunSnapshot
 from epsilon_lab.workspace.fold import how_to_resume
@@ -246,6 +247,10 @@ class Run:
         Raises:
             RunFailed: An item has no output, and `failed` is `raise`.
         """
+        return list(self._results(failed).values())
+
+    def _results(self, failed: str) -> dict[str, Any]:
+        """Leaf outputs by task id, in item order."""
         if failed not in ("raise", "none", "keep"):
             raise InvalidInput("failed", f"must be 'raise', 'none' or 'keep', got {failed!r}")
         outputs = task_outputs(self._directory)
@@ -254,24 +259,30 @@ class Run:
             [self.run_id],
             run_id=self.run_id,
         )
-        results: list[Any] = []
+        results: dict[str, Any] = {}
         for task_id, status, error in tasks:
             if task_id in outputs:
-                results.append(self._value(task_id, outputs[task_id]))
+                results[task_id] = self._value(task_id, outputs[task_id])
                 continue
             why = f"task {task_id} is {status}" + (f": {error}" if error else "")
             if failed == "raise":
                 raise RunFailed(self.run_id, self.status, f"{why}; results(failed='none') skips it")
-            results.append(LabError(why) if failed == "keep" else None)
+            results[task_id] = LabError(why) if failed == "keep" else None
         return results
 
     @property
     def output(self) -> Any:
-        """The topology's final output: a work queue's results, a search's best program; None while it lasts."""
+        """The topology's final output, None while it lasts: a search's best program; a work queue's results, by item id
+        where items have ids of their own.
+        """
         value = run_output(self._directory)
         if value is not None:
             return self._value("output", value)
-        return self.results("none") if self.topology == "work_queue" and self.status == "completed" else None
+        if self.topology != "work_queue" or self.status != "completed":
+            return None
+        results = self._results("none")
+        named = {name: output for task_id, output in results.items() if (name := item_name(task_id))}
+        return named or list(results.values())
 
     @cached_property
     def _is_ours(self) -> bool:

@@ -119,8 +119,14 @@ def write_brief(generation: Generation) -> Brief:
     return Brief(text=text, cited=cited(text, generation.known))
 
 
-def brief_prompt(generation: Generation, statement: str) -> Prompt:
-    """Write the messages that ask a model for a brief: the deterministic one, and the programs it is about."""
+def brief_prompt(generation: Generation, statement: str, task: str = "") -> Prompt:
+    """Write the messages that ask a model for a brief: the deterministic one, and the programs it is about.
+
+    Args:
+        generation: What it is about.
+        statement: The problem's.
+        task: What it is asked for besides, in its problem's own words.
+    """
     system = (
         "You read the results of one generation of a program search and write the brief for whoever proposes the next "
         f"one. {BRIEF_FORM} Cite the ids of the candidates every point rests on. Say only what the results bear out; "
@@ -131,6 +137,7 @@ def brief_prompt(generation: Generation, statement: str) -> Prompt:
         f"# The problem\n\n{statement.strip()}",
         f"# What was counted\n\n{write_brief(generation).text.strip()}",
         "# The best programs of the generation\n\n" + ("\n\n".join(programs[:_MOST]) or "None has a score."),
+        *[f"# What is asked for\n\n{task.strip()}"] * bool(task.strip()),
     ]
     return (Message("system", system), Message("user", "\n\n".join(user) + "\n"))
 

@@ -49,6 +49,8 @@ class BriefRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`code/<sha256>.pkl` of the model, or recording, that writes it."""
 
     alternatives: dict[str, tuple[str, ...]] = {}
+    task: str = ""
+    """What a model is asked for besides."""
 
 
 def compose(payload: object, leaf: Leaf) -> dict[str, object]:
@@ -73,7 +75,7 @@ async def ask(payload: object, leaf: Leaf) -> dict[str, object]:
     async def put(prompt: Prompt, call: int) -> Reply:
         return await model.complete(prompt, leaf=leaf, name=leaf.task_id, call=call)
 
-    prompt = brief_prompt(generation, problem.statement)
+    prompt = brief_prompt(generation, problem.statement, request.task)
     try:
         text, reply = await ask_repairing(put, prompt, _text, form=BRIEF_FORM)
     except ReplayMismatch:

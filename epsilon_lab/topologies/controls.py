@@ -26,7 +26,7 @@ from epsilon_lab.search.proposing import pack_proposer
 from epsilon_lab.search.random_variation import RandomVariation
 from epsilon_lab.search.variation import Variation
 from epsilon_lab.topologies.population_search import ALTERNATIVES, PopulationSearch
-from epsilon_lab.topologies.search_plan import SearchPlan, SearchRules, SearchSettings, source_ref
+from epsilon_lab.topologies.search_plan import SearchPlan, SearchRules, SearchSettings, Stage, source_ref
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import PLAN, RunDirectory
 
@@ -126,8 +126,9 @@ class Controls:
         proposer = RandomVariation(Variation(self._alternatives, self._stage.entry))
         proposer_ref, saved = pack_proposer(proposer, run)
         events += [*saved, run.save(source_ref(SEED_CANDIDATE), seed_source, kind="source")]
-        stage = msgspec.structs.replace(
-            self._stage,
+        judged = ("direction", "scorers", "evaluation_limit_s", "seed_hash", "problem_ref", "entry")
+        stage = Stage(
+            **{name: getattr(self._stage, name) for name in judged},
             proposer_ref=proposer_ref,
             proposer=proposer.name,
             lane="process",

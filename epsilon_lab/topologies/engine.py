@@ -24,7 +24,7 @@ from epsilon_lab.messages.events import (
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
 from epsilon_lab.topologies.graph import Graph, Step
-from epsilon_lab.topologies.plan import Add, Copy, Emit, Finish, Plan, PlanEffect, Write
+from epsilon_lab.topologies.plan import Add, Copy, Emit, Export, Finish, Plan, PlanEffect, Write
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -102,7 +102,7 @@ class End(msgspec.Struct, frozen=True):
     output: Value | None
 
 
-EngineEffect = Submit | Emit | Write | Copy | Hold | CloseBudget | CancelAll | End
+EngineEffect = Submit | Emit | Write | Copy | Export | Hold | CloseBudget | CancelAll | End
 
 
 class RunState:
@@ -195,7 +195,7 @@ class RunState:
                         effects.append(Emit(TasksWaiting(tasks=tuple(map(task_line, step.waiting)))))
                     effects += self._spread(step)
                     blocked += step.blocked
-                case Emit() | Write() | Copy():
+                case Emit() | Write() | Copy() | Export():
                     effects.append(effect)
                 case Finish():
                     return effects + self._finish(effect)

@@ -47,6 +47,22 @@ class Copy(msgspec.Struct, frozen=True):
     kind: str
 
 
+class Export(msgspec.Struct, frozen=True, kw_only=True):
+    """A file outside the run directory, replaced as a whole: a copy for whoever asked for one, never the truth."""
+
+    root: str
+    """The directory that the user named, as an absolute path."""
+
+    ref: str
+    """Where below it."""
+
+    source: str | None = None
+    """A file of the run directory, or"""
+
+    value: Value | None = None
+    """a task's output: a text as it is, all else as JSON."""
+
+
 class Finish(msgspec.Struct, frozen=True):
     """The run ends; what is still queued or running is cancelled."""
 
@@ -55,7 +71,7 @@ class Finish(msgspec.Struct, frozen=True):
     output: Value | None = None
 
 
-PlanEffect = Add | Emit | Write | Copy | Finish
+PlanEffect = Add | Emit | Write | Copy | Export | Finish
 
 
 class Plan(Protocol):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,6 +25,8 @@ from epsilon_lab.search.proposing import lane_of, limit_s, name_of, pack_propose
 from epsilon_lab.search.replay import Replay
 from epsilon_lab.search.sources import code_hash
 from epsilon_lab.search.variation import Variation
+from epsilon_lab.topologies.manifest import make_root
+from epsilon_lab.topologies.search_manifest import read_search
 from epsilon_lab.topologies.search_plan import SearchPlan, SearchRules, SearchSettings, Stage, source_ref
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import PLAN, RunDirectory
@@ -122,6 +125,70 @@ class PopulationSearch:
             evaluations=None if evaluations is None else whole("evaluations", evaluations, least=1),
         )
         self.brief = brief
+        self._brief_task = ""
+        self._output_root: str | None = None
+
+    @classmethod
+    def from_manifest(
+        cls,
+        path: str | Path,
+        *,
+        proposer: Any = None,
+        brief: LLM | Replay | None = None,
+        in_flight: int | None = None,
+        seed: int = 17,
+    ) -> PopulationSearch:
+        """Read a search from a manifest: a JSON document with Epsilon's fields, all required but the payloads.
+
+        `task_ref`: the task, a file that proposers are shown whole. Where it is JSON, its `title` names the problem,
+        its `function_name` is the function that is called, and its `baseline_solution_ref` is the seed program;
+        `candidate_payload` may say so instead.
+
+        `candidate_task_template`: the problem's statement, with the task file put after it. Placeholders:
+        `{input_ref}` and `{task_ref}` (the task file), `{output_ref}` (`solution.py`), `{score_field}`,
+        `{score_direction}`, `{payload_json}` and `{payload_<name>}` of `candidate_payload`. What differs from candidate
+        to candidate is in every prompt anyway and has no placeholder.
+
+        `evaluation_handler`: `module:function` or `file.py:function`, called in the judge as
+        `handler(output=, payload=)` with what the candidate's program returned. It never loads the candidate, which
+        runs in a sandbox; there it is called with `candidate_payload.inputs`, a list of arguments (none by default).
+        Its answer is a dict with `correctness_passed` (where that is false, `error` says why and there is no score),
+        the field named by `score_field`, and further numbers and texts for the candidate's row.
+
+        `evaluation_payload`: what the handler is given as `payload`, with what was measured (`seconds`, `cpu_s`,
+        `peak_mb`, `baseline_seconds`, `seed`, `inputs`). Its `files` are put beside the judge alone, those of
+        `candidate_payload` beside both, by their own names; its `timeout_s`, `memory_mb`, `output_mb`,
+        `judge_timeout_s`, `repeats` and `scorers` are the problem's.
+
+        `score_field`, `score_direction`, `population_size`, `elite_count`, `diversity_count`, `fresh_count`,
+        `max_generations`, `patience_generations`: as `population`, `elites`, ... here. Elites are kept with their
+        scores, where Epsilon proposes anew in their places. `review_top_k`: `top_k`. `min_improvement_delta`:
+        `min_delta`; a generation must improve by more. `max_wall_time_seconds`: `wall_time_s`, also within a
+        generation.
+
+        `review_task_template`, with the placeholders of the other and `review_payload`: what a model that writes the
+        brief is asked for besides; without `brief` it is checked and not used.
+
+        `output_root`: where `leaderboard.json`, `leaderboard.csv`, `generation_history.json`, `best_solution.py` and
+        `best_result.json` are put at the end, besides the run directory.
+
+        All paths are below the manifest's directory.
+
+        Args:
+            path: The manifest.
+            proposer: As for a search.
+            brief: As for a search.
+            in_flight: As for a search.
+            seed: As for a search.
+
+        Raises:
+            InvalidInput: Naming the place in the document, such as `$.elite_count`. Nothing has run by then, but the
+                top level of the handler's module.
+        """
+        found = read_search(path)
+        made = cls(found.problem, proposer, brief=brief, in_flight=in_flight, seed=seed, **found.arguments)
+        made._brief_task, made._output_root = found.brief_task, found.output_root
+        return made
 
     def __repr__(self) -> str:
         s = self.settings
@@ -165,7 +232,13 @@ class PopulationSearch:
                 model.validate(budget)
 
     def prepare(self, run: RunDirectory) -> tuple[SearchPlan, Sequence[Body]]:
-        """Write problem, seed program and proposer into the run directory."""
+        """Write problem, seed program and proposer into the run directory.
+
+        Raises:
+            InvalidInput: Something cannot travel, or the directory for outputs cannot be made.
+        """
+        if self._output_root is not None:
+            make_root(self._output_root)
         problem_ref, events = pack_problem(self.problem, run)
         proposer_ref, saved = pack_proposer(self.proposer, run)
         events = [*events, *saved]
@@ -188,6 +261,8 @@ class PopulationSearch:
             brief_ref=brief_ref,
             proposal_limit_s=limit_s(self.proposer),
             brief_limit_s=limit_s(self.brief),
+            brief_task=self._brief_task,
+            output_root=self._output_root,
             is_paid=isinstance(self.proposer, LLM),
             alternatives={name: tuple(bodies) for name, bodies in self._alternatives().items()},
         )

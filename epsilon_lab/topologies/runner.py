@@ -15,10 +15,11 @@ import msgspec
 
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.clock import Clock
-from epsilon_lab.errors import LabError
+from epsilon_lab.errors import LabError, WorkspaceError
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import Body, RunAdopted
 from epsilon_lab.messages.tasks import TaskOutcome
+from epsilon_lab.messages.values import Value
 from epsilon_lab.topologies.engine import (
     Break,
     CancelAll,
@@ -34,7 +35,7 @@ from epsilon_lab.topologies.engine import (
     Submit,
     Tick,
 )
-from epsilon_lab.topologies.plan import Copy, Emit, Plan, Write
+from epsilon_lab.topologies.plan import Copy, Emit, Export, Plan, Write
 from epsilon_lab.topologies.recovery import Recovered
 from epsilon_lab.workspace.fold import how_to_resume
 from epsilon_lab.workspace.journal import Journal
@@ -168,6 +169,8 @@ class Runner:
                     self._host.record(self.run.run_id, self.run.save(ref, text, kind=kind))
                 case Copy(source=source, ref=ref, kind=kind):
                     self._host.record(self.run.run_id, self.run.save(ref, self.run.read_bytes(source), kind=kind))
+                case Export():
+                    self._export(effect)
                 case Hold(paused=True):
                     self._host.pause(self.run.run_id)
                 case Hold():
@@ -178,6 +181,17 @@ class Runner:
                     self._host.cancel(self.run.run_id, None, reason)
                 case End():
                     asyncio.get_running_loop().call_soon(self._end)
+
+    def _export(self, effect: Export) -> None:
+        """Write a file that the user asked for elsewhere."""
+        try:
+            content = self.run.read_bytes(effect.source) if effect.source else _as_file(self.run, effect.value)
+            RunDirectory(effect.root).save(effect.ref, content, kind="export")
+        except OSError as error:
+            raise WorkspaceError(
+                f"output {effect.ref} cannot be written to {effect.root} ({error.strerror}); "
+                f"all there is lies in the run directory, {self.run.path}"
+            ) from error
 
     def _end(self) -> None:
         self._stop_watching()
@@ -201,3 +215,12 @@ class Runner:
                 self.send(Stop("a STOP file was put into the run directory"))
             else:
                 self.send(Tick())
+
+
+def _as_file(run: RunDirectory, value: Value | None) -> bytes:
+    """An output as the file a person expects: a text as it is, all else as JSON."""
+    kept = Value("json", b"null") if value is None else run.fetch(value)
+    if kept.form != "json":
+        raise LabError("an output that is no JSON has no form as a file for people")  # and nothing is unpickled here
+    output = msgspec.json.decode(kept.data)
+    return output.encode() if isinstance(output, str) else msgspec.json.format(kept.data) + b"\n"

@@ -17,17 +17,20 @@ from epsilon_lab.errors import BudgetExhausted, ends_run
 from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.events import Body, BriefWritten, CandidateSettled, GenerationClosed
 from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
-from epsilon_lab.messages.values import pack
+from epsilon_lab.messages.values import as_json, pack
 from epsilon_lab.search.archive import Archive
 from epsilon_lab.search.context import Direction, beats
 from epsilon_lab.search.evaluation import Evaluation
 from epsilon_lab.search.leaderboard import leaderboard_csv, leaderboard_json
 from epsilon_lab.search.proposing import PROPOSAL_LIMIT_S, ProposeResult
 from epsilon_lab.search.selection import Slot, select
-from epsilon_lab.topologies.plan import Add, Copy, Emit, Finish, PlanEffect, Write
+from epsilon_lab.topologies.plan import Add, Copy, Emit, Export, Finish, PlanEffect, Write
 
 PERSON = "HUMAN"
 """The author of a brief that a person rewrote."""
+
+_RESULT = ("candidate_id", "score", "scores", "feedback", "checked", "generation", "parent_ids", "code_hash")
+"""What `best_result.json` says of the best candidate."""
 
 _LIVE_LEADERBOARD = 50
 """Places kept on the leaderboard while the search runs; at the end it has all."""
@@ -72,6 +75,12 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     lane: Lane
     entry: str
     brief_ref: str | None
+    brief_task: str = ""
+    """What a model that writes briefs is asked for besides."""
+
+    output_root: str | None = None
+    """A directory outside the run's that the results are put into too, at the end."""
+
     briefed: bool = True
     """Whether a brief is written of each generation; controls have no reader of one."""
 
@@ -463,7 +472,19 @@ class SearchPlan:
             output = pack(
                 {"candidate_id": best.candidate_id, "score": best.score, "source_ref": source_ref(best.candidate_id)}
             )
-        return [*self._artifacts(None), Finish(status, reason, output)]
+        return [*self._artifacts(None), *self._exports(), Finish(status, reason, output)]
+
+    def _exports(self) -> list[Export]:
+        """Copies of the results for whoever asked for them elsewhere."""
+        root, best = self._stage.output_root, self._archive.best
+        if root is None:
+            return []
+        refs = ["leaderboard.json", "leaderboard.csv", "generation_history.json", *["best_solution.py"] * bool(best)]
+        copies = [Export(root=root, ref=ref, source=ref) for ref in refs]
+        if best is not None:
+            result = {name: getattr(best, name) for name in _RESULT}
+            copies.append(Export(root=root, ref="best_result.json", value=as_json(result)))
+        return copies
 
     def _artifacts(self, places: int | None) -> list[PlanEffect]:
         ranked = self._archive.ranked(places)
@@ -537,6 +558,7 @@ class SearchPlan:
             "problem_ref": self._stage.problem_ref,
             "model_ref": self._stage.brief_ref,
             "alternatives": self._stage.alternatives,
+            "task": self._stage.brief_task,
         }
         model = self._stage.brief_ref is not None
         return TaskSpec(

@@ -4,25 +4,44 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 
 from epsilon_lab.agents.function import PackedFunction, is_async, pack_function
-from epsilon_lab.arguments import function, number, whole
-from epsilon_lab.errors import InvalidInput
+from epsilon_lab.agents.llm import LLM
+from epsilon_lab.arguments import function, number, text, whole
+from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import Body, TasksSubmitted, task_spec
 from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value, pack
-from epsilon_lab.topologies.plan import Add, Finish, PlanEffect
+from epsilon_lab.topologies.manifest import make_root
+from epsilon_lab.topologies.plan import Add, Export, Finish, PlanEffect
+from epsilon_lab.topologies.queue_manifest import read_queue
 from epsilon_lab.workspace.journal import Record
-from epsilon_lab.workspace.layout import RunDirectory
+from epsilon_lab.workspace.layout import PLAN, RunDirectory
+
+_ASK = "epsilon_lab.agents.completion:complete"
 
 
-def item_task_id(index: int) -> str:
-    """The task id of an item, by its place."""
-    return f"item-{index:06d}"
+def item_task_id(index: int, name: str = "") -> str:
+    """The task id of an item, by its place, and its own id where it has one."""
+    return f"item-{index:06d}" + (f"-{name}" if name else "")
+
+
+def item_name(task_id: str) -> str:
+    """The item's own id; empty where it has none."""
+    return "".join(task_id.split("-", 2)[2:])
+
+
+class Exports(msgspec.Struct, frozen=True):
+    """Where outputs are also put, outside the run directory."""
+
+    root: str
+    refs: dict[str, str]
+    """Task id -> file below the root."""
 
 
 class WorkQueue:
@@ -31,7 +50,8 @@ class WorkQueue:
     Args:
         items: Anything picklable, in the order in which `run.results()` answers.
         task: `task(item) -> output`, plain or async, also one defined in a cell. Plain functions run in child
-            processes, async ones on the lab's loop for leaves.
+            processes, async ones on the lab's loop for leaves. Or an `LLM`: items are prompts then, outputs its
+            replies, each on record before it counts.
         retries: How often an item that raised is tried again.
         time_limit_s: Seconds one attempt may take; None for no limit.
 
@@ -46,78 +66,161 @@ class WorkQueue:
     def __init__(
         self,
         items: Iterable[Any],
-        task: Callable[[Any], Any],
+        task: Callable[[Any], Any] | LLM,
         *,
         retries: int = 0,
         time_limit_s: float | None = None,
     ) -> None:
         if isinstance(items, str | bytes) or not isinstance(items, Iterable):
             raise InvalidInput("WorkQueue items", f"must be an iterable of items, got {type(items).__name__}")
-        function("WorkQueue task", task, ("item",), awaited=True)
         self.items: Sequence[Any] = list(items)
+        self._model = task if isinstance(task, LLM) else None
+        if self._model is None:
+            function("WorkQueue task", task, ("item",), awaited=True)
+        else:
+            for index, item in enumerate(self.items):
+                text(f"WorkQueue item {index}", item)
         self.retries = whole("WorkQueue retries", retries, least=0)
         self.time_limit_s = time_limit_s
         if time_limit_s is not None:
             self.time_limit_s = number("WorkQueue time_limit_s", time_limit_s, least=0, above=True)
-        self.lane: Lane = "async" if is_async(task) else "process"
-        self._code: PackedFunction = pack_function(task)
-        self._payloads = [_payload(index, item) for index, item in enumerate(self.items)]
+        self._code: PackedFunction = pack_function(cast("Callable[[Any], Any]", task))
+        self._code_ref = f"code/{self._code.sha256}.pkl"
+        self.lane: Lane = "async" if self._model is not None or is_async(cast("Any", task)) else "process"
+        self._payloads = [_payload(index, self._asked(item)) for index, item in enumerate(self.items)]
+        self._title = self._code.name if self._model is None else self._model.name
+        self._ids: Sequence[str] = [item_task_id(index) for index in range(len(self.items))]
+        self._exports: Exports | None = None
+
+    @classmethod
+    def from_manifest(
+        cls,
+        path: str | Path,
+        *,
+        model: LLM | None = None,
+        retries: int = 1,
+        time_limit_s: float | None = None,
+    ) -> WorkQueue:
+        """Read a queue from a manifest: a JSON document with Epsilon's fields, as far as they concern the map.
+
+        `items`: what to map, each with `id` (taken once; letters, digits, `.`, `_`, `-`), and as wanted `input_ref` (a
+        file), `input_text`, `payload` (an object), `output_ref` (a file below `output_root`; by default
+        `maps/<id>.json` there).
+
+        `output_root`: where outputs are put besides the run directory: a text as it is, all else as JSON.
+
+        `map_task_template`: what to do with an item, with the placeholders `{item_id}`, `{input_ref}`, `{input_text}`
+        (the item's, or else what is in its `input_ref`), `{output_ref}`, `{payload_json}`, `{task_type}` and
+        `{payload_<name>}` for a number or text of the payload. There is no `{shard_id}`, since nothing is sharded.
+
+        `map_executor`: `agent` (the default): one request to `model`, the filled template; the output is the reply.
+        `python_handler`: `map_payload.handler` names a function `module:function` or `file.py:function`, which is
+        called in a child process with `task_id`, `task_payload` (the item's fields, `instructions`, and `map_payload`)
+        and `task_root` (the manifest's directory); its output is what it returns, plain data, not what it writes.
+        `local_reduce`: counts the words of `input_text` and keeps the first 24. `direct_wiki` needs the network and is
+        refused.
+
+        `map_payload`: see there. `task_type`: a word for the template. The fields of reducers are refused.
+
+        All paths are below the manifest's directory. `run.output` gives the outputs by item id, `run.results()` in the
+        order of `items`; the task of an item is `item-<place>-<id>`.
+
+        Args:
+            path: The manifest.
+            model: Who answers where the executor is `agent`.
+            retries: How often an item that failed is tried again; Epsilon's own is 1.
+            time_limit_s: Seconds one attempt may take; None for no limit.
+
+        Raises:
+            InvalidInput: Naming the place in the document, such as `$.items[3].id`. Nothing has run by then, but the
+                top level of the handler's module.
+        """
+        queue = read_queue(path, model)
+        made = cls(queue.items, queue.task, retries=retries, time_limit_s=time_limit_s)
+        made._ids = [item_task_id(index, name) for index, name in enumerate(queue.ids)]
+        made._exports = Exports(queue.output_root, dict(zip(made._ids, queue.output_refs, strict=True)))
+        made._title = Path(path).stem
+        return made
+
+    def _asked(self, item: Any) -> Any:
+        return item if self._model is None else {"model_ref": self._code_ref, "prompt": item}
 
     def __repr__(self) -> str:
-        return f"<WorkQueue {self._code.name}: {len(self.items)} items>"
+        return f"<WorkQueue {self._title}: {len(self.items)} items>"
 
     def _repr_html_(self) -> str:
         return f"<code>{html.escape(repr(self))}</code>"
 
     @property
     def title(self) -> str:
-        """The function's name."""
-        return self._code.name
+        """The function's name, the model's, or the manifest's."""
+        return self._title
 
     def config(self) -> dict[str, object]:
         """The arguments, for the `runs` table."""
         return {
-            "task": self._code.name,
+            "task": self._code.name if self._model is None else self._model.name,
             "items": len(self.items),
             "retries": self.retries,
             "time_limit_s": self.time_limit_s,
         }
 
     def validate(self, budget: Budget | None = None) -> None:
-        """Nothing beyond what the constructor refused."""
+        """Refuse a model that cannot be called, or whose price a budget would need, before anything is spent.
+
+        Raises:
+            InvalidInput: A key is missing, a model's name is not one, or its price is unknown.
+        """
+        if self._model is not None:
+            self._model.validate(budget)
 
     def prepare(self, run: RunDirectory) -> tuple[WorkQueuePlan, Sequence[Body]]:
-        """Write the function into the run directory."""
-        events: list[Body] = [run.save(f"code/{self._code.sha256}.pkl", self._code.blob, kind="code")]
+        """Write the function into the run directory.
+
+        Raises:
+            InvalidInput: The directory for outputs cannot be made.
+        """
+        events: list[Body] = [run.save(self._code_ref, self._code.blob, kind="code")]
+        if self._exports is not None:
+            make_root(self._exports.root)
+            events.append(run.save(PLAN, msgspec.json.encode(self._exports), kind="plan"))
         payloads: list[Value] = []
-        for index, payload in enumerate(self._payloads):
-            kept, saved = run.keep(payload, f"inputs/{item_task_id(index)}", kind="input", task_id=item_task_id(index))
+        for task_id, payload in zip(self._ids, self._payloads, strict=True):
+            kept, saved = run.keep(payload, f"inputs/{task_id}", kind="input", task_id=task_id)
             payloads.append(kept)
             events += saved
         tasks = tuple(
             TaskSpec(
-                task_id=item_task_id(index),
+                task_id=task_id,
                 kind="item",
                 lane=self.lane,
-                entry=f"code:{self._code.sha256}",
+                entry=f"code:{self._code.sha256}" if self._model is None else _ASK,
                 payload=payload,
                 retries=self.retries,
                 time_limit_s=self.time_limit_s,
             )
-            for index, payload in enumerate(payloads)
+            for task_id, payload in zip(self._ids, payloads, strict=True)
         )
-        return WorkQueuePlan(tasks), events
+        return WorkQueuePlan(tasks, self._exports), events
 
     @staticmethod
-    def restore(run: RunDirectory, records: Sequence[Record]) -> WorkQueuePlan:  # noqa: ARG004 - the journal has it all
-        """Make the rules of a queue again: its tasks, as they were submitted."""
+    def restore(run: RunDirectory, records: Sequence[Record]) -> WorkQueuePlan:
+        """Make the rules of a queue again: its tasks, as they were submitted.
+
+        Raises:
+            LabError: It had a manifest, and where its outputs go cannot be read.
+        """
         lines = [
             line
             for record in records
             if record.type == "task.submitted"
             for line in msgspec.json.decode(record.body, type=TasksSubmitted).tasks
         ]
-        return WorkQueuePlan(tuple(map(task_spec, lines)))
+        try:
+            exports = msgspec.json.decode(run.read_bytes(PLAN), type=Exports) if run.exists(PLAN) else None
+        except (OSError, msgspec.MsgspecError) as error:
+            raise LabError(f"{PLAN} of run {run.run_id}, which says how to go on, cannot be read ({error})") from error
+        return WorkQueuePlan(tuple(map(task_spec, lines)), exports)
 
 
 def _payload(index: int, item: Any) -> Value:
@@ -130,7 +233,8 @@ def _payload(index: int, item: Any) -> Value:
 class WorkQueuePlan:
     """The rules of a work queue: all at once, over when all are settled."""
 
-    def __init__(self, tasks: tuple[TaskSpec, ...]) -> None:
+    def __init__(self, tasks: tuple[TaskSpec, ...], exports: Exports | None = None) -> None:
+        self._exports = exports
         self.limits: dict[str, int] = {}
         self.reads_outputs = False
         self._tasks = tasks
@@ -145,19 +249,22 @@ class WorkQueuePlan:
     def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Count, and finish with the last."""
         self._open.discard(outcome.task_id)
+        effects: list[PlanEffect] = []
         if outcome.status == "completed":
             self._completed += 1
+            if self._exports is not None:
+                ref = self._exports.refs[outcome.task_id]
+                effects.append(Export(root=self._exports.root, ref=ref, value=outcome.output))
         elif not self._first_error and outcome.failure is not None:
             self._first_error = f"{outcome.task_id}: {outcome.failure.error}"
         if self._open:
-            return []
+            return effects
         total = len(self._tasks)
         if not self._completed:
             return [Finish("failed", f"none of {total} items completed; first failure: {self._first_error}")]
         failed = total - self._completed
-        return [
-            Finish("completed", f"{self._completed} of {total} items completed" + (f", {failed} failed" * bool(failed)))
-        ]
+        reason = f"{self._completed} of {total} items completed" + f", {failed} failed" * bool(failed)
+        return [*effects, Finish("completed", reason)]
 
     def tick(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Time means nothing here."""

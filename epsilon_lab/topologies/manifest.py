@@ -1,0 +1,286 @@
+"""Reading a manifest: a run stated as a JSON document, refused with the path of whatever is wrong in it.
+
+The fields are Epsilon's, so that its manifests can be brought along; which of them mean something else here is said
+where a topology takes them (`PopulationSearch.from_manifest`, `WorkQueue.from_manifest`). A manifest is a document and
+not a program: it names files below its own directory and nowhere else, and its templates put in values by name and do
+nothing else. The one thing it can execute is the handler that it names, which is loaded like any import.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+import string
+import sys
+import tempfile
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from epsilon_lab.errors import InvalidInput
+from epsilon_lab.workspace.layout import RunDirectory
+
+Text = Annotated[str, Meta(min_length=1, pattern=r"\S", description="a text that is not blank")]
+Natural = Annotated[int, Meta(ge=0, le=1_000_000, description="a whole number from 0 to 1000000")]
+Count = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")]
+Table = Annotated[dict[str, Any], Meta(description="an object")]
+
+_STEP = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<place>\d+|\.\.\.)\]")
+_SHOWN = 80
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Manifest(Generic[T]):
+    """A manifest that has been read.
+
+    Args:
+        path: The file.
+        fields: What it must look like: structs that forbid unknown fields and describe each of theirs.
+        elsewhere: Fields of other topologies' manifests, each with what to do about it here.
+
+    Raises:
+        InvalidInput: It cannot be read, is no JSON, or has an unknown, missing or ill-typed field.
+
+    Attributes:
+        values: The document.
+        folder: The directory that everything it names is below.
+    """
+
+    def __init__(self, path: str | Path, fields: type[T], *, elsewhere: Mapping[str, str] | None = None) -> None:
+        if not isinstance(path, str | Path) or "\0" in str(path):
+            raise InvalidInput("manifest", f"must be the path of a JSON file, got {path!r}")
+        self.path = Path(path).expanduser()
+        self.folder = self.path.resolve().parent
+        try:
+            document = msgspec.json.decode(self.path.read_bytes())
+        except OSError as error:
+            raise InvalidInput(f"manifest {str(path)!r}", f"cannot be read ({error.strerror})") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self.refused("$", f"is not JSON: {error}") from error
+        for name, remedy in (elsewhere or {}).items():
+            if isinstance(document, dict) and name in document:
+                raise self.refused(f"$.{name}", "has no meaning in this topology", remedy)
+        try:
+            self.values: T = msgspec.convert(document, fields)
+        except msgspec.ValidationError as error:
+            raise self._explained(str(error), document, fields) from None
+
+    def refused(self, path: str, problem: str, remedy: str = "") -> InvalidInput:
+        """An error about a place in the document, to be raised.
+
+        Args:
+            path: The place, such as `$.items[3].id`.
+            problem: What is wrong with it.
+            remedy: What to do about it.
+        """
+        return InvalidInput(f"{self.path.name}: {path}", problem, remedy)
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def locate(self, place: str, ref: str) -> Path:
+        """Turn a reference below the manifest's directory into a path.
+
+        Raises:
+            InvalidInput: It leads outside.
+        """
+        try:
+            return RunDirectory(self.folder).locate(ref)
+        except (InvalidInput, OSError, ValueError):
+            raise self.refused(
+                place, f"leads outside the manifest's directory, got {_shown(ref)}", "use a relative path below it"
+            ) from None
+
+    def read(self, place: str, ref: str) -> bytes:
+        """Read a file below the manifest's directory.
+
+        Raises:
+            InvalidInput: It leads outside, is not there, or cannot be read.
+        """
+        path = self.locate(place, ref)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise self.refused(place, f"{_shown(ref)} cannot be read from {self.folder} ({error.strerror})") from error
+
+    def read_text(self, place: str, ref: str) -> str:
+        """The same for a text in UTF-8."""
+        try:
+            return self.read(place, ref).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise self.refused(place, f"{_shown(ref)} is not a text in UTF-8 ({error.reason})") from error
+
+    # -- templates and handlers ---------------------------------------------------------------------------------------
+
+    def fill(self, place: str, template: str, values: Mapping[str, object], *, remedies: Mapping[str, str]) -> str:
+        """Put values into a template's `{named}` places; `{{` and `}}` are braces.
+
+        Args:
+            place: Where the template is in the document.
+            template: The template.
+            values: What may be put in.
+            remedies: What to do about a name that is none of them; `""` for any other.
+
+        Raises:
+            InvalidInput: It names something else, or is no template.
+        """
+        try:
+            parts = list(string.Formatter().parse(template))
+        except ValueError as error:
+            raise self.refused(place, f"is not a template: {error}", "write {{ and }} for braces") from error
+        filled: list[str] = []
+        for text, name, form, conversion in parts:
+            filled.append(text)
+            if name is None:
+                continue
+            if name not in values or form or conversion:
+                asked = "{" + name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "") + "}"
+                known = ", ".join(sorted(values))
+                remedy = remedies.get(name) or remedies.get("", "")
+                raise self.refused(
+                    place, f"has the placeholder {asked}, and what there is to put in is {known}", remedy
+                )
+            filled.append(str(values[name]))
+        return "".join(filled)
+
+    def handler(self, place: str, name: str, *keywords: str) -> Callable[..., Any]:
+        """Load a function named as `module:function` or `file.py:function`.
+
+        A module is found as Python finds it, or else below the manifest's directory. Loading it runs its top level.
+
+        Args:
+            place: Where the name is in the document.
+            name: The name.
+            keywords: The arguments it is called with, by name.
+
+        Raises:
+            InvalidInput: There is no such function, its module cannot be imported, or it takes other arguments.
+        """
+        module_name, colon, function_name = name.partition(":")
+        if not (colon and module_name and function_name.isidentifier()):
+            raise self.refused(
+                place, f"must name a function as 'module:function' or 'file.py:function', got {_shown(name)}"
+            )
+        module = self._module(place, module_name)
+        found = getattr(module, function_name, None)
+        if not callable(found) or inspect.iscoroutinefunction(found) or inspect.isgeneratorfunction(found):
+            raise self.refused(place, f"{module_name} has no plain function {function_name}")
+        try:
+            inspect.signature(found).bind(**dict.fromkeys(keywords))
+        except (TypeError, ValueError) as error:
+            wanted = f"def {function_name}({', '.join(keywords)})"
+            raise self.refused(place, f"{name} cannot be called by name with what it is given", wanted) from error
+        return typing.cast("Callable[..., Any]", found)
+
+    def _module(self, place: str, name: str) -> Any:
+        try:
+            if not name.endswith(".py"):
+                try:
+                    return importlib.import_module(name)
+                except ModuleNotFoundError as error:
+                    file = self.folder.joinpath(*name.split(".")).with_suffix(".py")
+                    if name.partition(".")[0] != (error.name or "").partition(".")[0] or not file.is_file():
+                        raise
+            else:
+                file = self.locate(place, name)
+            return _loaded(file)
+        except InvalidInput:
+            raise
+        except Exception as error:
+            raise self.refused(place, f"{name} cannot be imported ({type(error).__name__}: {error})") from error
+
+    # -- errors -------------------------------------------------------------------------------------------------------
+
+    def _explained(self, message: str, document: object, fields: type) -> InvalidInput:
+        """What a validation error says, in words of the document."""
+        problem, _, path = message.partition(" - at `")
+        path = path.rstrip("`") or "$"
+        wanted = _wanted(path, fields)
+        if missing := re.fullmatch(r"Object missing required field `(.*)`", problem):
+            path = f"{path}.{missing[1]}"
+            return self.refused(path, "is missing", f"it must be {_wanted(path, fields)}")
+        if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", problem):
+            known = list(getattr(_bare(_annotation_at(path, fields)), "__struct_fields__", ()))
+            near = difflib.get_close_matches(unknown[1], known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"its fields are {', '.join(known)}"
+            return self.refused(f"{path}.{unknown[1]}", "is not a field of this manifest", remedy)
+        return self.refused(path, f"must be {wanted}, got {_shown(_value_at(path, document))}")
+
+
+def make_root(root: str) -> None:
+    """Make the directory that a manifest's outputs are put into, before anything is spent.
+
+    Raises:
+        InvalidInput: It cannot be made, or not be written to.
+    """
+    try:
+        Path(root).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=root).close()
+    except OSError as error:
+        raise InvalidInput("output_root", f"{root} cannot be written to ({error.strerror})") from error
+
+
+def _loaded(file: Path) -> Any:
+    """Import a file as it now is, under a name of its own; like any module of the user's it travels by value."""
+    if not file.is_file():
+        raise ModuleNotFoundError(f"there is no file {file}")
+    content = hashlib.sha256(bytes(file) + b"\0" + file.read_bytes()).hexdigest()
+    name = f"{re.sub(r'[^a-zA-Z0-9_]', '_', file.stem)}_{content[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError(f"{file} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _wanted(path: str, fields: Any) -> str:
+    """What a place must hold, in the words of its annotation."""
+    annotation = _annotation_at(path, fields)
+    notes = getattr(annotation, "__metadata__", ())
+    described = next((note.description for note in notes if isinstance(note, Meta) and note.description), None)
+    return described or "an object"
+
+
+def _annotation_at(path: str, fields: Any) -> Any:
+    annotation = fields
+    for step in _STEP.finditer(path):
+        bare = _bare(annotation)
+        if step["name"] is not None and hasattr(bare, "__struct_fields__"):
+            annotation = typing.get_type_hints(bare, include_extras=True).get(step["name"], Any)
+        else:
+            annotation = (typing.get_args(bare) or (Any,))[-1]
+    return annotation
+
+
+def _bare(annotation: Any) -> Any:
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
+
+
+def _value_at(path: str, document: Any) -> Any:
+    for step in _STEP.finditer(path):
+        try:
+            document = document[step["name"] if step["name"] is not None else int(step["place"])]
+        except (KeyError, IndexError, TypeError, ValueError):
+            return document
+    return document
+
+
+def _shown(value: object) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
