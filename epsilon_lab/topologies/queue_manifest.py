@@ -7,7 +7,6 @@ that travel like any other, and one request to a model.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +19,7 @@ from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.values import is_plain
 from epsilon_lab.topologies.manifest import Manifest, Table, Text
 
-_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+_ID = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"
 _OF_REDUCERS = dict.fromkeys(
     ("reduce_task_template", "reduce_executor", "reduce_payload", "reduce_arity", "shard_count"),
     "a work queue maps and does not reduce: leave it out here; it belongs to MapReduce and ShardedQueue",
@@ -32,7 +31,7 @@ _SCALARS = (str, int, float, bool, type(None))
 
 ItemId = Annotated[
     str,
-    Meta(pattern=rf"^{_ID.pattern}$", description="an id of 1 to 100 letters, digits, '.', '_' and '-' (no '.' first)"),
+    Meta(pattern=rf"^{_ID}\Z", description="an id of 1 to 100 letters, digits, '.', '_' and '-' (no '.' first)"),
 ]
 AnyText = Annotated[str, Meta(description="a text")]
 

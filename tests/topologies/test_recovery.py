@@ -32,6 +32,7 @@ from epsilon_lab.topologies.recovery import beginning, recover
 from epsilon_lab.topologies.search_plan import BriefEdit, SearchPlan, SearchSettings, Stage
 from epsilon_lab.topologies.work_queue import WorkQueue, WorkQueuePlan
 from epsilon_lab.workspace.journal import Record
+from epsilon_lab.workspace.layout import RunDirectory
 
 SETTINGS = SearchSettings(
     population=7, generations=4, elites=1, diverse=1, fresh=1, top_k=2, patience=None, min_delta=0.0, target=None,
@@ -299,7 +300,7 @@ def test_time_while_nobody_was_at_a_run_does_not_count():
     assert recover("r", search(), lab.records).elapsed_s == 35.0
 
 
-def test_a_work_queue_is_made_again_from_its_tasks():
+def test_a_work_queue_is_made_again_from_its_tasks(tmp_path):
     tasks = tuple(
         TaskSpec(task_id=f"item-{i}", kind="item", lane="process", entry="code:x", payload=pack(i), retries=2)
         for i in range(7)
@@ -309,7 +310,7 @@ def test_a_work_queue_is_made_again_from_its_tasks():
     whole.play(random.Random(1))
     for cut in range(1, len(whole.groups)):
         lab = Lab(whole.groups[:cut], epoch=2)
-        lab.resume(WorkQueue.restore(None, lab.records))
+        lab.resume(WorkQueue.restore(RunDirectory(tmp_path), lab.records))
         lab.play(random.Random(cut))
         assert lab.ended == whole.ended
         assert completed(lab.records) == {task.task_id for task in tasks}
