@@ -1,9 +1,9 @@
 """Language models: what is asked, what it cost, and what is kept of it.
 
-A model call is the only thing here that costs money and cannot be repeated, so the order never varies: the prompt is on
-record before the request goes out, the reply is on disk before anyone looks at it, the row is on record before it is
-used. A request has a row before it goes out too, `unknown` until there is more to say: whatever cuts it off, that one
-stays. A reply on disk is used and not paid for again. What is sent again, and when, backoff.py says; whatever else
+A model call is the only thing here that costs money and cannot be repeated, so the order never varies: the prompt, and a
+row that says `unknown`, are on record before the request goes out; the reply is on disk with its receipt before anyone
+looks at it; the row that says what it cost is recorded with what was made of it, or before the next request. Whatever
+cuts a request off, its first row stays. A reply on disk is used and not paid for again, and counted if it was not yet. What is sent again, and when, backoff.py says; whatever else
 fails is the task's failure. A model that refuses us altogether is told apart: no other task would fare better.
 
 How a request travels is not decided here: most go through litellm, those to `http/...` through plain HTTP.
@@ -159,7 +159,7 @@ class LLM:
     async def complete(
         self, prompt: Prompt, *, leaf: Leaf, name: str, call: int = 0, candidate_id: str | None = None
     ) -> Reply:
-        """Ask, and return the reply once prompt, reply and row are on record.
+        """Ask, and return the reply once it is on disk; its row goes on record with the task's result, or failure.
 
         Args:
             prompt: The messages.
@@ -182,7 +182,6 @@ class LLM:
             leaf.emit(exchange.answered(leaf, reply.receipt.again(), outcome="cached", cached=True))
         else:  # the lab died between the reply and its row
             leaf.emit(exchange.answered(leaf, reply.receipt, cached=True))
-        await leaf.record()
         return reply
 
     async def _ask(self, exchange: Exchange, leaf: Leaf) -> Reply:
@@ -218,7 +217,6 @@ class LLM:
             if attempt == self.retries or isinstance(failure, ModelRefused) or not is_passing(why):
                 break
             await anyio.sleep(wait_s(why, attempt, dice(attempt, "retry", exchange.sha256)))
-        await leaf.record()
         raise failure
 
     async def _send(self, prompt: Prompt, key: str | None, reply_tokens: int | None) -> Answer:

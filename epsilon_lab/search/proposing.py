@@ -8,8 +8,10 @@ known by its hash. A plain function runs in a child process and may hang or cras
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -215,12 +217,16 @@ class _Task:
         return cast("dict[str, object]", msgspec.to_builtins(result))
 
     def _entry(self) -> str:
-        """The function a program must define; a seed program without it is run in some other way."""
-        try:
-            kept = defines(parse(self.context.problem.source), self.request.entry)
-        except SyntaxError:
-            kept = False
-        return self.request.entry if kept else ""
+        return _kept_entry(self.context.problem.source, self.request.entry)
+
+
+@functools.lru_cache(maxsize=16)
+def _kept_entry(seed_program: str, entry: str) -> str:
+    """The function a program must define; a seed program without it is run in some other way."""
+    try:
+        return entry if defines(parse(seed_program), entry) else ""
+    except SyntaxError:
+        return ""
 
 
 async def _ask_model(model: LLM | Replay, context: Context, leaf: Leaf, entry: str) -> Proposal:
@@ -245,10 +251,15 @@ async def _ask_model(model: LLM | Replay, context: Context, leaf: Leaf, entry: s
     )
 
 
+@functools.lru_cache(maxsize=64)
+def _program(path: Path, candidate_id: str) -> str:
+    """The program of a candidate that was settled, which stays as it is; many proposals are shown the same few."""
+    return RunDirectory(path).read_text(f"candidates/{candidate_id}.py")
+
+
 def _context(request: ProposeRequest, run: RunDirectory) -> Context:
     def shown(ref: ShownRef) -> Shown:
-        source = run.read_text(f"candidates/{ref.candidate_id}.py")
-        return Shown(source=source, **msgspec.structs.asdict(ref))
+        return Shown(source=_program(run.path, ref.candidate_id), **msgspec.structs.asdict(ref))
 
     return Context(
         candidate_id=request.candidate_id,

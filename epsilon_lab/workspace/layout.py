@@ -42,6 +42,7 @@ class RunDirectory:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self._known: set[Path] = set()  # directories seen to be inside; no stranger writes here, so they stay there
 
     def __repr__(self) -> str:
         return f"RunDirectory({str(self.path)!r})"
@@ -66,8 +67,10 @@ class RunDirectory:
         if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\0" in ref:
             raise InvalidInput(f"reference {ref!r}", "leads outside the run directory", "use a relative path below it")
         path = self.path.joinpath(*pure.parts)
-        if not path.resolve().is_relative_to(self.path.resolve()):
-            raise InvalidInput(f"reference {ref!r}", "is a link that leads outside the run directory")
+        if path.parent not in self._known or path.is_symlink():
+            if not path.resolve().is_relative_to(self.path.resolve()):
+                raise InvalidInput(f"reference {ref!r}", "is a link that leads outside the run directory")
+            self._known.add(path.parent)
         return path
 
     def save(self, ref: str, content: str | bytes, *, kind: str, task_id: str | None = None) -> ArtifactSaved:
@@ -81,15 +84,11 @@ class RunDirectory:
         """
         data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
         path = self.locate(ref)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-")
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            _write(path, data)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, data)
         digest = hashlib.sha256(data).hexdigest()
         return ArtifactSaved(path=ref, kind=kind, sha256=digest, bytes=len(data), task_id=task_id)
 
@@ -128,3 +127,19 @@ class RunDirectory:
     def exists(self, ref: str) -> bool:
         """Tell whether the run has this file."""
         return self.locate(ref).is_file()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a whole file in as few system calls as there are: at each, another thread may take the interpreter."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(handle, view) :]
+        finally:
+            os.close(handle)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

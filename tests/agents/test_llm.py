@@ -82,10 +82,12 @@ class Desk:
 
     def ask(self, llm: LLM, leaf: Leaf | None = None) -> Reply:
         async def main() -> Reply:
+            at_work = leaf or self.leaf()
             try:
-                return await llm.complete(PROMPT, leaf=leaf or self.leaf(), name="g000-c000", candidate_id="g000-c000")
+                return await llm.complete(PROMPT, leaf=at_work, name="g000-c000", candidate_id="g000-c000")
             finally:
                 await aclose()
+                await at_work.record()  # as the task's result does, or its failure
 
         return anyio.run(main)
 

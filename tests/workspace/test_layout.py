@@ -26,6 +26,15 @@ def test_a_link_that_leads_outside_is_refused(tmp_path):
         RunDirectory(run).read_text("out/passwd")
 
 
+def test_a_link_among_files_that_were_read_before_is_refused(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run.save("a/fine", "x", kind="note")
+    assert run.read_text("a/fine") == "x"
+    (run.path / "a/out").symlink_to("/etc/passwd")
+    with pytest.raises(InvalidInput, match="outside"):
+        run.read_text("a/out")
+
+
 @given(text=st.text())
 def test_what_is_saved_is_read(tmp_path_factory, text):
     run = RunDirectory(tmp_path_factory.mktemp("run"))
