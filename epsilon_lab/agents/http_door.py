@@ -11,11 +11,14 @@ It speaks through aiohttp, which litellm brings along and which is some times fa
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import anyio.to_thread
 import msgspec
@@ -71,12 +74,14 @@ class HttpDoor:
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
+        url = f"{(api_base or '').rstrip('/')}/chat/completions"
         begun = False
         try:
             async with _session(aiohttp).post(
-                f"{(api_base or '').rstrip('/')}/chat/completions",
+                url,
                 data=msgspec.json.encode(body),
                 headers=headers,
+                proxy=_proxy(url),
                 allow_redirects=False,
                 auto_decompress=False,
             ) as response:
@@ -123,9 +128,17 @@ def _session(aiohttp: Any) -> aiohttp.ClientSession:
             connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=True,
         )
     return _sessions[loop]
+
+
+@functools.lru_cache(maxsize=64)
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for an address. aiohttp would look it up in a thread at each request."""
+    parts = urlsplit(url)
+    if parts.hostname is None or proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 async def _content(response: aiohttp.ClientResponse) -> bytes:

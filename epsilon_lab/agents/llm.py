@@ -1,10 +1,11 @@
 """Language models: what is asked, what it cost, and what is kept of it.
 
-A model call is the only thing here that costs money and cannot be repeated, so the order never varies: the prompt, and a
-row that says `unknown`, are on record before the request goes out; the reply is on disk with its receipt before anyone
+A model call is the only thing here that costs money and cannot be repeated, so the order never varies: the prompt and a
+row that says `unknown` are on record before the request goes out; the reply is on disk with its receipt before anyone
 looks at it; the row that says what it cost is recorded with what was made of it, or before the next request. Whatever
-cuts a request off, its first row stays. A reply on disk is used and not paid for again, and counted if it was not yet. What is sent again, and when, backoff.py says; whatever else
-fails is the task's failure. A model that refuses us altogether is told apart: no other task would fare better.
+cuts a request off, its first row stays. A reply on disk is used and not paid for again, and counted if it was not yet.
+What is sent again, and when, backoff.py says; whatever else fails is the task's failure. A model that refuses us
+altogether is told apart: no other task would fare better.
 
 How a request travels is not decided here: most go through litellm, those to `http/...` through plain HTTP.
 """

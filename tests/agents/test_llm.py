@@ -498,6 +498,15 @@ def test_what_cannot_be_a_key_is_said_to_be_none(desk: Desk, monkeypatch: pytest
     assert "secret" not in str(caught.value)
 
 
+def test_a_proxy_of_the_environment_is_used(desk: Desk, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server stands for the proxy: it is sent the whole address."""
+    with ModelServer(["hello"]) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
+        monkeypatch.setenv("no_proxy", "")
+        assert desk.ask(desk.llm(proxy, api_base="http://model.invalid/v1")).text == "hello"
+    assert proxy.requests[0].path == "http://model.invalid/v1/chat/completions"
+
+
 def test_a_model_of_no_provider_is_refused_at_the_first_call(tmp_path: Path, key: str) -> None:
     """Where the key is named nothing was looked up before: that would take seconds."""
     desk = Desk(tmp_path, "nonsense")
