@@ -10,6 +10,7 @@ on a weak tier they succeed: that a guard is missing must show in a test, not in
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -80,6 +81,17 @@ class Attack:
     def limits(self) -> Limits:
         """What it may take."""
         return SHORT if self.endless else LIMITS
+
+    def is_held_by(self, tier: str) -> bool:
+        """Tell whether a tier promises to hold it, when programs are started from this process."""
+        mechanisms: set[str] = {"limits", *tier.split("+")}
+        if "uid" in mechanisms or os.geteuid() != 0:
+            mechanisms.add("unprivileged")
+        return bool(self.held_by & mechanisms)
+
+    def is_dared_on(self, tier: str) -> bool:
+        """Tell whether it may be run on a tier at all."""
+        return not self.only_where_held or self.is_held_by(tier)
 
     def source(self, target: Target) -> str:
         """The program, aimed at a target."""

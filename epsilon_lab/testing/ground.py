@@ -26,7 +26,7 @@ from typing import Any, Self, TypedDict
 from epsilon_lab.processes import tree
 from epsilon_lab.processes.data import encode
 from epsilon_lab.processes.spawner import RunReport, Spawner
-from epsilon_lab.testing.attacks import LIMITS, SHORT, Attack, Mechanism
+from epsilon_lab.testing.attacks import LIMITS, SHORT, Attack
 from epsilon_lab.testing.census import pids
 
 _DEADLINE_S = 15.0
@@ -169,10 +169,6 @@ class Ground:
             stack.callback(Path(self.target["shared_memory"]).unlink, missing_ok=True)
             stack.callback(self._bury)
             self._raise_victim()
-            for endless, limits in ((True, SHORT), (False, LIMITS)):
-                side = pickle.dumps(functools.partial(tuple, (None, (21,))))
-                self._spawners[endless] = stack.enter_context(Spawner(side, _FILES, limits))
-                self._spawners[endless].start()
             self._stack = stack.pop_all()
         return self
 
@@ -184,27 +180,13 @@ class Ground:
     @property
     def isolation(self) -> str:
         """The tier that its sandboxes have proved."""
-        return self._spawners[False].isolation
-
-    @property
-    def mechanisms(self) -> frozenset[Mechanism]:
-        """The parts of that tier."""
-        parts: Any = {"limits", *self.isolation.split("+")}
-        if "uid" in parts or os.geteuid() != 0:
-            parts.add("unprivileged")
-        return frozenset(parts)
-
-    def expects_held(self, attack: Attack) -> bool:
-        """Tell whether this tier promises to hold an attack."""
-        return bool(attack.held_by & self.mechanisms)
-
-    def dares(self, attack: Attack) -> bool:
-        """Tell whether an attack may be run here at all."""
-        return not attack.only_where_held or self.expects_held(attack)
+        spawner = self._spawner(endless=False)
+        spawner.start()
+        return spawner.isolation
 
     def run(self, attack: Attack) -> Aftermath:
         """Run an attack, and an honest program after it."""
-        spawner = self._spawners[attack.endless]
+        spawner = self._spawner(endless=attack.endless)
         spawner.start()
         before = spawner.pid or 0
         with _Lookout(before, self.target["free"], attack.limits.timeout_s + _DEADLINE_S) as lookout:
@@ -222,10 +204,10 @@ class Ground:
             scratch_mb=lookout.scratch / 1e6,
             user_namespaces=lookout.user_namespaces,
             survivors=survivors,
-            written=self._written(),
-            visitors=self._visitors() + ["free"] * lookout.was_called,
+            written=self.written(),
+            visitors=self.visitors() + ["free"] * lookout.was_called,
             leaked=self.secret.encode() in (report.output or b"") or self.secret in report.stdout + report.error,
-            victim_lives=self._victim.poll() is None,
+            victim_lives=self.victim_lives,
             sandbox_lives=lives,
             next_is_right=right,
             overdue=lookout.overdue,
@@ -234,6 +216,11 @@ class Ground:
             self._bury()
             self._raise_victim()
         return seen
+
+    @property
+    def victim_lives(self) -> bool:
+        """Whether nobody killed the user's process."""
+        return self._victim.poll() is None
 
     def survivors(self) -> list[str]:
         """Processes that any attack of this ground has left: by their names and command lines."""
@@ -246,18 +233,8 @@ class Ground:
                     found.append(f"{pid} {(process / 'comm').read_text().strip()}")
         return found
 
-    def _listening(
-        self, stack: ExitStack, family: int, address: Any, kind: socket.SocketKind = socket.SOCK_STREAM
-    ) -> socket.socket:
-        """A socket that the kernel answers for until somebody looks."""
-        end = stack.enter_context(socket.socket(family, kind))
-        end.bind(address)
-        if kind is socket.SOCK_STREAM:
-            end.listen()
-        end.setblocking(False)
-        return end
-
-    def _visitors(self) -> list[str]:
+    def visitors(self) -> list[str]:
+        """Which ends were reached since this was last asked."""
         found = []
         for name in ("tcp", "unix", "abstract"):
             with suppress(BlockingIOError):
@@ -268,8 +245,8 @@ class Ground:
             found.append("udp")
         return found
 
-    def _written(self) -> list[str]:
-        """Take away what was written where nothing may be."""
+    def written(self) -> list[str]:
+        """What was written where nothing may be; it is taken away."""
         found = [*Path(self.target["outside"]).iterdir(), Path(self.target["shared_memory"])]
         gone = []
         for path in found:
@@ -277,6 +254,24 @@ class Ground:
                 path.unlink()
                 gone.append(str(path))
         return gone
+
+    def _spawner(self, *, endless: bool) -> Spawner:
+        if endless not in self._spawners:
+            side = pickle.dumps(functools.partial(tuple, (None, (21,))))
+            spawner = Spawner(side, _FILES, SHORT if endless else LIMITS)
+            self._spawners[endless] = self._stack.enter_context(spawner)
+        return self._spawners[endless]
+
+    def _listening(
+        self, stack: ExitStack, family: int, address: Any, kind: socket.SocketKind = socket.SOCK_STREAM
+    ) -> socket.socket:
+        """A socket that the kernel answers for until somebody looks."""
+        end = stack.enter_context(socket.socket(family, kind))
+        end.bind(address)
+        if kind is socket.SOCK_STREAM:
+            end.listen()
+        end.setblocking(False)
+        return end
 
     def _raise_victim(self) -> None:
         self._victim = subprocess.Popen(

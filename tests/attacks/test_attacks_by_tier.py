@@ -30,11 +30,11 @@ def test_a_tier_holds_what_it_promises_and_nothing_more(tier: str, table: Any) -
     with Ground() as ground:
         assert ground.isolation == tier
         for attack in ATTACKS:
-            if not ground.dares(attack):
+            if not attack.is_dared_on(tier):
                 table.enter(attack, tier, None)
                 continue
             seen = ground.run(attack)
-            held, expected = attack.was_held(seen), ground.expects_held(attack)
+            held, expected = attack.was_held(seen), attack.is_held_by(tier)
             table.enter(attack, tier, held, seen.how)
             if held != expected or (expected and not seen.next_is_right) or seen.overdue:
                 wrong[f"{attack.number} {attack.name}"] = (f"held: {held}, expected: {expected}", seen)
