@@ -4,7 +4,8 @@ census.py              who is still alive, among all processes that belong to a 
 kernels.py             a real Jupyter kernel, to block, interrupt, restart and kill
 jupyterlab.py          a real JupyterLab in headless Chromium
 transport_contract.py  what every transport must keep
-attacks.py             thirty-nine hostile programs, and more, as data
+attacks.py             thirty-nine attacks on a sandbox, and more, as a table
+hostile_programs.py    the programs that try them
 ground.py              where attacks are run and watched from outside
 model_server.py        an OpenAI-compatible server on 127.0.0.1 that answers, stalls and breaks as scripted
 """

@@ -23,16 +23,26 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypedDict
 
-from epsilon_lab.processes import tree
+from epsilon_lab.processes import native, tree
 from epsilon_lab.processes.data import encode
+from epsilon_lab.processes.limits import Limits
 from epsilon_lab.processes.spawner import RunReport, Spawner
-from epsilon_lab.testing.attacks import LIMITS, SHORT, Attack
+from epsilon_lab.testing.attacks import LIMITS, Attack
 from epsilon_lab.testing.census import pids
 
 _DEADLINE_S = 15.0
 """Seconds beyond an attack's own time after which the ground ends the whole sandbox: it trusts no other deadline."""
 
 _LOOK_S = 0.01
+
+_IPC_RMID = 0
+
+_VICTIM = """
+import ctypes, sys
+ctypes.CDLL(None).capset(bytes.fromhex("22050820") + bytes(4), bytes(24))
+for line in sys.stdin: print(line, end="", flush=True)
+"""
+"""An ordinary process: it has no capability, though the user may be root, and answers each line with itself."""
 
 _FILES = {"numbers.txt": b"1 2 3\n"}
 
@@ -62,6 +72,9 @@ class Target(TypedDict):
     private: str
     """A file with the secret that only the user may read."""
 
+    kept: str
+    """A directory with a file that must stay."""
+
     victim: int
     """A process of the user's, with the secret in its environment."""
 
@@ -76,6 +89,7 @@ class Target(TypedDict):
     abstract: str
     """The name of an abstract unix socket."""
 
+    uid: int
     pid_namespace: str
     """The ground's own."""
 
@@ -88,11 +102,14 @@ class Aftermath:
     processes: int
     """Most that were seen at once."""
 
+    threads: int
+    """The same, each process's first one included."""
+
     memory_mb: float
     """Largest resident sets, summed over its processes, MiB."""
 
     scratch_mb: float
-    """Most that lay in its working directory, MB of blocks."""
+    """Most that lay in its working directory, MiB of blocks."""
 
     user_namespaces: bool
     """One of its processes was in a user namespace of its own."""
@@ -102,6 +119,13 @@ class Aftermath:
     visitors: list[str]
     """Which of the ground's ends were reached."""
 
+    segments: list[str]
+    """Shared memory that was not there before."""
+
+    spoiled: bool
+    """The private file's content or mode was changed."""
+
+    canary_lives: bool
     leaked: bool
     """The secret came out."""
 
@@ -126,11 +150,16 @@ class Aftermath:
 
 
 class Ground:
-    """Targets and witnesses; a context manager, used by one thread."""
+    """Targets and witnesses; a context manager, used by one thread.
 
-    def __init__(self) -> None:
+    Args:
+        tier: The strongest tier that its sandboxes may give; None for the machine's best.
+    """
+
+    def __init__(self, tier: str | None = None) -> None:
+        self._tier = tier
         self._stack = ExitStack()
-        self._spawners: dict[bool, Spawner] = {}
+        self._spawners: dict[Limits, Spawner] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -142,9 +171,10 @@ class Ground:
             outside = self._home / "outside"
             outside.mkdir()
             outside.chmod(0o777)
-            for name, mode in (("readable", 0o644), ("private", 0o600)):
-                (self._home / name).write_text(self.secret)
-                (self._home / name).chmod(mode)
+            (self._home / "kept").mkdir()
+            (self._home / "kept" / "canary").touch()
+            self._place("readable", 0o644)
+            self._place("private", 0o600)
             self._tcp = self._listening(stack, socket.AF_INET, ("127.0.0.1", 0))
             self._udp = self._listening(stack, socket.AF_INET, ("127.0.0.1", 0), socket.SOCK_DGRAM)
             self._unix = self._listening(stack, socket.AF_UNIX, str(self._home / "socket"))
@@ -158,15 +188,19 @@ class Ground:
                 shared_memory=f"/dev/shm/hostile-{token}",  # noqa: S108 - the place itself is what is attacked
                 readable=str(self._home / "readable"),
                 private=str(self._home / "private"),
+                kept=str(self._home / "kept"),
                 victim=0,
                 tcp=self._tcp.getsockname()[1],
                 udp=self._udp.getsockname()[1],
                 free=free,
                 socket=str(self._home / "socket"),
                 abstract=f"epsilon-{token}",
+                uid=os.getuid(),
                 pid_namespace=os.readlink("/proc/self/ns/pid"),
             )
             stack.callback(Path(self.target["shared_memory"]).unlink, missing_ok=True)
+            self._segments = _segments()
+            stack.callback(self.segments)
             stack.callback(self._bury)
             self._raise_victim()
             self._stack = stack.pop_all()
@@ -180,13 +214,13 @@ class Ground:
     @property
     def isolation(self) -> str:
         """The tier that its sandboxes have proved."""
-        spawner = self._spawner(endless=False)
+        spawner = self._spawner(LIMITS)
         spawner.start()
         return spawner.isolation
 
     def run(self, attack: Attack) -> Aftermath:
         """Run an attack, and an honest program after it."""
-        spawner = self._spawner(endless=attack.endless)
+        spawner = self._spawner(attack.limits)
         spawner.start()
         before = spawner.pid or 0
         with _Lookout(before, self.target["free"], attack.limits.timeout_s + _DEADLINE_S) as lookout:
@@ -200,12 +234,16 @@ class Ground:
         seen = Aftermath(
             report=report,
             processes=lookout.processes,
+            threads=lookout.threads,
             memory_mb=lookout.memory / (1 << 20),
-            scratch_mb=lookout.scratch / 1e6,
+            scratch_mb=lookout.scratch / (1 << 20),
             user_namespaces=lookout.user_namespaces,
             survivors=survivors,
             written=self.written(),
             visitors=self.visitors() + ["free"] * lookout.was_called,
+            segments=self.segments(),
+            spoiled=self._is_spoiled(),
+            canary_lives=(self._home / "kept" / "canary").exists(),
             leaked=self.secret.encode() in (report.output or b"") or self.secret in report.stdout + report.error,
             victim_lives=self.victim_lives,
             sandbox_lives=lives,
@@ -215,12 +253,19 @@ class Ground:
         if not seen.victim_lives:
             self._bury()
             self._raise_victim()
+        if seen.spoiled:
+            self._place("private", 0o600)
         return seen
 
     @property
     def victim_lives(self) -> bool:
-        """Whether nobody killed the user's process."""
-        return self._victim.poll() is None
+        """Whether the user's process still answers."""
+        assert self._victim.stdin is not None
+        assert self._victim.stdout is not None
+        with suppress(BrokenPipeError):
+            self._victim.stdin.write(b"?\n")
+            return self._victim.stdout.readline() == b"?\n"
+        return False
 
     def survivors(self) -> list[str]:
         """Processes that any attack of this ground has left: by their names and command lines."""
@@ -255,12 +300,11 @@ class Ground:
                 gone.append(str(path))
         return gone
 
-    def _spawner(self, *, endless: bool) -> Spawner:
-        if endless not in self._spawners:
+    def _spawner(self, limits: Limits) -> Spawner:
+        if limits not in self._spawners:
             side = pickle.dumps(functools.partial(tuple, (None, (21,))))
-            spawner = Spawner(side, _FILES, SHORT if endless else LIMITS)
-            self._spawners[endless] = self._stack.enter_context(spawner)
-        return self._spawners[endless]
+            self._spawners[limits] = self._stack.enter_context(Spawner(side, _FILES, limits, tier=self._tier))
+        return self._spawners[limits]
 
     def _listening(
         self, stack: ExitStack, family: int, address: Any, kind: socket.SocketKind = socket.SOCK_STREAM
@@ -273,19 +317,42 @@ class Ground:
         end.setblocking(False)
         return end
 
+    def segments(self) -> list[str]:
+        """Shared memory that has appeared since the ground was made; it is removed."""
+        found = sorted(_segments() - self._segments)
+        for segment in found:
+            native.call("shmctl", int(segment), _IPC_RMID, None)
+        return found
+
+    def _place(self, name: str, mode: int) -> None:
+        (self._home / name).write_text(self.secret)
+        (self._home / name).chmod(mode)
+
+    def _is_spoiled(self) -> bool:
+        private = self._home / "private"
+        return private.stat().st_mode & 0o777 != 0o600 or private.read_text() != self.secret
+
     def _raise_victim(self) -> None:
         self._victim = subprocess.Popen(
-            [sys.executable, "-S", "-c", "import sys; sys.stdin.read()"],
+            [sys.executable, "-S", "-c", _VICTIM],
             stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
             env={"SECRET": self.secret},
         )
         self.target["victim"] = self._victim.pid
+        assert self.victim_lives
 
     def _bury(self) -> None:
         self._victim.kill()
-        self._victim.wait()
-        if self._victim.stdin is not None:
-            self._victim.stdin.close()
+        with self._victim:
+            pass
+
+
+def _segments() -> set[str]:
+    """Ids of the shared memory segments of System V."""
+    lines = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+    return {line.split()[1] for line in lines}
 
 
 @dataclass
@@ -296,6 +363,7 @@ class _Lookout:
     port: int
     deadline_s: float
     processes: int = 0
+    threads: int = 0
     memory: int = 0
     scratch: int = 0
     user_namespaces: bool = False
@@ -325,14 +393,17 @@ class _Lookout:
     def _look(self) -> None:
         theirs = self._descendants() - self._ours
         self.processes = max(self.processes, len(theirs))
-        memory = scratch = 0
+        memory = scratch = threads = 0
         for pid in theirs:
+            with suppress(OSError):
+                threads += len(os.listdir(f"/proc/{pid}/task"))
             statm = _text(pid, "statm").split()
             memory += int(statm[1]) * os.sysconf("SC_PAGE_SIZE") if statm else 0
             uid_map = _text(pid, "uid_map")
             self.user_namespaces |= uid_map is not None and bool(statm) and uid_map != self._map
             with suppress(OSError), os.scandir(f"/proc/{pid}/cwd/") as entries:
                 scratch = max(scratch, sum(512 * entry.stat(follow_symlinks=False).st_blocks for entry in entries))
+        self.threads = max(self.threads, threads)
         self.memory = max(self.memory, memory)
         self.scratch = max(self.scratch, scratch)
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.1) as caller:

@@ -1,4 +1,4 @@
-"""The table of attacks by tier: filled by the tests, printed at the end and written to out/attacks.md."""
+"""The table of attacks by tier: filled by the tests, printed at the end and written in full to out/attacks.md."""
 
 from __future__ import annotations
 
@@ -8,41 +8,51 @@ import pytest
 
 from epsilon_lab.testing.attacks import Attack
 
+LETTERS = {"namespaces": "N", "landlock": "L", "seccomp": "S", "uid": "U", "limits": ""}
+
 
 class Cell(NamedTuple):
-    attack: Attack
-    tier: str
-    held: bool | None
-    """None where it was not dared."""
-    how: str
+    word: str
+    how: str = ""
 
 
 class Table:
     def __init__(self) -> None:
+        self._attacks: dict[int, Attack] = {}
         self._cells: dict[tuple[int, str], Cell] = {}
 
     def enter(self, attack: Attack, tier: str, held: bool | None, how: str = "") -> None:
-        self._cells[attack.number, tier] = Cell(attack, tier, held, how)
+        """Note what became of an attack; held None where it was not tried."""
+        self._attacks[attack.number] = attack
+        how = how.partition("] ")[2] or how  # an errno's text says enough
+        word = {True: "held", False: "NOT", None: "-"}[held]
+        self._cells[attack.number, tier] = Cell(word, how.partition(":")[0].partition(" (")[0])
 
     @property
     def tiers(self) -> list[str]:
         return list(dict.fromkeys(tier for _, tier in self._cells))
 
-    def lines(self) -> list[str]:
-        """One row an attack, Markdown."""
-        attacks = {cell.attack.number: cell.attack for cell in self._cells.values()}
-        heads = ["#", "attack", *self.tiers]
-        lines = [heads, ["---"] * len(heads)]
-        for number, attack in sorted(attacks.items()):
-            lines.append([str(number), attack.tries, *(self._word(number, tier) for tier in self.tiers)])
-        return [f"| {' | '.join(line)} |" for line in lines]
+    def brief(self) -> list[str]:
+        """One line an attack, for a terminal."""
+        heads = ["".join(LETTERS[part] for part in tier.split("+")) or "none" for tier in self.tiers]
+        rows = [("", heads)] + [(f"{a.number:2}  {a.tries}", [cell.word for cell in row]) for a, row in self._rows()]
+        legend = "N namespaces, L landlock, S seccomp, U a user id of its own; limits in every tier; - not tried"
+        return [legend, *(f"{name:86}" + "".join(f"{word:>5}" for word in words) for name, words in rows)]
 
-    def _word(self, number: int, tier: str) -> str:
-        cell = self._cells.get((number, tier))
-        if cell is None or cell.held is None:
-            return "not tried"
-        how = cell.how.partition("] ")[2] or cell.how  # an errno's text says enough
-        return f"{'held' if cell.held else 'NOT held'}: {how.partition(':')[0].partition(' (')[0].replace('|', '/')}"
+    def full(self) -> list[str]:
+        """The same with what became of each program, in Markdown."""
+        lines = [["#", "attack", *self.tiers], ["---"] * (2 + len(self.tiers))]
+        for attack, row in self._rows():
+            cells = [f"{cell.word}: {cell.how}" if cell.how else cell.word for cell in row]
+            lines.append([str(attack.number), attack.tries, *cells])
+        return ["# Attacks by tier", "", *(f"| {' | '.join(line)} |" for line in lines), ""]
+
+    def _rows(self) -> list[tuple[Attack, list[Cell]]]:
+        unknown = Cell("-")
+        return [
+            (attack, [self._cells.get((number, tier), unknown) for tier in self.tiers])
+            for number, attack in sorted(self._attacks.items())
+        ]
 
 
 TABLE = pytest.StashKey[Table]()
@@ -58,8 +68,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if found is None:
         return
     terminalreporter.section("attacks by tier")
-    for line in found.lines():
+    for line in found.brief():
         terminalreporter.write_line(line)
     path = config.rootpath / "out" / "attacks.md"
     path.parent.mkdir(exist_ok=True)
-    path.write_text("\n".join(["# Attacks by tier", "", *found.lines(), ""]))
+    path.write_text("\n".join(found.full()))

@@ -5,38 +5,52 @@ That a weaker tier fails where it should is the proof that the attack is real, a
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 import pytest
 
-from epsilon_lab.processes.confinement import available
-from epsilon_lab.testing.attacks import ATTACKS
+from epsilon_lab.testing.attacks import ATTACKS, MORE_ATTACKS
 from epsilon_lab.testing.ground import Ground
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watching programs takes /proc")
 
-TIERS = [available()]
+WAY_DOWN = [
+    "namespaces+landlock+seccomp+uid",
+    "landlock+seccomp+uid",
+    "namespaces+uid",
+    "limits+uid",
+    "limits",
+]
+"""What is left as a machine gives less."""
+
+ALONE = ["namespaces+landlock+seccomp", "landlock+seccomp", "namespaces", "landlock", "seccomp"]
+"""Without a user id that would hide what a mechanism lets through."""
 
 
 def test_the_table_has_thirty_nine_attacks_each_with_a_name_of_its_own() -> None:
     assert [attack.number for attack in ATTACKS] == list(range(1, 40))
-    assert len({attack.name for attack in ATTACKS}) == 39
+    assert len({attack.name for attack in ATTACKS + MORE_ATTACKS}) == 39 + len(MORE_ATTACKS)
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", WAY_DOWN + ALONE)
 def test_a_tier_holds_what_it_promises_and_nothing_more(tier: str, table: Any) -> None:
     wrong = {}
-    with Ground() as ground:
-        assert ground.isolation == tier
-        for attack in ATTACKS:
+    with Ground(tier) as ground:
+        if ground.isolation != tier:
+            pytest.skip(f"this machine gives {ground.isolation} at most")
+        whole = tier in WAY_DOWN or os.geteuid() != 0
+        for attack in ATTACKS + MORE_ATTACKS:
+            if "limits" in attack.held_by and not whole:
+                continue  # the kernel's limits are the same as in the tiers above
             if not attack.is_dared_on(tier):
                 table.enter(attack, tier, None)
                 continue
             seen = ground.run(attack)
-            held, expected = attack.was_held(seen), attack.is_held_by(tier)
+            held, promised = attack.was_held(seen), attack.is_held_by(tier)
             table.enter(attack, tier, held, seen.how)
-            if held != expected or (expected and not seen.next_is_right) or seen.overdue:
-                wrong[f"{attack.number} {attack.name}"] = (f"held: {held}, expected: {expected}", seen)
+            if held != promised or (promised and not seen.next_is_right) or seen.overdue:
+                wrong[f"{attack.number} {attack.name}"] = (f"held: {held}, promised: {promised}", seen)
         assert not ground.survivors()
     assert not wrong, wrong
