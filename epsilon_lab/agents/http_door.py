@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -116,8 +115,13 @@ _sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
 
 
 async def _open() -> Any:
-    """Import aiohttp, in a thread the first time."""
-    return sys.modules.get("aiohttp") or await anyio.to_thread.run_sync(import_module, "aiohttp")
+    """Import aiohttp, in a thread the first time. `sys.modules` does not tell when: it has half of it long before."""
+    if not _ready:
+        _ready.append(await anyio.to_thread.run_sync(import_module, "aiohttp"))
+    return _ready[0]
+
+
+_ready: list[Any] = []
 
 
 def _session(aiohttp: Any) -> aiohttp.ClientSession:

@@ -87,6 +87,12 @@ class RunResumed(Body, frozen=True, kw_only=True):
     """`run.resumed`."""
 
 
+class RunExhausted(Body, frozen=True, kw_only=True):
+    """`run.exhausted`: the budget of seconds was used up; nothing more is begun, what is paid for is still used."""
+
+    reason: str
+
+
 class RunEnded(Body, frozen=True, kw_only=True):
     """`run.ended`: the last line, unless the run was interrupted."""
 
@@ -416,6 +422,7 @@ BODIES: dict[str, type[Body]] = {
     "run.adopted": RunAdopted,
     "run.paused": RunPaused,
     "run.resumed": RunResumed,
+    "run.exhausted": RunExhausted,
     "run.ended": RunEnded,
     "task.waiting": TasksWaiting,
     "task.submitted": TasksSubmitted,

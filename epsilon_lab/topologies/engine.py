@@ -14,6 +14,7 @@ import msgspec
 from epsilon_lab.messages.events import (
     Body,
     RunEnded,
+    RunExhausted,
     RunPaused,
     RunResumed,
     TasksCancelled,
@@ -61,13 +62,19 @@ class Tell(msgspec.Struct, frozen=True):
     news: object
 
 
+class Exhaust(msgspec.Struct, frozen=True):
+    """The budget of seconds was used up, as a line on record says of a run that is resumed."""
+
+    reason: str
+
+
 class Break(msgspec.Struct, frozen=True):
     """The run cannot go on: its rules or its disk failed."""
 
     reason: str
 
 
-Stimulus = Start | Settled | Pause | Resume | Stop | Tick | Tell | Break
+Stimulus = Start | Settled | Pause | Resume | Stop | Tick | Tell | Exhaust | Break
 
 
 class Submit(msgspec.Struct, frozen=True):
@@ -150,6 +157,8 @@ class RunState:
                 return self._carry(self._plan.stop(reason, own), own)
             case Tell(news=news):
                 return self._carry(self._plan.told(news, own), own)
+            case Exhaust(reason=reason):
+                return self._exhaust(reason, own)
             case Break(reason=reason):
                 return self._finish(Finish("failed", reason))
             case Pause():
@@ -168,9 +177,12 @@ class RunState:
         """Tell the plan, once, that the budget of seconds was used up."""
         if self._seconds is None or own < self._seconds or self.ended:
             return []
-        reason = f"the budget of {self._seconds:g} s was used up"
+        return self._exhaust(f"the budget of {self._seconds:g} s was used up", own)
+
+    def _exhaust(self, reason: str, own: float) -> list[EngineEffect]:
         self._seconds = None
-        return [CloseBudget(reason), *self._carry(self._plan.exhausted(reason, own), own)]
+        effects: list[EngineEffect] = [CloseBudget(reason), Emit(RunExhausted(reason=reason))]
+        return effects + self._carry(self._plan.exhausted(reason, own), own)
 
     def _settle(self, outcomes: Sequence[TaskOutcome], now: float) -> list[EngineEffect]:
         """Settle one after the other, each with all that it blocks: how many came together must not matter."""

@@ -111,10 +111,7 @@ class Plan(Protocol):
         ...
 
     def exhausted(self, reason: str, now: float) -> list[PlanEffect]:
-        """The budget of seconds was used up: begin nothing more, use what is paid for, and end.
-
-        Like a tick, it is not on record: a run that is resumed is told again.
-        """
+        """The budget of seconds was used up: begin nothing more, use what is paid for, and end."""
         ...
 
     def stop(self, reason: str, now: float) -> list[PlanEffect]:

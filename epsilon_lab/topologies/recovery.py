@@ -37,6 +37,7 @@ from epsilon_lab.messages.events import (
     LlmCall,
     RunAdopted,
     RunEnded,
+    RunExhausted,
     RunPaused,
     RunResumed,
     RunStarted,
@@ -50,7 +51,9 @@ from epsilon_lab.messages.events import (
 from epsilon_lab.messages.tasks import Failure, TaskOutcome
 from epsilon_lab.messages.values import Value
 from epsilon_lab.topologies.engine import (
+    CloseBudget,
     EngineEffect,
+    Exhaust,
     Hold,
     Pause,
     Resume,
@@ -257,6 +260,8 @@ class _Recovery:
                 return Pause()
             case RunResumed():
                 return Resume()
+            case RunExhausted():
+                return Exhaust(body.reason)
             case _:
                 news = self._plan.news_in(body)
                 return None if news is None else Tell(news)
@@ -286,6 +291,8 @@ class _Recovery:
                 self._found.files[effect.ref] = effect
             if isinstance(effect, Submit):
                 self._found.left.update((task.task_id, OpenTask(task)) for task in effect.tasks)
+            if isinstance(effect, CloseBudget):
+                self._found.ledger.close(effect.reason)
             if _line(effect) is not None:
                 return
 

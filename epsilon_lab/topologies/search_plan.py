@@ -426,6 +426,8 @@ class SearchPlan:
 
     def _go_on(self) -> list[PlanEffect]:
         """The closed generation is behind us: end, or open the next."""
+        if self._ending is None and self._exhausted is not None:  # while its brief was written
+            self._ending = "completed", self._exhausted
         if self._ending is not None:
             return self._finish(*self._ending)
         return self._open(cast("_Generation", self._generation).number + 1)

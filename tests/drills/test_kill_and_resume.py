@@ -35,7 +35,7 @@ import sys
 from epsilon_lab import LLM, Lab, PopulationSearch, Problem
 
 workspace, url = sys.argv[1:]
-model = LLM("openai/toy", api_base=url, timeout_s=60.0)
+model = LLM("http/toy", api_base=url, timeout_s=60.0)
 problem = Problem("toy", "Return a large number.", "def solve():\\n    return 10 + 5\\n", score=float)
 search = PopulationSearch(
     problem, model, brief=model, population=6, generations=4, elites=2, diverse=1, fresh=1, patience=None
@@ -104,8 +104,8 @@ def _lineage(place: Path) -> list[tuple[str, ...]]:
     assert _rows(place, "select status from runs") == [("completed",)]
     return _rows(
         place,
-        "select candidate_id, generation, strategy, parent_ids, code_hash, outcome, score, duplicate_of, prompt_ref "
-        "from candidates order by candidate_id",
+        "select candidate_id, generation, strategy, parent_ids, code_hash, outcome, score, duplicate_of, prompt_ref, "
+        "error from candidates order by candidate_id",
     )
 
 

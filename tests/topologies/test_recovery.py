@@ -7,14 +7,17 @@ import random
 import msgspec
 import pytest
 
+from epsilon_lab.broker.ledger import Deny
 from epsilon_lab.broker.state import FENCE_BITS
 from epsilon_lab.errors import InvalidInput, LabError
+from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import (
     TYPES,
     BriefWritten,
     CandidateSettled,
     CompletedLine,
     FailedLine,
+    LlmCall,
     RunAdopted,
     RunStarted,
     TasksAssigned,
@@ -90,6 +93,10 @@ class Lab:
         self.ended = None
 
     @property
+    def exhausted(self):
+        return any(record.type == "run.exhausted" for record in self.records)
+
+    @property
     def records(self):
         return [record for group in self.groups for record in group]
 
@@ -102,9 +109,9 @@ class Lab:
             self.groups.append(self.group)
             self.group = []
 
-    def start(self, plan):
-        self.state = RunState("r", plan)
-        self.write(RunStarted(run_id="r", topology="t", name="n", epoch=self.epoch))
+    def start(self, plan, budget=None):
+        self.state = RunState("r", plan, None if budget is None else budget.seconds)
+        self.write(RunStarted(run_id="r", topology="t", name="n", epoch=self.epoch, budget=budget))
         self.tell(Start())
 
     def resume(self, plan):
@@ -298,6 +305,36 @@ def test_time_while_nobody_was_at_a_run_does_not_count():
     lab.now += 5.0
     lab.settle([min(lab.open)])
     assert recover("r", search(), lab.records).elapsed_s == 35.0
+
+
+def test_a_budget_of_seconds_that_was_used_up_stays_so():
+    def paid():
+        return SearchPlan(msgspec.structs.replace(STAGE, is_paid=True), SETTINGS)
+
+    lab = Lab()
+    lab.start(paid(), Budget(seconds=3.0))
+    while not any(record.type == "stage.generation" for record in lab.records):
+        lab.now += 0.1
+        lab.settle([min(lab.open)])
+    lab.now += 3.0
+    lab.tell(Tick())
+    assert lab.records[-1].type == "run.exhausted"
+    [brief] = lab.open
+    lab.settle([brief])
+    assert lab.ended.reason == "the budget of 3 s was used up"
+    for cut in range(len(lab.groups) - 3, len(lab.groups)):
+        again = Lab(lab.groups[:cut], epoch=2)
+        found = again.resume(paid())
+        if again.ended is None:
+            assert list(again.open) == [brief], "nothing new is begun"
+            call = LlmCall(task_id="t", call=0, model="m", outcome="unknown", prompt_ref="p", prompt_sha256="x")
+            assert again.exhausted == (cut > len(lab.groups) - 3)
+            assert isinstance(found.ledger.admit(call), Deny) == again.exhausted
+            again.now += 3.0
+            again.tell(Tick())
+            again.settle([brief])
+        assert again.ended == lab.ended
+        assert lineage(again) == lineage(lab)
 
 
 def test_a_work_queue_is_made_again_from_its_tasks(tmp_path):
