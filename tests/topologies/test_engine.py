@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from epsilon_lab.messages.events import RunEnded, RunPaused, RunResumed, TasksCancelled
+from epsilon_lab.messages.events import RunEnded, RunExhausted, RunPaused, RunResumed, TasksCancelled
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import pack
 from epsilon_lab.topologies.engine import (
@@ -108,7 +108,8 @@ def test_the_budget_of_seconds_stands_still_while_paused_and_is_told_once():
     assert state.step(Tick(), 50) == []
     state.step(Resume(), 60)
     assert state.step(Tick(), 60) == []
-    assert state.step(Tick(), 60.1) == [CloseBudget("the budget of 5 s was used up")]
+    reason = "the budget of 5 s was used up"
+    assert state.step(Tick(), 60.1) == [CloseBudget(reason), Emit(RunExhausted(reason=reason))]
     assert state.step(Tick(), 61) == []
 
 
