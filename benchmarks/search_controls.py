@@ -43,6 +43,8 @@ TRIALS = {
     "cap_set_4": Trial(lambda: problems.cap_set(4)),
     "cap_set_5": Trial(lambda: problems.cap_set(5)),
     "cap_set_6": Trial(lambda: problems.cap_set(6)),
+    "circle_packing_26": Trial(problems.circle_packing),
+    "bin_packing": Trial(problems.bin_packing, evaluations=1600, held_out="held_out"),
 }
 
 
