@@ -92,7 +92,7 @@ def demo(notebook: Path, out: Path) -> None:
     workspace = (out / "runs").resolve()
     workspace.mkdir(parents=True, exist_ok=True)
     before = _runs(workspace)
-    print(f"running {notebook} (about a minute)", flush=True)
+    print(f"running {notebook} (a minute or two)", flush=True)
     started = time.monotonic()
     executed = out / notebook.name
     _execute(notebook, executed, {"EPSILON_WORKSPACE": str(workspace)})

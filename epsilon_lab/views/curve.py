@@ -115,19 +115,18 @@ class Versus:
     control: Arm
 
     @property
+    def extent(self) -> str:
+        """How long either went on."""
+        search, control = self.search.evaluations, self.control.evaluations
+        if search == control:
+            return f"{search:,} evaluations each"
+        return f"{search:,} and {control:,} evaluations" + " so far" * (self.control.status in LIVE)
+
+    @property
     def sentence(self) -> str:
         """The comparison in words; it claims no more than that these are the figures."""
-        search, control = self.search, self.control
-        if search.evaluations == control.evaluations:
-            return (
-                f"the search reached {number(search.best)}, {CONTROL} {number(control.best)}, "
-                f"at {search.evaluations:,} evaluations each"
-            )
-        end = " so far" if control.status in LIVE else ""
-        return (
-            f"the search reached {number(search.best)} at {search.evaluations:,} evaluations, "
-            f"{CONTROL} {number(control.best)} at {control.evaluations:,}{end}"
-        )
+        best = number(self.search.best), number(self.control.best)
+        return f"the search reached {best[0]}, {CONTROL} {best[1]}, at {self.extent}"
 
     def limits(self) -> tuple[float, float]:
         """Lowest and highest score to draw."""

@@ -76,6 +76,7 @@ def score_figure(snapshot: RunSnapshot, *, ax: Axes | None = None, controls: boo
         beside.show(snapshot.versus)
         _legend(axes, beside.handles(snapshot.versus))
         axes.set_title(plain(snapshot.name), loc="left", fontsize=11, color=_INK, fontweight="bold")
+        axes.set_title(snapshot.versus.extent, loc="right", fontsize=10, color=_INK)
         return figure
     curve = snapshot.curve or Curve()
     plot = _Plot(axes)

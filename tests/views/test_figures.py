@@ -187,7 +187,7 @@ def test_a_search_stands_beside_its_controls_by_programs_judged() -> None:
     ]
     axes = figure.axes[0]
     assert axes.get_xlabel().startswith("programs judged")
-    assert axes.get_title("left") == "caps"
+    assert (axes.get_title("left"), axes.get_title("right")) == ("caps", "3 and 22 evaluations")
     lines = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
     assert [list(line.get_ydata()) for line in lines] == [[1.0, 3.0, 3.0], [1.0, 2.0, 2.0]]
     assert [list(line.get_xdata())[:2] for line in lines] == [[0, 2], [0, 1]]
@@ -214,7 +214,7 @@ def test_the_sentence_says_the_figures_and_no_more() -> None:
         "the search reached 20, random variation 18, at 2 evaluations each"
     )
     assert Versus(search, arm([1.0, 18.0], status="running")).sentence == (
-        "the search reached 20 at 2 evaluations, random variation 18 at 1 so far"
+        "the search reached 20, random variation 18, at 2 and 1 evaluations so far"
     )
-    assert Versus(search, arm([1.0, 18.0])).sentence.endswith("random variation 18 at 1")
-    assert Versus(search, Arm("r", "running")).sentence.endswith("random variation – at 0 so far")
+    assert Versus(search, arm([1.0, 18.0])).sentence.endswith("at 2 and 1 evaluations")
+    assert Versus(search, Arm("r", "running")).sentence.endswith("random variation –, at 2 and 0 evaluations so far")
