@@ -43,7 +43,8 @@ _SINKS = ("/dev/null", "/dev/full")
 
 def tier(mechanisms: Iterable[str]) -> str:
     """Name what holds: `namespaces+landlock+seccomp+uid`, `limits+uid`, `limits`."""
-    held = [name for name in MECHANISMS if name in set(mechanisms)]
+    given = set(mechanisms)
+    held = [name for name in MECHANISMS if name in given]
     return "+".join(held if set(held) - {"uid"} else ["limits", *held])
 
 

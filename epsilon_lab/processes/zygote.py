@@ -23,6 +23,7 @@ import resource
 import signal
 import socket
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -242,6 +243,7 @@ class Zygote:
         """
         home = self.scratch.path
         os.environ.update(HOME=home, TMPDIR=home, TEMP=home, TMP=home)
+        tempfile.tempdir = None  # it remembers where our own temporary files are
         sys.path.insert(0, home)
         sys.argv[:] = [_FILE]
         sys.stdout = io.TextIOWrapper(

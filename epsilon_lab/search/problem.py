@@ -61,6 +61,10 @@ class Trial:
 class Problem:
     """A task with a deterministic judge.
 
+    A candidate may use threads, memory, and files in its working directory. Where confinement is full it reads the
+    interpreter and installed libraries and nothing else, and cannot start a process (`subprocess`, `multiprocessing`
+    and `os.fork` raise PermissionError) or open a socket; `lab.isolation` says what holds on this machine.
+
     Args:
         name: A short name, used in run ids.
         statement: What a proposer is told, in Markdown.
