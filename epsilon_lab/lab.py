@@ -42,10 +42,10 @@ from epsilon_lab.processes.isolation import Isolation, proved
 from epsilon_lab.processes.scratch import sweep
 from epsilon_lab.runs import Run, open_run
 from epsilon_lab.settings import BrokerSettings
-from epsilon_lab.topologies.catalogue import restore
+from epsilon_lab.topologies.catalogue import restore, validate_models
 from epsilon_lab.topologies.files import check_files, mend_files
 from epsilon_lab.topologies.plan import Topology
-from epsilon_lab.topologies.recovery import beginning, recover
+from epsilon_lab.topologies.recovery import Recovered, beginning, recover
 from epsilon_lab.topologies.runner import Runner
 from epsilon_lab.transport.zeromq import listen, private_address
 from epsilon_lab.views.ticker import Ticker
@@ -136,6 +136,7 @@ class Lab:
         self._ticker = Ticker()
         self._stack = ExitStack()
         self._closing = threading.Lock()
+        self._resuming = threading.Lock()
         self._closed = False
         self._failure: BaseException | None = None
         self._pid = os.getpid()
@@ -345,7 +346,9 @@ class Lab:
             if isinstance(error, OSError):
                 raise WorkspaceError(f"run directory {directory.path} cannot be written ({error.strerror})") from error
             raise
-        runner = Runner(directory, journal, plan, host=self._host, clock=self._clock, budget=budget)
+        runner = Runner(
+            directory, journal, plan, host=self._host, clock=self._clock, found=Recovered.new(run_id, plan, budget)
+        )
         started = RunStarted(
             run_id=run_id,
             topology=topology.topology,
@@ -377,15 +380,20 @@ class Lab:
                 anything when they are loaded. From then on it counts as this workspace's own.
 
         Raises:
-            InvalidInput: There is no such run, it has ended, it was born elsewhere and is not trusted, or a live run
-                has its name.
+            InvalidInput: There is no such run, it has ended, it was born elsewhere and is not trusted, a live run has
+                its name, or its model could not be called.
             JournalDamaged: Its journal is broken elsewhere than at its torn tail; nothing was changed.
             LabError: The lab is closed or read-only; or the run's files are not those that its journal speaks of, or
                 another version of epsilon_lab has to resume it; nothing was changed.
         """
         self._writable("resume a run")
+        self.refuse_on_loop("lab.resume()")
         if not isinstance(trust, bool):
             raise InvalidInput("trust", f"must be True or False, got {trust!r}")
+        with self._resuming:
+            return self._resume(run_id, trust=trust)
+
+    def _resume(self, run_id: str, *, trust: bool) -> Run:
         directory = RunDirectory(self.path / self._known_run(run_id))
         live = self._live.get(directory.run_id)
         if live is not None and live.is_live_here:
@@ -405,11 +413,12 @@ class Lab:
                 f"run {directory.run_id}", f"has the name {started.name!r} of the live run {namesake}", "stop that one"
             )
         plan = restore(directory, started, records)
-        recovered = recover(directory.run_id, plan, records, read=directory.fetch)
-        check_files(directory, recovered)
-        mend_files(directory, recovered)
+        found = recover(directory.run_id, plan, records, read=directory.fetch)
+        check_files(directory, found)
+        validate_models(directory, plan, started.budget)
+        mend_files(directory, found)
         journal = Journal.open(directory.journal, self._durability)
-        runner = Runner(directory, journal, plan, host=self._host, clock=self._clock, recovered=recovered)
+        runner = Runner(directory, journal, plan, host=self._host, clock=self._clock, found=found)
         run = open_run(self, directory, started.topology, runner)
         self.on_loop(self._begin, run, runner, runner.adopt)
         return run

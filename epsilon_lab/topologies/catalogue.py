@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from epsilon_lab.agents.llm import LLM
 from epsilon_lab.errors import LabError
+from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import RunStarted
+from epsilon_lab.search.proposing import load_proposer
 from epsilon_lab.topologies.plan import Plan
 from epsilon_lab.topologies.population_search import PopulationSearch
 from epsilon_lab.topologies.work_queue import WorkQueue
@@ -31,3 +34,18 @@ def restore(run: RunDirectory, started: RunStarted, records: Sequence[Record]) -
             f"resume it with the version that started it"
         )
     return restore_plan(run, records)
+
+
+def validate_models(run: RunDirectory, plan: Plan, budget: Budget | None) -> None:
+    """Refuse to go on with a run whose model cannot be called: each request would fail, and the run with them.
+
+    Unpickles the models.
+
+    Raises:
+        InvalidInput: A key is missing, a model's name is not one, or its price is unknown.
+        LabError: A model cannot be unpickled.
+    """
+    for ref in plan.models:
+        model = load_proposer(run, ref)
+        if isinstance(model, LLM):
+            model.validate(budget)

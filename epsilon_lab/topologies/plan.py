@@ -87,6 +87,11 @@ class Plan(Protocol):
         """Whether the rules look into outputs: then one that lies in a file is read before they see it."""
         ...
 
+    @property
+    def models(self) -> Sequence[str]:
+        """References, `code/<sha256>.pkl`, of what may be a model that tasks ask."""
+        ...
+
     def start(self, now: float) -> list[PlanEffect]:
         """Begin."""
         ...

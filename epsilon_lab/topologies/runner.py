@@ -16,7 +16,6 @@ import msgspec
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.clock import Clock
 from epsilon_lab.errors import LabError, WorkspaceError
-from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import Body, RunAdopted
 from epsilon_lab.messages.tasks import TaskOutcome
 from epsilon_lab.messages.values import Value
@@ -54,8 +53,7 @@ class Runner:
         plan: Its topology's rules.
         host: The broker.
         clock: The lab's clock.
-        budget: What a new run may spend; None for no limit.
-        recovered: How an earlier lab left the run, with the same rules; None for a new one.
+        found: How the run stands: new, or as an earlier lab left it, with the same rules.
     """
 
     def __init__(
@@ -66,18 +64,17 @@ class Runner:
         *,
         host: BrokerHost,
         clock: Clock,
-        budget: Budget | None = None,
-        recovered: Recovered | None = None,
+        found: Recovered,
     ) -> None:
         self.run = run
         self.plan = plan
         self.done: Future[None] = Future()
-        self._recovered = recovered or Recovered.new(run.run_id, plan, budget)
-        self.state = self._recovered.state
+        self.state = found.state
+        self._found = found
         self._journal = journal
         self._host = host
         self._clock = clock
-        self._began = clock.monotonic() - self._recovered.elapsed_s
+        self._began = clock.monotonic() - found.elapsed_s
         self._watcher: asyncio.Task[None] | None = None
 
     def begin(self, events: Sequence[Body]) -> None:
@@ -89,27 +86,30 @@ class Runner:
 
     def adopt(self) -> None:
         """Go on where an earlier lab was, whatever had stopped the run: that lab's end, or a pause."""
-        self._open()
+        effects = self._open()
         adopted = RunAdopted(
             epoch=self._host.epoch, pid=os.getpid(), host=socket.gethostname(), torn=self._journal.torn
         )
         self._host.record(self.run.run_id, adopted)
-        self._do(lambda: self._recovered.effects)
+        self._do(lambda: effects)
         self.send(Resume())
         self._host.flush()
 
-    def _open(self) -> None:
+    def _open(self) -> list[EngineEffect]:
+        """Hand the run to the broker; what is still to be carried out is returned, the rest leaves memory."""
+        found, self._found = self._found, Recovered(self.state)
         self._host.open_run(
             self.run.run_id,
             str(self.run.path),
             self._journal,
             self._settled,
             self.break_off,
-            left=tuple(self._recovered.left.values()),
-            epoch=self._recovered.epoch,
-            ledger=self._recovered.ledger,
+            left=tuple(found.left.values()),
+            epoch=found.epoch,
+            ledger=found.ledger,
         )
         self._watcher = asyncio.get_running_loop().create_task(self._watch(), name=f"watch {self.run.run_id}")
+        return found.effects
 
     def send(self, stimulus: Stimulus) -> None:
         """Let the run's rules answer a stimulus."""

@@ -161,6 +161,8 @@ class SearchPlan:
         self._ending: tuple[str, str] | None = None
         self._exhausted: str | None = None
         self.reads_outputs = True
+        asked = (stage.proposer_ref if stage.lane == "async" else None, stage.brief_ref)
+        self.models = [ref for ref in asked if ref is not None]
         self.limits: dict[str, int] = {}
         if settings.in_flight is not None:
             self.limits["propose"] = settings.in_flight

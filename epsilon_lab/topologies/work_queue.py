@@ -201,7 +201,7 @@ class WorkQueue:
             )
             for task_id, payload in zip(self._ids, payloads, strict=True)
         )
-        return WorkQueuePlan(tasks, self._exports), events
+        return WorkQueuePlan(tasks, self._exports, [] if self._model is None else [self._code_ref]), events
 
     @staticmethod
     def restore(run: RunDirectory, records: Sequence[Record]) -> WorkQueuePlan:
@@ -220,7 +220,10 @@ class WorkQueue:
             exports = msgspec.json.decode(run.read_bytes(PLAN), type=Exports) if run.exists(PLAN) else None
         except (OSError, msgspec.MsgspecError) as error:
             raise LabError(f"{PLAN} of run {run.run_id}, which says how to go on, cannot be read ({error})") from error
-        return WorkQueuePlan(tuple(map(task_spec, lines)), exports)
+        tasks = tuple(map(task_spec, lines))
+        asking = next((run.fetch(task.payload) for task in tasks if task.entry == _ASK), None)
+        models = [] if asking is None else [msgspec.json.decode(asking.data)["model_ref"]]
+        return WorkQueuePlan(tasks, exports, models)
 
 
 def _payload(index: int, item: Any) -> Value:
@@ -233,7 +236,8 @@ def _payload(index: int, item: Any) -> Value:
 class WorkQueuePlan:
     """The rules of a work queue: all at once, over when all are settled."""
 
-    def __init__(self, tasks: tuple[TaskSpec, ...], exports: Exports | None = None) -> None:
+    def __init__(self, tasks: tuple[TaskSpec, ...], exports: Exports | None = None, models: Sequence[str] = ()) -> None:
+        self.models = models
         self._exports = exports
         self.limits: dict[str, int] = {}
         self.reads_outputs = False

@@ -130,6 +130,39 @@ def test_a_killed_kernel_leaves_no_process(kernel: Kernel) -> None:
     kernel.wait_for_orphans()
 
 
+SEARCH = """
+from epsilon_lab import Problem, PopulationSearch
+def gated(context):
+    import os, select
+    while context.generation == 2 and not os.path.exists(go):
+        select.select([], [], [], 0.02)
+    return f"def solve():\\n    return {context.best.score} + {context.dice.randrange(50)}\\n"
+problem = Problem("toy", "Return a large number.", "def solve():\\n    return 15\\n", score=float)
+"""
+
+
+def test_a_search_goes_on_in_another_kernel(kernel: Kernel, second: Kernel) -> None:
+    go = kernel.home / "go"
+    kernel.run(f"go = {str(go)!r}" + OPEN + SEARCH)
+    kernel.run("run = lab.start(PopulationSearch(problem, gated, population=6, generations=4, fresh=1, patience=None))")
+    assert wait_until(lambda: kernel.value("len(run.frame('generations'))") == 2, within_s=60)
+    run_id = kernel.value("run.run_id")
+    done = kernel.value("sorted(run.frame('tasks').query(\"status == 'completed'\")['task_id'])")
+    kernel.kill()
+
+    second.run(f"from epsilon_lab import Lab\nlab = Lab({str(kernel.home / 'runs')!r}, workers=2)")
+    assert second.value(f"lab.runs[{run_id!r}].status") == "interrupted"
+    second.run(f"run = lab.resume({run_id!r})")
+    go.touch()
+    second.run("run.wait(60)")
+    assert second.value("(run.status, run.reason)") == ("completed", "all 4 generations are done")
+    again = "run.frame('attempts').query(\"outcome == 'completed'\")['task_id'].value_counts().to_dict()"
+    counts = second.value(again)
+    assert set(counts.values()) == {1}
+    assert set(done) <= set(counts)
+    second.run("lab.close()")
+
+
 def test_closing_ends_endless_candidates(kernel: Kernel) -> None:
     kernel.run(OPEN + ENDLESS)
     assert wait_until(lambda: kernel.value(EVALUATIONS) >= 2, within_s=60)

@@ -1,14 +1,19 @@
 """A run that its lab left unfinished goes on in another: nothing finished is done again; what cannot go on says why."""
 
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import msgspec
 import pytest
 
-from epsilon_lab import Lab, PopulationSearch, Problem, WorkQueue
+from epsilon_lab import LLM, Lab, PopulationSearch, Problem, WorkQueue
 from epsilon_lab.errors import InvalidInput, JournalDamaged, LabError, RunFailed
 from epsilon_lab.messages.events import RunAdopted
 from epsilon_lab.testing.census import wait_until
+from epsilon_lab.testing.model_server import Hang, ModelServer
+from epsilon_lab.topologies.recovery import recover
 from epsilon_lab.workspace.journal import read_journal
 
 NUMBERS = {"population": 4, "generations": 4, "elites": 1, "diverse": 1, "fresh": 1, "patience": None}
@@ -183,6 +188,54 @@ def test_what_was_never_committed_is_cut_and_reported(runs, tmp_path):
     assert msgspec.json.decode(adopted.body, type=RunAdopted).torn == len(torn)
 
 
+def test_a_run_is_resumed_once_however_many_ask(runs, tmp_path, monkeypatch):
+    run_id = leave(runs, WorkQueue(range(3), gate(tmp_path)), ("task.completed", 2))
+    together = threading.Barrier(2)
+
+    def slow(*arguments, **options):
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.3)  # time for whoever else may come as far as this
+        return recover(*arguments, **options)
+
+    monkeypatch.setattr("epsilon_lab.lab.recover", slow)
+    (tmp_path / "go").touch()
+    with Lab(runs, workers=1) as lab, ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(lab.resume, [run_id, run_id])
+        assert one is other
+        assert one.wait(60).results() == [0, 10, 20]
+    assert len(lines(one, "run.adopted")) == 1
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished search, and the ends of the groups of its journal."""
+    runs = tmp_path_factory.mktemp("whole")
+    with Lab(runs, workers=2) as lab:
+        run = lab.start(search()).wait(60)
+        rows = lineage(run)
+    ends, position = [], 0
+    for line in (run.path / "journal.ndjson").read_bytes().splitlines(keepends=True):
+        position += len(line)
+        if line.startswith(b'{"commit"'):
+            ends.append(position)
+    return run.path, ends, rows
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.99])
+def test_cut_after_a_commit_a_real_search_ends_as_it_did(runs, whole, share):
+    path, ends, rows = whole
+    run = runs / path.name
+    runs.mkdir()
+    shutil.copytree(path, run)
+    with (run / "journal.ndjson").open("r+b") as journal:
+        journal.truncate(ends[int(share * (len(ends) - 1))])
+    with Lab(runs, workers=2) as lab:
+        resumed = lab.resume(run.name, trust=True).wait(60)
+        assert lineage(resumed) == rows
+        for name in ("leaderboard.json", "leaderboard.csv", "best_solution.py", "briefs/g002.md"):
+            assert (run / name).read_bytes() == (path / name).read_bytes()
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +288,18 @@ def test_a_name_that_is_taken_by_a_live_run_is_refused(runs, tmp_path):
         with pytest.raises(InvalidInput, match=f"'busy' of the live run {live.run_id}"):
             lab.resume(run_id)
         live.stop()
+
+
+def test_a_model_without_its_key_is_refused_before_a_request_fails(runs, monkeypatch):
+    monkeypatch.setenv("TOY_KEY", "k")
+    with ModelServer(lambda request: Hang()) as server:
+        model = LLM("http/toy", api_base=server.url, api_key_env="TOY_KEY")
+        run_id = leave(runs, PopulationSearch(toy(), model, brief=model, **NUMBERS), ("usage.llm_call", 4))
+    monkeypatch.delenv("TOY_KEY")
+    refused(runs, run_id, "the environment variable TOY_KEY is not set")
+    monkeypatch.setenv("TOY_KEY", "k")
+    with Lab(runs, workers=1) as lab:
+        assert lab.resume(run_id).status == "running"
 
 
 def test_a_lab_that_only_looks_on_resumes_nothing(runs, tmp_path):
