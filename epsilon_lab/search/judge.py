@@ -40,7 +40,7 @@ class Judge:
     Args:
         side: A packed function without arguments that gives `(score, check, setup, inputs)`; see agents/function.py.
         files: name -> content of its working directory.
-        timeout_s: Wall seconds of one call of `score` or `check`.
+        timeout_s: Wall seconds of one call of `score` or `check`; reading what they are given may take half of it.
     """
 
     def __init__(self, side: bytes, files: Mapping[str, bytes], *, timeout_s: float) -> None:
@@ -50,6 +50,7 @@ class Judge:
             "files": dict(files),
             "sys_path": [os.path.abspath(path) for path in sys.path],
             "parent": os.getpid(),
+            "reading_s": timeout_s / 2,
         }
         self._companion: Companion | None = None
 

@@ -11,6 +11,7 @@ import io
 import linecache
 import os
 import pickle
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -52,7 +53,9 @@ def _sit(channel: Channel) -> None:
     try:
         os.chdir(scratch.path)
         try:
-            court = Court(*_load(order["side"]), exchange=partial(_exchange, channel))
+            court = Court(
+                *_load(order["side"]), exchange=partial(_exchange, channel), read=partial(_read, order["reading_s"])
+            )
         except Exception as error:  # noqa: BLE001 - whatever a user's setup raises is told to the user
             channel.send({"error": one_line(error), "traceback": frames(error, skip=1)})
             return
@@ -82,6 +85,25 @@ def _exchange(channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
     return channel.receive()
 
 
+def _read(limit_s: float, blob: bytes) -> Any:
+    """Decode what a stranger wrote, in bounded time: with keys that all hash alike a megabyte takes minutes.
+
+    Raises:
+        Malformed: It is no data, or takes longer to read.
+    """
+
+    def give_up(*_: object) -> None:
+        raise Malformed(f"it takes more than {limit_s:g} s to read")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        return decode(blob)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 class Unanswered(LabError):
     """The program that `check` asks gave no answer, or one that is no data."""
 
@@ -91,10 +113,12 @@ class Witness:
 
     Args:
         exchange: Sends a message to the worker and returns its answer.
+        read: Decodes an answer.
     """
 
-    def __init__(self, exchange: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    def __init__(self, exchange: Callable[[dict[str, Any]], dict[str, Any]], read: Callable[[bytes], Any]) -> None:
         self._exchange = exchange
+        self._read = read
         self._asked = 0
         self.failure: Verdict | None = None
 
@@ -110,7 +134,7 @@ class Witness:
             reply = self._exchange({"question": encode(arguments, _QUESTION)})
             if "answer" in reply:
                 try:
-                    return decode(reply["answer"])
+                    return self._read(reply["answer"])
                 except Malformed as error:
                     reply = {"outcome": "bad_type", "error": f"the answer is no data: {error}"}
             verdict = msgspec.convert(reply, Verdict)
@@ -129,6 +153,7 @@ class Court:
         setup: The problem's `setup`, or None; it is called here, once.
         inputs: The problem's inputs, for the trial.
         exchange: See `Witness`.
+        read: Decodes an output.
     """
 
     def __init__(
@@ -139,12 +164,14 @@ class Court:
         inputs: tuple[Any, ...],
         *,
         exchange: Callable[[dict[str, Any]], dict[str, Any]],
+        read: Callable[[bytes], Any],
     ) -> None:
         self._score = score
         self._check = check
         self._inputs = inputs
         self._state = setup() if setup is not None else None
         self._exchange = exchange
+        self._read = read
         self._takes_trial = _takes(score, "trial")
         self._takes_ask = check is not None and _takes(check, "ask")
 
@@ -155,11 +182,11 @@ class Court:
             request: `op`, "score" or "check"; `output`, encoded; `trial`, its numbers.
         """
         try:
-            output = decode(request["output"])
+            output = self._read(request["output"])
         except Malformed as error:
             return Verdict(outcome="bad_type", error=f"the output is no data: {error}")
         checking = request["op"] == "check"
-        witness = Witness(self._exchange)
+        witness = Witness(self._exchange, self._read)
         try:
             if checking:
                 assert self._check is not None

@@ -47,6 +47,9 @@ _AGAIN = 3
 _STARTS_S = 260.0
 """Seconds that starting the sandboxes and the judge, and replacing them, may take."""
 
+_TEXT = 10_000
+"""Characters of an error, a traceback or a feedback that a row keeps: a scorer may quote what a candidate gave it."""
+
 _benches: dict[tuple[str, str], Bench] = {}
 _BENCHES_KEPT = 2
 
@@ -388,7 +391,7 @@ class Bench:
             outcome=outcome,
             error=_clean(error),
             traceback=_clean(traceback),
-            stdout=_clean(stdout)[-TAIL_LIMIT:],
+            stdout=_clean(stdout[-TAIL_LIMIT:]),
             scorer_hash=self.docket.scorer_hash,
             isolation=self.spawner.isolation,
             **facts,
@@ -400,5 +403,7 @@ def _clean_feedback(verdict: Verdict) -> dict[str, str]:
 
 
 def _clean(text: str) -> str:
-    """Text from a stranger as text that any file and any JSON can hold."""
+    """Text from a stranger as text that any file and any JSON can hold, and a row can afford."""
+    if len(text) > _TEXT:
+        text = f"{text[:_TEXT]} … (cut off here: {_TEXT} of {len(text)} characters)"
     return text.encode("utf-8", "replace").decode()

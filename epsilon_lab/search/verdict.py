@@ -13,6 +13,9 @@ import msgspec
 
 from epsilon_lab.search.evaluation import Outcome
 
+_ENTRIES = 1000
+"""Most numbers and strings beside a score: each number is a column of the candidates' table."""
+
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What the judge says about one output."""
@@ -33,6 +36,10 @@ def read_score(answer: object, by: str = "score") -> Verdict:
         return _read_number(answer, f"{by} returned")
     if "score" not in answer:
         return Verdict(outcome="bad_type", error=f'{by} returned a dict without the key "score"')
+    if len(answer) > _ENTRIES:
+        return Verdict(
+            outcome="bad_type", error=f"{by} returned a dict of {len(answer):,} entries, more than {_ENTRIES}"
+        )
     verdict = _read_number(answer["score"], f'{by} returned a dict whose "score" is')
     scores: dict[str, float] = {}
     feedback: dict[str, str] = {}
