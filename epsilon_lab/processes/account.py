@@ -5,11 +5,18 @@ The exception may come from a stranger: its message may raise, be endless, or ru
 
 from __future__ import annotations
 
+import re
 import traceback
 
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _LINE = 500
 _TRACE = 8_000
 _FRAMES = 20
+
+
+def printable(text: str) -> str:
+    """Write out, as in a Python literal, what would steer a terminal, reorder a line or break an encoding."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(error: BaseException) -> str:
@@ -19,7 +26,8 @@ def one_line(error: BaseException) -> str:
     except Exception:  # noqa: BLE001 - whatever a stranger's __str__ raises
         text = "(its message cannot be shown)"
     text = " ".join(text[: 2 * _LINE].split())
-    return (f"{type(error).__name__}: {text}" if text else type(error).__name__)[:_LINE]
+    name = type(error).__name__
+    return printable(f"{name}: {text}" if text else name)[:_LINE]
 
 
 def frames(error: BaseException, *, file: str | None = None, skip: int = 0) -> str:
@@ -38,6 +46,6 @@ def frames(error: BaseException, *, file: str | None = None, skip: int = 0) -> s
     if file is not None and theirs is not None:
         start = theirs
     try:
-        return "".join(traceback.format_exception(type(error), error, start, limit=-_FRAMES))[-_TRACE:]
+        return printable("".join(traceback.format_exception(type(error), error, start, limit=-_FRAMES))[-_TRACE:])
     except Exception:  # noqa: BLE001 - the same; a traceback is a courtesy
         return ""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from epsilon_lab.ids import SEED_CANDIDATE
+from epsilon_lab.processes.account import printable
 from epsilon_lab.search.sources import diff
 from epsilon_lab.workspace.layout import RunDirectory
 
@@ -76,7 +77,7 @@ class Candidate:
         return f"<Candidate {self.candidate_id}: {self.outcome}{score}>"
 
     def _repr_html_(self) -> str:
-        return f"{html.escape(repr(self))}<pre>{html.escape(self.source)}</pre>"
+        return f"{html.escape(repr(self))}<pre>{html.escape(printable(self.source))}</pre>"
 
 
 def _or_none(value: Any) -> Any:

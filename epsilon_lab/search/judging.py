@@ -28,6 +28,7 @@ from epsilon_lab.agents.function import identity, pack_function
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.events import Body
+from epsilon_lab.processes.account import printable
 from epsilon_lab.processes.limits import Limits
 from epsilon_lab.processes.spawner import RunReport, Spawner, SpawnerFailed
 from epsilon_lab.processes.zygote import imported_by
@@ -403,7 +404,7 @@ def _clean_feedback(verdict: Verdict) -> dict[str, str]:
 
 
 def _clean(text: str) -> str:
-    """Text from a stranger as text that any file and any JSON can hold, and a row can afford."""
+    """Text from a stranger as text that any file, any JSON and any terminal can take, and a row can afford."""
     if len(text) > _TEXT:
         text = f"{text[:_TEXT]} … (cut off here: {_TEXT} of {len(text)} characters)"
-    return text.encode("utf-8", "replace").decode()
+    return printable(text)

@@ -28,7 +28,7 @@ def array(letter: bytes, itemsize: int, *shape: int, body: bytes = b"") -> bytes
 
 
 def keys_that_hash_alike(count: int) -> bytes:
-    """Integers hash by their remainder of a prime: to put multiples of it in a dict takes the square of their number."""
+    """Integers hash by their remainder of a prime, so a dict of its multiples takes the square of their number."""
     keys = (b"I" + COUNT.pack(16) + (number * (2**61 - 1)).to_bytes(16, "little") for number in range(count))
     return b"d" + COUNT.pack(count) + b"".join(key + b"N" for key in keys)
 
@@ -50,20 +50,22 @@ HOSTILE = {
 }
 
 
-@pytest.fixture
-def judge() -> Iterator[Judge]:
-    """A judge; whatever the test asked of it, it is the same process at the end, and judges right."""
-    court = pack_function(functools.partial(tuple, (float, None, None, ())))
-    judge = Judge(court.blob, {}, timeout_s=5)
+@pytest.fixture(scope="module")
+def long_lived() -> Iterator[Judge]:
+    judge = Judge(pack_function(functools.partial(tuple, (float, None, None, ()))).blob, {}, timeout_s=5)
     judge.start()
-    before = judge.pid
-    try:
-        yield judge
-        verdict = judge.score(encode(2.5), trial=TRIAL)
-        assert (verdict.outcome, verdict.score) == ("scored", 2.5)
-        assert judge.pid == before
-    finally:
-        judge.close()
+    yield judge
+    judge.close()
+
+
+@pytest.fixture
+def judge(long_lived: Judge) -> Iterator[Judge]:
+    """A judge; whatever the test asked of it, it is the same process afterwards, and judges right."""
+    before = long_lived.pid
+    yield long_lived
+    verdict = long_lived.score(encode(2.5), trial=TRIAL)
+    assert (verdict.outcome, verdict.score) == ("scored", 2.5)
+    assert long_lived.pid == before
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -121,7 +123,7 @@ def test_what_a_scorer_quotes_of_a_candidate_costs_a_row_little(
         bench.close()
     assert row.outcome == outcome
     said = [row.error, *row.feedback.values()]
-    assert sum(map(len, said)) < 11_000
+    assert sum(map(len, said)) < 40_000
     assert len(row.scores) < 1000
     if outcome != "bad_type":
         assert any("cut off here: 10000 of 2000000 characters" in text for text in said)
