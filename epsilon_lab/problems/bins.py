@@ -28,10 +28,11 @@ scale {scale:g}, rounded and capped: {count} of them, {training} times.
 Write a Python program with a function `priority(item, spaces)`. It is called once for each item:
 
 * `item`: int, its size;
-* `spaces`: list of int, the free space of every bin into which the item fits, in the order in which the bins were
-  opened; the last one is a new and empty bin, {capacity}.
+* `spaces`: list of int, the free spaces that there are among the bins into which the item fits, each once, ascending;
+  the last one, {capacity}, is that of a new and empty bin.
 
-It returns a list of as many numbers. The item goes into the bin with the highest, the first of equal ones.
+It returns a list of as many numbers. The item goes into a bin of the space with the highest, the smallest of equal
+ones.
 
 The score is the mean over the instances of how many percent more bins are used than the lower bound, the sum of the
 sizes divided by {capacity} and rounded up. Lower is better; best fit, the seed program, has about 4 to 5. Of the
@@ -41,11 +42,11 @@ standard library and numpy can be imported. All calls together have {timeout_s} 
 """
 
 SEED = """\
-def value(item: int, space: int) -> float:
-    return item - space
+def value(item: int, gap: int) -> float:
+    return -gap
 
 def priority(item: int, spaces: list[int]) -> list[float]:
-    return [value(item, space) for space in spaces]
+    return [value(item, space - item) for space in spaces]
 """
 
 TRAINING, HELD_OUT = 3, 6

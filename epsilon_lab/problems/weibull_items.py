@@ -32,15 +32,16 @@ def items(count: int, *, seed: int, of: str, number: int) -> list[int]:
 
 
 def pack(sizes: Sequence[int], priority: Callable[[int, list[int]], Any]) -> list[int]:
-    """Put each item into the bin that has the highest priority, the first of equals.
+    """Put each item into a bin of the free space that has the highest priority, the smallest space of equals.
 
     Args:
         sizes: The items, in the order in which they come.
-        priority: `priority(item, spaces)` gives a number for each bin that the item fits into, told by its free space,
-            in the order in which the bins were opened; the last one is new.
+        priority: `priority(item, spaces)` gives a number for each of the free spaces that there are among the bins into
+            which the item fits, each once, ascending; the last one, `CAPACITY`, is that of a new bin. Bins of one space
+            are alike, so a rule is asked about at most `CAPACITY` of them however many it opens.
 
     Returns:
-        The number of the bin of each item.
+        The number of the bin of each item; of bins of one space, the first.
 
     Raises:
         ValueError: What it gave is not that; names the item's place.
@@ -48,22 +49,20 @@ def pack(sizes: Sequence[int], priority: Callable[[int, list[int]], Any]) -> lis
     free: list[int] = []
     bins = []
     for place, item in enumerate(sizes):
-        fitting = [number for number, space in enumerate(free) if space >= item]
-        spaces = [*(free[number] for number in fitting), CAPACITY]
+        spaces = [*sorted({space for space in free if space >= item}), CAPACITY]
         answer = priority(item, spaces[:])
         values = answer.tolist() if hasattr(answer, "tolist") else answer
         if not isinstance(values, list | tuple) or len(values) != len(spaces):
-            raise ValueError(f"item {place}: expected a list of {len(spaces)} priorities, one for each bin")
+            raise ValueError(f"item {place}: expected a list of {len(spaces)} priorities, one for each space")
         for value in values:  # NaN differs from itself
             if not isinstance(value, Real) or value != value:
                 raise ValueError(f"item {place}: a priority is {value!r:.40}, which is no number")
-        best = max(range(len(spaces)), key=values.__getitem__)
-        if best == len(fitting):
-            free.append(CAPACITY - item)
-            bins.append(len(free) - 1)
-        else:
-            free[fitting[best]] -= item
-            bins.append(fitting[best])
+        space = spaces[max(range(len(spaces)), key=values.__getitem__)]
+        if space == CAPACITY:
+            free.append(CAPACITY)
+        number = free.index(space)
+        free[number] -= item
+        bins.append(number)
     return bins
 
 

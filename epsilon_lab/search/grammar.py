@@ -227,10 +227,15 @@ def _grow(kind: Kind, scope: Scope, dice: random.Random, depth: int, around: str
             case "COUNT":
                 return dice.choice(("0", "1", "2", "3"))
             case "DIVISOR":
-                return dice.choice(("2", "3", "4", "5"))
-        return f"({dice.choice(_CONSTANTS + scope.constants)})"
+                return dice.choice(("2", "3", "4", "5", _whole(dice)))
+        return f"({dice.choice((*_CONSTANTS, *scope.constants, *[_whole(dice)] * 6))})"
 
     return _HOLE.sub(fill, rule)
+
+
+def _whole(dice: random.Random) -> str:
+    """A whole number from 2 to 100, of any magnitude alike: what is compared with the data is seldom a 2 or a 3."""
+    return str(round(10 ** dice.uniform(0.3, 2)))
 
 
 def _learn(kinds: dict[str, Kind], name: str, kind: Kind | None) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,8 +31,9 @@ TRIES = 40
 GROWTH_LIMIT = 600
 """Nodes a program may have beyond three times the seed program's: bloat is not progress."""
 
-ASSEMBLED = 0.7
-"""Share of proposals that are made of the problem's alternatives alone, where there are any."""
+HALF_ASSEMBLED = 360
+"""Of how many programs that a problem's alternatives make half of the proposals are made of alternatives alone: where
+there are more it is a larger share, and few are soon all known."""
 
 EXCHANGED = 0.2
 """Share of alternatives among the other proposals' edits."""
@@ -114,7 +116,8 @@ class Variation:
         if others:
             _cross(program, others[0], dice)
             edits -= 1
-        share = 1.0 if dice.random() < ASSEMBLED else EXCHANGED
+        made = math.prod(1 + len(some) for some in bodies.values())
+        share = 1.0 if dice.random() < made / (made + HALF_ASSEMBLED) else EXCHANGED
         for _ in range(edits):
             if bodies and dice.random() < share:
                 _exchange(program, self.entry, bodies, dice)
