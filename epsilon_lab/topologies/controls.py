@@ -25,10 +25,11 @@ from epsilon_lab.messages.events import Body
 from epsilon_lab.search.proposing import pack_proposer
 from epsilon_lab.search.random_variation import RandomVariation
 from epsilon_lab.search.variation import Variation
+from epsilon_lab.topologies.plan import read_rules, save_rules
 from epsilon_lab.topologies.population_search import ALTERNATIVES, PopulationSearch
 from epsilon_lab.topologies.search_plan import SearchPlan, SearchRules, SearchSettings, Stage, source_ref
 from epsilon_lab.workspace.journal import Record
-from epsilon_lab.workspace.layout import PLAN, RunDirectory
+from epsilon_lab.workspace.layout import RunDirectory
 
 ROUNDS = 12
 """How often the evaluations that duplicates left over are proposed for."""
@@ -62,12 +63,12 @@ class Controls:
         self.title = f"{name} controls"
         self._search = search
         try:
-            rules = msgspec.json.decode(search.read_bytes(PLAN), type=SearchRules)
+            rules = read_rules(search, SearchRules)
             alternatives = msgspec.json.decode(search.read_bytes(ALTERNATIVES), type=dict[str, tuple[str, ...]])
-        except (OSError, msgspec.MsgspecError) as error:
+        except (LabError, OSError, msgspec.MsgspecError) as error:
             raise LabError(
-                f"run {search.run_id} can have no controls: what it was played by cannot be read ({error}); "
-                f"a run of version 0.1.0 did not keep it, so start the search again"
+                f"run {search.run_id} can have no controls ({error}); "
+                f"if another version made it, start the search again"
             ) from error
         self._alternatives = alternatives
         self._stage = rules.stage
@@ -137,8 +138,7 @@ class Controls:
             is_paid=False,
             alternatives=self._alternatives,
         )
-        rules = msgspec.json.encode(SearchRules(stage, self._settings))
-        events.append(run.save(PLAN, msgspec.json.format(rules), kind="plan"))
+        events.append(save_rules(SearchRules(stage, self._settings), run))
         return SearchPlan(stage, self._settings), events
 
     @staticmethod

@@ -69,7 +69,7 @@ class Exhaust(msgspec.Struct, frozen=True):
 
 
 class Break(msgspec.Struct, frozen=True):
-    """The run cannot go on: its rules or its disk failed."""
+    """The run cannot go on, or cannot end as it should: its rules or its disk failed."""
 
     reason: str
 
@@ -137,13 +137,13 @@ class RunState:
         return self.status not in ("running", "paused")
 
     def step(self, stimulus: Stimulus, now: float) -> list[EngineEffect]:
-        """Say what follows from a stimulus; nothing does once the run is over.
+        """Say what follows from a stimulus; nothing does once the run is over, unless its end could not be carried out.
 
         Args:
             stimulus: What happened.
             now: Seconds since the run began, on a clock that never goes back.
         """
-        if self.ended:
+        if self.ended and not isinstance(stimulus, Break):
             return []
         own = (self._paused_at if self._paused_at is not None else now) - self._paused_for
         match stimulus:

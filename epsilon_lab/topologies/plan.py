@@ -7,16 +7,19 @@ outcomes through a fresh plan therefore leads to the same state, which is what r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
+from epsilon_lab.errors import LabError
 from epsilon_lab.messages.budget import Budget
-from epsilon_lab.messages.events import Body
+from epsilon_lab.messages.events import ArtifactSaved, Body
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
 from epsilon_lab.workspace.journal import Record
-from epsilon_lab.workspace.layout import RunDirectory
+from epsilon_lab.workspace.layout import PLAN, RunDirectory
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Add(msgspec.Struct, frozen=True):
@@ -174,3 +177,20 @@ class Topology(Protocol):
             LabError: They are not there, or cannot be read.
         """
         ...
+
+
+def save_rules(rules: msgspec.Struct, run: RunDirectory) -> ArtifactSaved:
+    """Keep what a plan is played by in its run directory, for whoever makes it again."""
+    return run.save(PLAN, msgspec.json.format(msgspec.json.encode(rules)), kind="plan")
+
+
+def read_rules(run: RunDirectory, rules: type[T]) -> T:
+    """Take back what `save_rules` kept.
+
+    Raises:
+        LabError: It is missing, or cannot be read.
+    """
+    try:
+        return msgspec.json.decode(run.read_bytes(PLAN), type=rules)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise LabError(f"{PLAN} of run {run.run_id}, which says how to go on, cannot be read ({error})") from error

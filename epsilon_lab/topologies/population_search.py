@@ -14,7 +14,7 @@ import msgspec
 
 from epsilon_lab.agents.llm import LLM
 from epsilon_lab.arguments import number, whole
-from epsilon_lab.errors import InvalidInput, LabError
+from epsilon_lab.errors import InvalidInput
 from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import Body
@@ -26,10 +26,11 @@ from epsilon_lab.search.replay import Replay
 from epsilon_lab.search.sources import code_hash
 from epsilon_lab.search.variation import Variation
 from epsilon_lab.topologies.manifest import make_root
+from epsilon_lab.topologies.plan import read_rules, save_rules
 from epsilon_lab.topologies.search_manifest import read_search
 from epsilon_lab.topologies.search_plan import SearchPlan, SearchRules, SearchSettings, Stage, source_ref
 from epsilon_lab.workspace.journal import Record
-from epsilon_lab.workspace.layout import PLAN, RunDirectory
+from epsilon_lab.workspace.layout import RunDirectory
 
 ALTERNATIVES = "problem/alternatives.json"
 """The problem's own alternatives: the search's proposer may not use them, its controls do."""
@@ -266,8 +267,7 @@ class PopulationSearch:
             is_paid=isinstance(self.proposer, LLM),
             alternatives={name: tuple(bodies) for name, bodies in self._alternatives().items()},
         )
-        rules = msgspec.json.encode(SearchRules(stage, self.settings))
-        events.append(run.save(PLAN, msgspec.json.format(rules), kind="plan"))
+        events.append(save_rules(SearchRules(stage, self.settings), run))
         return SearchPlan(stage, self.settings), events
 
     @staticmethod
@@ -277,8 +277,5 @@ class PopulationSearch:
         Raises:
             LabError: The file is missing, or cannot be read.
         """
-        try:
-            rules = msgspec.json.decode(run.read_bytes(PLAN), type=SearchRules)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise LabError(f"{PLAN} of run {run.run_id}, which says how to go on, cannot be read ({error})") from error
+        rules = read_rules(run, SearchRules)
         return SearchPlan(rules.stage, rules.settings)

@@ -76,6 +76,7 @@ class Runner:
         self._clock = clock
         self._began = clock.monotonic() - found.elapsed_s
         self._watcher: asyncio.Task[None] | None = None
+        self._is_ending = False
 
     def begin(self, events: Sequence[Body]) -> None:
         """Put the run's first lines on record, and start it."""
@@ -134,8 +135,9 @@ class Runner:
         self._host.flush()
 
     def break_off(self, reason: str) -> None:
-        """End the run as failed."""
-        self._carry_out(self.state.step(Break(reason), self._now))
+        """End the run as failed, also where it has ended otherwise but that could not be carried out."""
+        if not self._is_ending:
+            self._carry_out(self.state.step(Break(reason), self._now))
 
     def abandon(self) -> None:
         """Let go of an unfinished run, as when the lab closes: its journal stands as it is."""
@@ -180,6 +182,7 @@ class Runner:
                 case CancelAll(reason=reason):
                     self._host.cancel(self.run.run_id, None, reason)
                 case End():
+                    self._is_ending = True
                     asyncio.get_running_loop().call_soon(self._end)
 
     def _export(self, effect: Export) -> None:

@@ -12,13 +12,13 @@ import msgspec
 from epsilon_lab.agents.function import PackedFunction, is_async, pack_function
 from epsilon_lab.agents.llm import LLM
 from epsilon_lab.arguments import function, number, text, whole
-from epsilon_lab.errors import InvalidInput, LabError
+from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import Body, TasksSubmitted, task_spec
 from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value, pack
 from epsilon_lab.topologies.manifest import make_root
-from epsilon_lab.topologies.plan import Add, Export, Finish, PlanEffect
+from epsilon_lab.topologies.plan import Add, Export, Finish, PlanEffect, read_rules, save_rules
 from epsilon_lab.topologies.queue_manifest import read_queue
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import PLAN, RunDirectory
@@ -183,7 +183,7 @@ class WorkQueue:
         events: list[Body] = [run.save(self._code_ref, self._code.blob, kind="code")]
         if self._exports is not None:
             make_root(self._exports.root)
-            events.append(run.save(PLAN, msgspec.json.encode(self._exports), kind="plan"))
+            events.append(save_rules(self._exports, run))
         payloads: list[Value] = []
         for task_id, payload in zip(self._ids, self._payloads, strict=True):
             kept, saved = run.keep(payload, f"inputs/{task_id}", kind="input", task_id=task_id)
@@ -216,11 +216,8 @@ class WorkQueue:
             if record.type == "task.submitted"
             for line in msgspec.json.decode(record.body, type=TasksSubmitted).tasks
         ]
-        try:
-            exports = msgspec.json.decode(run.read_bytes(PLAN), type=Exports) if run.exists(PLAN) else None
-        except (OSError, msgspec.MsgspecError) as error:
-            raise LabError(f"{PLAN} of run {run.run_id}, which says how to go on, cannot be read ({error})") from error
         tasks = tuple(map(task_spec, lines))
+        exports = read_rules(run, Exports) if run.exists(PLAN) else None
         asking = next((run.fetch(task.payload) for task in tasks if task.entry == _ASK), None)
         models = [] if asking is None else [msgspec.json.decode(asking.data)["model_ref"]]
         return WorkQueuePlan(tasks, exports, models)

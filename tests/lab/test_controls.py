@@ -46,6 +46,16 @@ def test_controls_judge_as_many_programs_as_the_search_by_the_same_judge(lab):
         controls.controls()
 
 
+def test_controls_use_the_problem_s_alternatives_whoever_proposed(lab):
+    def propose(context):
+        return f"def solve():\n    return {context.candidate_id[-1]}\n"
+
+    problem = toy(alternatives={"solve": ("def solve():\n    return 777\n",)})
+    run = lab.start(PopulationSearch(problem, propose, population=9, generations=1, **SMALL)).wait(60)
+    assert run.best.score == 8
+    assert run.controls().wait(60).best.score >= 777
+
+
 def test_a_past_search_gets_its_controls_without_the_session_that_stated_it(tmp_path):
     bonus = 3
 

@@ -185,8 +185,11 @@ def test_a_place_for_outputs_that_cannot_be_written_to_costs_nothing(lab, folder
     assert lab.sql("select * from runs").empty
 
 
-def test_an_output_that_cannot_be_put_out_ends_the_run_with_where_it_is(lab, folder):
+@pytest.mark.parametrize("items", [QUEUE["items"][:1], QUEUE["items"]], ids=["the last item", "one of two"])
+def test_an_output_that_cannot_be_put_out_ends_the_run_with_where_it_is(lab, folder, items):
     (folder / "out" / "maps" / "b.json").mkdir(parents=True)
-    run = lab.start(WorkQueue.from_manifest(written(folder, QUEUE)))
+    run = lab.start(WorkQueue.from_manifest(written(folder, QUEUE, items=items)))
     with pytest.raises(RunFailed, match=r"output maps/b\.json cannot be written .* lies in the run directory"):
         run.wait(60)
+    assert run.frame("runs")["status"].tolist() == ["failed"]
+    assert (run.frame("events")["type"] == "run.ended").sum() == 1

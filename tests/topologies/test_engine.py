@@ -136,3 +136,13 @@ def test_a_broken_run_ends_as_failed_with_the_reason():
     state.step(Start(), 0)
     state.step(Break("disk full"), 1)
     assert (state.status, state.reason) == ("failed", "disk full")
+
+
+def test_an_end_that_could_not_be_carried_out_becomes_a_failure():
+    state = RunState("r", TwoSteps())
+    state.step(Start(), 0)
+    state.step(Stop("enough"), 1)
+    assert state.step(Stop("again"), 1) == []
+    effects = state.step(Break("disk full"), 1)
+    assert (state.status, state.reason) == ("failed", "disk full")
+    assert isinstance(effects[-1], End)
