@@ -19,6 +19,7 @@ native.py       the C library's functions that Python does not name
 scratch.py      a program's working directory, the same before every run
 account.py      how an exception is told to someone who did not see it
 watch.py        what a program writes while it runs, and its end at a limit
-zygote.py       the warm process that forks programs
+zygote.py       forks programs from a warm process
+sandbox.py      that process: sets itself up, has itself attacked, serves
 spawner.py      runs untrusted programs and says what became of them
 """

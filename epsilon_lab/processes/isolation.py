@@ -87,10 +87,13 @@ def prove(tier: str | None = None) -> Isolation:
     """
     with Spawner(None, {}, LIMITS, preload=None, tier=tier) as sandbox:
         sandbox.start()
+        refused = sandbox.refused
+        if sys.platform != "linux":
+            refused = refused | dict.fromkeys(("namespaces", "landlock", "seccomp"), f"{sys.platform} has none")
         return Isolation(
             tier=sandbox.isolation,
             not_stopped=tuple(DEEDS[deed] for deed in DEEDS if deed in sandbox.not_stopped),
-            missing={name: f"{why}; {_remedy(name)}" for name, why in sorted(sandbox.refused.items())},
+            missing={name: f"{why}; {_remedy(name)}" for name, why in sorted(refused.items())},
         )
 
 
@@ -110,10 +113,12 @@ def proved() -> Isolation:
 
 
 def _remedy(mechanism: str) -> str:
-    if sys.platform != "linux":
-        return "Linux has it"
     if mechanism not in MECHANISMS:
         return "without a proof nothing is believed"
+    if sys.platform != "linux":
+        return "Linux has it"
+    if mechanism == "uid":
+        return "in a container, map more user ids into it"
     since = _SINCE.get(mechanism, (0, 0))
     release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2] if part.isdigit())
     if release < since:

@@ -146,7 +146,7 @@ class Spawner:
             SpawnerFailed: The candidate's side cannot be loaded.
         """
         while self._companion is None:
-            companion = Companion("epsilon_lab.processes.zygote", environment=candidate_environment())
+            companion = Companion("epsilon_lab.processes.sandbox", environment=candidate_environment())
             try:
                 ready = companion.call(self._setup, timeout_s=_START_S)
             except CompanionLost as lost:

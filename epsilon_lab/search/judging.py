@@ -30,8 +30,8 @@ from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.events import Body
 from epsilon_lab.processes.account import printable
 from epsilon_lab.processes.limits import Limits
+from epsilon_lab.processes.sandbox import imported_by
 from epsilon_lab.processes.spawner import RunReport, Spawner, SpawnerFailed
-from epsilon_lab.processes.zygote import imported_by
 from epsilon_lab.search.context import Direction
 from epsilon_lab.search.evaluation import EvaluateRequest, Evaluation, Outcome
 from epsilon_lab.search.judge import Judge
