@@ -235,7 +235,7 @@ MORE_ATTACKS = _table(
     ("clone3", "forks by the newest system call", _no_process, ("seccomp",)),
     ("32-bit-call", "forks by a system call of another architecture", _no_process, ("seccomp",)),
     ("memory-segment", "leaves memory behind that belongs to no process", _no_segment, ("namespaces", "seccomp")),
-    ("fill-inodes", "writes 20,000 empty files", _ends_as("crashed"), ("namespaces",)),
+    ("fill-inodes", "writes 17,000 empty files", _ends_as("crashed"), ("namespaces",)),
     (
         "litter",
         "leaves links that lead out, pipes, and a thousand closed directories in one another",

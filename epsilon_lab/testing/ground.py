@@ -18,6 +18,7 @@ import tempfile
 import threading
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -401,8 +402,9 @@ class _Lookout:
             memory += int(statm[1]) * os.sysconf("SC_PAGE_SIZE") if statm else 0
             uid_map = _text(pid, "uid_map")
             self.user_namespaces |= uid_map is not None and bool(statm) and uid_map != self._map
-            with suppress(OSError), os.scandir(f"/proc/{pid}/cwd/") as entries:
-                scratch = max(scratch, sum(512 * entry.stat(follow_symlinks=False).st_blocks for entry in entries))
+            scratch = max(scratch, _on_disk(f"/proc/{pid}/cwd/"))
+        if os.geteuid() != 0:  # who may not look through the process looks where such directories are
+            scratch = max(map(_on_disk, glob(f"{tempfile.gettempdir()}/epsilon-scratch-*/work")), default=0)
         self.threads = max(self.threads, threads)
         self.memory = max(self.memory, memory)
         self.scratch = max(self.scratch, scratch)
@@ -417,6 +419,14 @@ class _Lookout:
             found |= below
             todo += below
         return found
+
+
+def _on_disk(directory: str) -> int:
+    try:
+        with os.scandir(directory) as entries:
+            return sum(512 * entry.stat(follow_symlinks=False).st_blocks for entry in entries)
+    except OSError:
+        return 0
 
 
 def _text(pid: int, name: str) -> str:

@@ -287,7 +287,7 @@ linger()
 call('shmget', 0, 1 << 16, 0o1600)
 
 ### fill-inodes
-for number in range(20_000): os.close(os.open(str(number), os.O_CREAT | os.O_WRONLY))
+for number in range(17_000): os.close(os.open(str(number), os.O_CREAT | os.O_WRONLY))
 
 ### litter
 for name in ("numbers.txt", "pipe"):

@@ -23,6 +23,7 @@ from epsilon_lab.agents.leaf import Leaf, Recorder
 from epsilon_lab.errors import BudgetExhausted, InvalidInput, LabError, LeafFailed
 from epsilon_lab.messages.tasks import Assignment, AttemptOutcome, Failure, Result
 from epsilon_lab.messages.values import as_json, pack, unpack
+from epsilon_lab.processes.account import printable
 from epsilon_lab.workers.capture import Capture
 from epsilon_lab.workspace.layout import RunDirectory
 
@@ -101,8 +102,8 @@ class Attempt:
             outcome=_outcome(error),
             error=error_line(error),
             traceback=_traceback(error),
-            stdout_tail=tails[0],
-            stderr_tail=tails[1],
+            stdout_tail=printable(tails[0]),
+            stderr_tail=printable(tails[1]),
             started_at=self.started_at,
             ended_at=time.time(),
             retryable=not isinstance(error, Refused | InvalidInput | BudgetExhausted),
@@ -134,7 +135,7 @@ def execute(assignment: Assignment, capture: Capture | None = None) -> Result | 
 def error_line(error: BaseException) -> str:
     """One line: type and message. A leaf's own words stand alone."""
     try:
-        message = " ".join(str(error).split())
+        message = printable(" ".join(str(error).split()))
     except Exception:  # noqa: BLE001 - a stranger's __str__
         message = "(its message could not be read)"
     if isinstance(error, LeafFailed | Refused) and message:
@@ -164,7 +165,7 @@ def _traceback(error: BaseException) -> str:
         lines = traceback.format_exception(type(error), error, frame or error.__traceback__)
     except Exception:  # noqa: BLE001 - a stranger's exception
         return error_line(error)
-    text = "".join(lines)
+    text = printable("".join(lines))
     return text if len(text) <= _TRACEBACK_LIMIT else f"...\n{text[-_TRACEBACK_LIMIT:]}"
 
 

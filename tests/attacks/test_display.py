@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from epsilon_lab import Lab, PopulationSearch, Problem
-from epsilon_lab.errors import InvalidInput
+from epsilon_lab import LLM, Lab, PopulationSearch, Problem
+from epsilon_lab.errors import InvalidInput, RunFailed
+from epsilon_lab.testing.model_server import ModelServer, Status
 
 NASTY = "<script>alert(1)</script>\x1b]52;c;cm0gLXJm\x07\x1b[2J\u202egnp.exe\x00\x9b31m"
 """Markup; escape sequences that write the clipboard and clear the screen; text that runs backwards; a bare control."""
@@ -28,6 +30,8 @@ def propose(context: Any) -> str:
         4: f"# {NASTY.replace(chr(0), '')}\ndef solve():\n    return 3\n",
         5: f"class E(Exception): pass\nE.__name__ = E.__qualname__ = {NASTY!r}\ndef solve(): raise E(1)\n",
     }
+    if context.candidate_id == "g001-c000":
+        raise ValueError(NASTY)
     return words[int(context.candidate_id[-1]) % len(words)]
 
 
@@ -51,7 +55,11 @@ def texts(run: Any) -> dict[str, str]:
     with pd.option_context("display.max_columns", None, "display.max_colwidth", None, "display.width", 0):
         return {
             "frame": repr(run.candidates),
+            "tasks": repr(run.frame("tasks")),
+            "attempts": repr(run.frame("attempts")),
+            "failures": repr(run.failures),
             "column": str(run.candidates["stdout"].tolist()[1]),
+            "card": str(run.show()),
             "run": repr(run),
             "candidate": repr(candidate),
             "traceback": candidate.traceback,
@@ -65,6 +73,21 @@ def texts(run: Any) -> dict[str, str]:
 
 def test_no_terminal_obeys_a_candidate(run: Any) -> None:
     assert {name: found for name, text in texts(run).items() if (found := OBEYED.findall(text))} == {}
+
+
+def test_a_model_server_s_words_are_a_strangers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_KEY", "sk-test")
+    with ModelServer(lambda request: Status(418, NASTY)) as server, Lab(tmp_path, workers=1) as lab:
+        model = LLM("http/test", api_base=server.url, api_key_env="TEST_KEY")
+        run = lab.start(PopulationSearch(Problem("display", "Return a number.", SEED, score=score), model))
+        with pytest.raises(RunFailed) as failed:
+            run.wait(120)
+        shown = {
+            "error": str(failed.value),
+            "reason": run.reason,
+            **{name: repr(run.frame(name)) for name in ("candidates", "tasks", "attempts", "llm_calls", "events")},
+        }
+    assert {name: found for name, text in shown.items() if (found := OBEYED.findall(text))} == {}
 
 
 def test_no_page_runs_what_a_candidate_wrote(run: Any) -> None:
