@@ -93,9 +93,11 @@ def test_malformed_replies_errors_and_a_hang_are_rows_with_reasons(lab, key):
     assert run.best.score > 15
 
 
-def test_requests_cut_off_by_the_end_of_their_run_are_rows(lab, key):
+@pytest.mark.parametrize("door", ["openai", "http"])
+def test_requests_cut_off_by_the_end_of_their_run_are_rows(lab, key, door):
     with ModelServer(lambda request: Hang()) as server:
-        run = lab.start(PopulationSearch(toy(), model(server, key, timeout_s=60.0), in_flight=4, **NUMBERS))
+        hanging = LLM(f"{door}/toy", api_base=server.url, api_key_env=key, timeout_s=60.0)
+        run = lab.start(PopulationSearch(toy(), hanging, in_flight=4, **NUMBERS))
         server.wait_for(4)
         run.stop()
         run.wait(60)
