@@ -400,6 +400,14 @@ def test_refusals_for_ever_end_with_the_retries(desk: Desk, key: str) -> None:
     assert len(server.requests) == len(desk.rows) == 3
 
 
+def test_an_empty_account_is_not_asked_again(desk: Desk, key: str) -> None:
+    """Some providers say it with the status of a refusal that passes."""
+    empty = Status(429, '{"error": {"code": "insufficient_quota", "message": "insufficient_quota"}}', AT_ONCE)
+    with ModelServer([empty]) as server, pytest.raises(ModelRefused, match="no credit left"):
+        desk.ask(desk.llm(server, retries=3))
+    assert len(server.requests) == 1
+
+
 def test_a_long_wait_is_not_waited_for(desk: Desk, key: str) -> None:
     with (
         ModelServer([Status(429, headers={"Retry-After": "3600"})]) as server,

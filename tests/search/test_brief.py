@@ -284,6 +284,9 @@ def test_a_recorded_brief_is_played_again(run: RunDirectory) -> None:
     leaf = Leaf(run, "brief-g001", 1, 1)
     result = anyio.run(ask, payload(model_ref=ref), leaf)
     assert (result["text"], result["cited"]) == ("## What worked\n\n- g001-c000\n", ["g001-c000"])
+    longer, _ = pack_proposer(Replay({"brief-g001": [reply, reply]}), run)
+    with pytest.raises(ReplayMismatch, match="2 calls are recorded for brief-g001, but 1 made"):
+        anyio.run(ask, payload(model_ref=longer), leaf)
     other, _ = pack_proposer(Replay({"brief-g002": reply}), run)
     with pytest.raises(ReplayMismatch, match="nothing is recorded for brief-g001"):
         anyio.run(ask, payload(model_ref=other), leaf)

@@ -9,7 +9,7 @@ import pytest
 
 from epsilon_lab.agents.prompt import Message, Prompt
 from epsilon_lab.agents.reply import Receipt, Reply
-from epsilon_lab.errors import LeafFailed, ModelRefused, ProposalFailed
+from epsilon_lab.errors import BudgetExhausted, LeafFailed, ModelRefused, ProposalFailed
 from epsilon_lab.search.repair import SHOWN_REPLY, ask_repairing, repair_prompt
 
 PROMPT = (Message("user", "Say a number."),)
@@ -94,11 +94,15 @@ def test_a_second_question_without_a_reply_says_both() -> None:
         asked(Model("five", LeafFailed("model m: no connection")))
 
 
-def test_a_model_that_refuses_us_is_not_taken_for_a_bad_reply() -> None:
-    refused = ModelRefused(f"{ModelRefused.PREFIX}m: wrong key")
-    with pytest.raises(ModelRefused) as caught:
-        asked(Model("five", refused))
-    assert caught.value is refused
+@pytest.mark.parametrize(
+    "refusal",
+    [ModelRefused(f"{ModelRefused.PREFIX}m: wrong key"), BudgetExhausted(f"{BudgetExhausted.PREFIX}3 calls")],
+    ids=["model", "budget"],
+)
+def test_what_concerns_the_whole_run_is_not_taken_for_a_bad_reply(refusal: LeafFailed) -> None:
+    with pytest.raises(LeafFailed) as caught:
+        asked(Model("five", refusal))
+    assert caught.value is refusal
 
 
 def test_an_empty_reply_is_shown_as_one() -> None:
