@@ -242,7 +242,7 @@ class Lab:
     def close(self) -> None:
         """Stop broker and workers and let go of the workspace; closing twice does nothing.
 
-        Runs that have not ended are `interrupted`: everything acknowledged is on disk.
+        Runs that have not ended are `interrupted`: everything acknowledged is on disk, and `lab.resume` goes on.
         """
         if os.getpid() != self._pid:
             return  # a fork has none of the lab's threads; the lab belongs to its parent
@@ -427,7 +427,7 @@ class Lab:
         """The id of a run by its id or name; a run whose journal cannot be read has no name."""
         if not is_text(key) or "\0" in key:
             raise InvalidInput("run_id", f"must be a run's id or name, got {key!r}")
-        if Path(key).name == key != "lab" and (self.path / key / JOURNAL).is_file():
+        if Path(key).name == key and key not in ("lab", "..") and (self.path / key / JOURNAL).is_file():
             return key
         try:
             return self.runs[key].run_id

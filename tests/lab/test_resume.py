@@ -252,6 +252,7 @@ def refused(runs, run_id, problem, *, error=InvalidInput, **arguments):
 
 @pytest.mark.parametrize("run_id", ["nosuch", "", "lab", "..", "a\0b", 7, None, "../runs"])
 def test_an_unknown_run_is_refused_and_what_there_is_is_named(runs, tmp_path, run_id):
+    (tmp_path / "journal.ndjson").touch()  # not a run, though `..` would lead to it
     with Lab(runs, workers=1) as lab:
         known = lab.start(WorkQueue([1], abs)).wait(60).run_id
         with pytest.raises(InvalidInput, match="run_id: ") as told:
