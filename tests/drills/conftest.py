@@ -45,7 +45,13 @@ def start(make_place: Callable[[], Path]) -> Iterator[Callable[..., Script]]:
         command = [sys.executable, "-W", "error", *arguments]
         pipe = subprocess.PIPE
         script = subprocess.Popen(
-            command, cwd=place, env={**os.environ, "TMPDIR": str(place)}, stdout=pipe, stderr=pipe, text=True
+            command,
+            stdin=pipe,
+            cwd=place,
+            env={**os.environ, "TMPDIR": str(place)},
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
         )
         started.append(script)
         return script
