@@ -8,13 +8,13 @@ from contextlib import suppress
 import msgspec
 import pytest
 
-from epsilon_lab import LLM, Lab, PopulationSearch, Problem, WorkQueue
+from epsilon_lab import LLM, Budget, Lab, PopulationSearch, Problem, WorkQueue
 from epsilon_lab.errors import InvalidInput, JournalDamaged, LabError, RunFailed
-from epsilon_lab.messages.events import RunAdopted
+from epsilon_lab.messages.events import ArtifactSaved, RunAdopted
 from epsilon_lab.testing.census import wait_until
 from epsilon_lab.testing.model_server import Hang, ModelServer
 from epsilon_lab.topologies.recovery import recover
-from epsilon_lab.workspace.journal import read_journal
+from epsilon_lab.workspace.journal import Journal, read_journal
 
 NUMBERS = {"population": 4, "generations": 4, "elites": 1, "diverse": 1, "fresh": 1, "patience": None}
 
@@ -174,6 +174,18 @@ def test_a_program_of_a_proposal_under_way_may_be_any(runs, tmp_path):
     (tmp_path / "go").touch()
     with Lab(runs, workers=1) as lab:
         assert lab.resume(run_id).wait(60).candidate("g001-c002").outcome == "scored"
+
+
+def test_the_runs_own_clock_goes_on_from_where_it_stood(runs, tmp_path):
+    queue = WorkQueue(range(3), gate(tmp_path))
+    run_id = leave(runs, queue, ("task.completed", 2), budget=Budget(seconds=4_000))
+    journal = Journal.open(runs / run_id / "journal.ndjson")
+    last = read_journal(journal.path).records[-1].ts
+    journal.append(last + 5_000, ArtifactSaved(path="note.txt", kind="note", sha256="", bytes=0))
+    journal.close()
+    with Lab(runs, workers=1) as lab:
+        run = lab.resume(run_id).wait(60)
+        assert run.reason.startswith("the budget of 4000 s was used up")
 
 
 def test_what_was_never_committed_is_cut_and_reported(runs, tmp_path):
