@@ -249,10 +249,11 @@ class LLM:
 
     async def _most(self, prompt: Prompt) -> Ceiling:
         """The most a request can come to: no tokenizer makes more tokens than the text has bytes."""
-        contents = (message.content.encode("utf-8", "surrogatepass") for message in prompt)
+        texts = [message.content for message in prompt]
+        texts += [repr(dict(self.extra))] if self.extra else []  # tools and formats are read by the model, too
         limits = (self.max_tokens, self.extra.get("max_tokens"), self.extra.get("max_completion_tokens"))
         return Ceiling(
-            prompt_tokens=sum(len(content) + _MESSAGE_TOKENS for content in contents),
+            prompt_tokens=sum(len(text.encode("utf-8", "surrogatepass")) + _MESSAGE_TOKENS for text in texts),
             reply_tokens=max((limit for limit in limits if isinstance(limit, int)), default=None),
             prices=self._prices() if litellm_door.is_open() else await anyio.to_thread.run_sync(self._prices),
         )

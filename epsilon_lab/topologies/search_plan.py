@@ -197,10 +197,19 @@ class SearchPlan:
 
     def exhausted(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Ask for nothing more. What a model is at work on is paid for: it is waited for, judged and ranked."""
-        if self._ending is not None or (self._stage.is_paid and len(self._archive)):
+        if len(self._archive) and (self._stage.is_paid or self._awaits_brief):
             self._exhausted = reason
             return []
         return self._cut_off("completed", reason)
+
+    @property
+    def _awaits_brief(self) -> bool:
+        """Whether the open generation is settled, and only its brief is still to come."""
+        return (
+            self._generation is not None
+            and self._closed is not None
+            and (self._closed.generation == self._generation.number)
+        )
 
     def stop(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """End with what there is."""
@@ -462,7 +471,7 @@ class SearchPlan:
             return [Finish(status, f"{reason}, before the seed program was judged")]
         generation = self._generation
         effects: list[PlanEffect] = []
-        if generation is not None and (self._closed is None or self._closed.generation < generation.number):
+        if generation is not None and not self._awaits_brief:
             for candidate in generation.candidates.values():
                 if not candidate.proposed:
                     candidate.failure = f"cut off: {reason}"

@@ -305,6 +305,21 @@ def test_when_the_time_is_over_a_model_s_proposals_are_waited_for_and_others_are
     assert [row for row in rows.values() if "cut off" in row.error]
 
 
+def test_when_the_time_is_over_a_brief_under_way_is_waited_for_and_is_the_last():
+    told = []
+
+    def hook(step, rules, bodies):
+        if rules._awaits_brief and not told:
+            told.append(step)
+            return rules.exhausted("the time was over", 0.0)
+        return []
+
+    finish, rows, bodies = World().run(plan(), hook=hook)
+    assert (finish.status, finish.reason) == ("completed", "the time was over")
+    assert isinstance(bodies[-1], BriefWritten)
+    assert len(rows) == 7
+
+
 def test_time_that_is_over_before_the_seed_program_was_judged_ends_the_run():
     [finish] = plan().exhausted("the time was over", 0.0)
     assert finish.reason == "the time was over, before the seed program was judged"
