@@ -58,10 +58,12 @@ class AsyncLane:
                                 for fence in fences:
                                     if fence in self._scopes:
                                         self._scopes[fence].cancel()
-                            case Recorded(note_id=note_id, reply_tokens=most) if note_id in self._notes:
-                                self._notes.pop(note_id).set_result(most)
-                            case Denied(note_id=note_id, reason=reason) if note_id in self._notes:
-                                self._notes.pop(note_id).set_exception(BudgetExhausted(reason))
+                            case Recorded(note_id=note_id, reply_tokens=most):
+                                if waiting := self._waiting(note_id):
+                                    waiting.set_result(most)
+                            case Denied(note_id=note_id, reason=reason):
+                                if waiting := self._waiting(note_id):
+                                    waiting.set_exception(BudgetExhausted(reason))
                     while peer.tasks:
                         assignment = peer.tasks.popleft()
                         group.start_soon(self._run, peer, assignment, name=f"leaf {assignment.task.task_id}")
@@ -102,7 +104,12 @@ class AsyncLane:
         try:
             return await answer
         finally:
-            self._notes.pop(note_id, None)  # a leaf that was cancelled no longer listens
+            del self._notes[note_id]
+
+    def _waiting(self, note_id: int) -> asyncio.Future[int | None] | None:
+        """The leaf that waits for the answer to a note; none where it was cancelled meanwhile."""
+        answer = self._notes.get(note_id)
+        return None if answer is None or answer.done() else answer
 
 
 def _is_cancelled(error: BaseException) -> bool:

@@ -168,6 +168,23 @@ def test_the_old_attempt_of_a_task_that_came_back_to_the_same_lane_sends_nothing
     assert answer.sent() == [Recorded(note_id=2)]
 
 
+def test_a_request_that_nobody_waits_for_any_more_is_forgotten(desk):
+    desk = desk(Budget(tokens=200))
+    desk.ask("a")
+    desk.ask("b")
+    desk.table.fail(LANE, "b", retryable=False)
+    desk.table.fail(LANE, "a", retryable=False, events=(event(answered(asked("a", desk.fence("a")), 1, 1)),))
+    assert not desk.table.turn().sent()
+    line, answer = desk.ask("c")
+    assert rows(answer) == [line]
+
+
+def test_a_request_in_another_task_s_name_is_denied(desk):
+    desk = desk(None)
+    answer = desk.tell("a", asked("b", desk.fence("b")), fence=desk.fence("a"))
+    assert answer.sent(Denied)
+
+
 def test_a_note_that_comes_twice_is_one_request(desk):
     desk = desk(Budget(calls=1))
     desk.ask("a")

@@ -178,10 +178,10 @@ class Bills(RuleBasedStateMachine):
     """A provider that bills what it likes below the ceiling, of tasks that ask, wait, retry and die."""
 
     @initialize(
-        calls=st.none() | st.integers(1, 12),
-        tokens=st.none() | st.integers(1, 3000),
-        usd=st.none() | st.integers(1, 300).map(lambda cents: cents / 100),
-        limit=st.none() | st.integers(1, 400),
+        calls=st.none() | st.integers(1, 20),
+        tokens=st.none() | st.integers(100, 2000),
+        usd=st.none() | st.integers(5, 100).map(lambda cents: cents / 100),
+        limit=st.none() | st.integers(1, 100),
     )
     def begin(self, calls, tokens, usd, limit):
         if calls is tokens is usd is None:
@@ -195,7 +195,7 @@ class Bills(RuleBasedStateMachine):
         self.ledger.take(call, fence)
         self.lines.append(call)
 
-    @rule(prompt=st.integers(1, 200), prices=st.sampled_from([(0.001, 0.002), (0.0, 0.0), (0.0005, 0.01)]))
+    @rule(prompt=st.integers(1, 200), prices=st.sampled_from([(0.001, 0.002), (0.0005, 0.01), (0.0, 0.0)]))
     def ask(self, prompt, prices):
         self.counter += 1
         call = asked(f"t{self.counter}", prompt=prompt, reply=self.limit, prices=prices)

@@ -186,6 +186,24 @@ async def test_a_cancelled_leaf_ends_and_the_others_go_on(desk: Desk) -> None:
         assert answer.fence == second.fence
 
 
+async def test_an_answer_to_a_leaf_that_was_cancelled_meanwhile_is_passed_over(desk: Desk) -> None:
+    async def ask(payload: None, leaf: Leaf) -> str:
+        leaf.save("replies/r.md", "asked", kind="reply")
+        await leaf.record()
+        return "answered"
+
+    _leaves["ask"] = ask
+    async with lane_at(desk):
+        first, second = (desk.assignment(entry("ask"), lane="async") for _ in range(2))
+        desk.assign(LANE, first, second)
+        notes = [(await desk.hear(Note))[1] for _ in range(2)]
+        desk.say(LANE, Cancel(fences=(first.fence,)))
+        for note in notes:
+            desk.record(LANE, note.note_id)
+        (answer,) = await desk.answers(1)
+        assert outputs([answer]) == {"item-2": "answered"}
+
+
 async def test_what_a_cancelled_leaf_paid_for_is_reported(desk: Desk) -> None:
     """Its answer is stale by then; the broker records such events all the same."""
     started = anyio.Event()
