@@ -468,7 +468,8 @@ class SearchPlan:
 
     def _cut_off(self, status: str, reason: str) -> list[PlanEffect]:
         if not len(self._archive):
-            return [Finish(status, f"{reason}, before the seed program was judged")]
+            without_output = "failed" if status == "completed" else status
+            return [Finish(without_output, f"{reason}, before the seed program was judged")]
         generation = self._generation
         effects: list[PlanEffect] = []
         if generation is not None and not self._awaits_brief:

@@ -322,7 +322,7 @@ def test_when_the_time_is_over_a_brief_under_way_is_waited_for_and_is_the_last()
 
 def test_time_that_is_over_before_the_seed_program_was_judged_ends_the_run():
     [finish] = plan().exhausted("the time was over", 0.0)
-    assert finish.reason == "the time was over, before the seed program was judged"
+    assert (finish.status, finish.reason) == ("failed", "the time was over, before the seed program was judged")
 
 
 def test_stopping_keeps_what_there_is():
