@@ -152,6 +152,22 @@ def test_tokens_that_the_server_did_not_count_are_unknown(desk: Desk, key: str) 
     assert (desk.rows[0].prompt_tokens, desk.rows[0].completion_tokens, desk.rows[0].cost_usd) == (None, None, None)
 
 
+def test_a_request_says_the_most_it_can_come_to_before_it_goes_out(desk: Desk, key: str) -> None:
+    """No tokenizer makes more tokens than a text has bytes; tools and formats are read by the model, too."""
+    with ModelServer(["hello"]) as server:
+        given = {"max_completion_tokens": 500, "stop": ["x" * 400]}
+        desk.ask(LLM("openai/gpt-4o-mini", api_base=server.url, api_key_env=key, max_tokens=77, extra=given))
+    lines = [msgspec.convert(event.body, LlmCall) for event in desk.recorded if event.type == "usage.llm_call"]
+    assert [line.outcome for line in lines] == ["unknown", "ok"]
+    most = lines[0].most
+    assert most is not None
+    assert len("You are brief." + "Say hello.") + 400 < most.prompt_tokens < 600
+    assert most.reply_tokens == 500
+    assert most.prices is not None
+    assert most.prices[0] >= 0.15e-6
+    assert lines[1].most is None
+
+
 def test_latency_is_measured(desk: Desk, key: str) -> None:
     with ModelServer(["hello"], latency_s=0.05) as server:
         desk.ask(desk.llm(server))
