@@ -94,7 +94,6 @@ class Runner:
         self._host.record(self.run.run_id, adopted)
         self._do(lambda: effects)
         self.send(Resume())
-        self.send(Tick())  # its time may be over: then it must not begin anything until someone looks
         self._host.flush()
 
     def _open(self) -> list[EngineEffect]:
