@@ -14,6 +14,7 @@ import pickle
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -34,6 +35,7 @@ from epsilon_lab.processes.probe import DEEDS, PROMISES, believed, broken
 from epsilon_lab.processes.seccomp import Filter
 from epsilon_lab.processes.spawner import RunReport, Spawner
 from epsilon_lab.processes.syscall_numbers import NUMBERS
+from epsilon_lab.testing.census import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the mechanisms are Linux's")
 
@@ -406,6 +408,27 @@ def test_the_sandboxs_end_is_told_by_its_keeper(sandbox):
     report = run("return 1")
     assert "killed by SIGKILL" in report.error
     assert output(run("return 1")) == 1
+
+
+def test_a_killed_keeper_takes_the_sandbox_with_it(sandbox):
+    run = sandbox("namespaces")
+    keeper = run.spawner.pid
+    (inside,) = tree.children(keeper)
+    os.kill(keeper, signal.SIGKILL)
+    assert wait_until(lambda: not tree.is_alive(inside), within_s=10)
+    assert "replaced" in run("return 1").error
+    assert output(run("return 1")) == 1
+
+
+def test_a_program_of_the_users_own_id_has_no_capability_either(sandbox):
+    """Inside its namespace the sandbox has all of them; elsewhere, root has."""
+    body = """
+held = ctypes.create_string_buffer(24)
+ctypes.CDLL(None).capget((ctypes.c_uint32 * 2)(0x20080522, 0), held)
+return held.raw
+"""
+    for name in ("namespaces", "limits"):
+        assert output(sandbox(name)(body)) == bytes(24)
 
 
 # -- machines that lack something, for real --------------------------------------------------------------------------
