@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
@@ -113,14 +114,12 @@ class Controls:
         """Copy the problem from the search's run directory, with a proposer beside it.
 
         Raises:
-            LabError: A file of the problem is missing.
+            LabError: A file of the problem is missing, or is a link that leads out of the run directory.
         """
         try:
-            events: list[Body] = [
-                run.save(path.relative_to(self._search.path).as_posix(), path.read_bytes(), kind=_kind(path.suffix))
-                for path in sorted(self._search.locate("problem").rglob("*"))
-                if path.is_file()
-            ]
+            files = sorted(path for path in self._search.locate("problem").rglob("*") if path.is_file())
+            refs = [path.relative_to(self._search.path).as_posix() for path in files]
+            events: list[Body] = [run.save(ref, self._search.read_bytes(ref), kind=_kind(ref)) for ref in refs]
             seed_source = self._search.read_bytes(_SEED)
         except OSError as error:
             raise LabError(f"the problem of run {self.parent_run_id} cannot be read ({error})") from error
@@ -147,5 +146,5 @@ class Controls:
         return PopulationSearch.restore(run, records)
 
 
-def _kind(suffix: str) -> str:
-    return {".pkl": "code", ".py": "source"}.get(suffix, "problem")
+def _kind(ref: str) -> str:
+    return {".pkl": "code", ".py": "source"}.get(PurePosixPath(ref).suffix, "problem")

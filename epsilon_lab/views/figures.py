@@ -290,7 +290,7 @@ class _Beside:
             handles[f"{what}: best {number(arm.best)}"] = best
             beyond = sum(not low <= score <= high for _, score, _ in arm.curve.scored)
             rest = f", {beyond} off the scale" * bool(beyond)
-            handles[f"{len(arm.curve.scored)} scored of {arm.evaluations + 1} judged{rest}" + " " * len(handles)] = dots
+            handles[f"{what}: {len(arm.curve.scored)} scored of {arm.evaluations + 1} judged{rest}"] = dots
         if versus.search.curve.best_known is not None:
             handles[f"best known: {number(versus.search.curve.best_known)}"] = self._known
         return handles

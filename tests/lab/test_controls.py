@@ -141,6 +141,10 @@ def test_where_no_controls_can_stand_it_is_said_why(lab, tmp_path):
         foreign = other.runs[done.run_id]
         with pytest.raises(LabError, match="born in another workspace"):
             foreign.controls()
+        (foreign.path / "problem" / "link").symlink_to(tmp_path / "runs" / "lab" / "lock")
+        with pytest.raises(LabError, match="leads outside"):
+            foreign.controls(trust=True)
+        (foreign.path / "problem" / "link").unlink()
         assert foreign.controls(trust=True).wait(30).evaluations == done.evaluations
         (elsewhere / done.run_id / "plan.json").write_text("{}")
     shutil.copytree(elsewhere / done.run_id, tmp_path / "third" / done.run_id)

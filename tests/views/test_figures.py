@@ -178,11 +178,11 @@ def beside(search: Arm, control: Arm) -> RunSnapshot:
 def test_a_search_stands_beside_its_controls_by_programs_judged() -> None:
     shown = beside(arm([1.0, None, 3.0, 2.0]), arm([1.0, 2.0, *[1.5] * 20, -500.0]))
     figure = score_figure(shown)
-    assert [text.strip() for text in legend(figure)] == [
+    assert legend(figure) == [
         "search: best 3",
-        "3 scored of 4 judged",
+        "search: 3 scored of 4 judged",
         "random variation: best 2",
-        "23 scored of 23 judged, 1 off the scale",
+        "random variation: 23 scored of 23 judged, 1 off the scale",
         "best known: 9",
     ]
     axes = figure.axes[0]
