@@ -5,7 +5,7 @@
 
 Every search and its `run.controls()` go through a real lab; an evaluation is a program that was put to the judge, each
 distinct one once. What is done stays in the workspace: a run that was cut off is made again, the others are not, so
-that the whole may be run in parts. `--table` prints what there is and runs nothing.
+that the whole may be run in parts. `--table` prints what there is and runs nothing, also while another process does.
 
 The sign test is exact, two-sided, without ties (W. J. Dixon and A. M. Mood, J. Am. Stat. Assoc. 41, 1946): the chance
 of a split at least as uneven if search and random variation were alike. Ten seeds can show no less than 0.002.
@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what there is and run nothing")
     arguments = parser.parse_args()
     load, began = os.getloadavg()[0], time.monotonic()
-    with Lab(arguments.workspace, workers=arguments.workers) as lab:
+    with Lab(arguments.workspace, workers=arguments.workers, read_only=arguments.table) as lab:
         if not arguments.table:
             for seed in arguments.seeds:  # seed by seed, so that what is there at any time speaks of every problem
                 for name in arguments.problems:
