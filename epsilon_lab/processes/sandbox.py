@@ -105,6 +105,7 @@ def _serve_inside(channel: Channel, setup: dict[str, Any], scratch: Scratch, uid
 def _serve(channel: Channel, setup: dict[str, Any], scratch: Scratch, confinement: Confinement) -> None:
     if tree.become_subreaper():
         native.prctl(native.PR_SET_DUMPABLE, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a first process is spared only signals that it has no handler for
     sys.dont_write_bytecode = True
     sys.path.extend(path for path in _site(setup) if path not in sys.path)
     if setup["preload"] is not None:

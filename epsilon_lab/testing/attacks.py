@@ -254,6 +254,8 @@ MORE_ATTACKS = _table(
         ("uid", "namespaces", "seccomp"),
     ),
     ("truncate", "empties a file of the user's without opening it", _nothing_spoiled, _ANY),
+    ("interrupt-zygote", "interrupts the warm process, as a person would", _sandbox_lives, _ANY),
+    ("outlive-zygote", "kills the warm process and stays", _nothing_survives, _ANY),
     first=len(ATTACKS) + 1,
 )
 """What the table lacks: other ways to the same ends, and what might reach the next candidate."""

@@ -353,6 +353,15 @@ os.chmod(TARGET['private'], 0o666)
 
 ### truncate
 os.truncate(TARGET['private'], 0)
+
+### interrupt-zygote
+os.kill(os.getppid(), signal.SIGINT)
+linger()
+
+### outlive-zygote
+libc.prctl(1, 0)
+os.kill(os.getppid(), signal.SIGKILL)
+linger()
 """
 
 BODIES: dict[str, str] = {
