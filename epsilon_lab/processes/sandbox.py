@@ -50,9 +50,11 @@ _CONTROL_FD = 50  # out of the way of the descriptors a program gets
 
 def main(fd: int) -> None:
     """Serve one spawner until its channel closes."""
-    control = socket.socket(fileno=os.dup2(fd, _CONTROL_FD, inheritable=False))
-    os.close(fd)
-    channel = Channel(control)
+    if fd != _CONTROL_FD:  # which it may be by chance: then it is where it should be
+        os.dup2(fd, _CONTROL_FD)
+        os.close(fd)
+    os.set_inheritable(_CONTROL_FD, False)
+    channel = Channel(socket.socket(fileno=_CONTROL_FD))
     with suppress(ChannelClosed):
         setup = channel.receive()
         uid = usable_uid(setup["uids"])

@@ -584,6 +584,22 @@ def test_a_sandbox_holds_no_other_sandboxs_channel() -> None:
             assert not tree.is_alive(pid)
 
 
+def test_a_sandbox_starts_whatever_its_channels_descriptor() -> None:
+    """A busy process gives it any number, the one that the sandbox moves it to among them."""
+    script = f"""
+import os
+from epsilon_lab.processes.limits import Limits
+from epsilon_lab.processes.spawner import Spawner
+limits = Limits(timeout_s=5, memory_mb=100, output_mb=1)
+while os.open(os.devnull, os.O_RDONLY) < 40: pass
+for _ in range(20):
+    with Spawner(None, {{}}, limits, preload=None, tier={at_most("limits")!r}) as spawner:
+        spawner.start()
+    os.open(os.devnull, os.O_RDONLY)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_arrays_come_back(spawner: Spawner) -> None:
     report = spawner.run(solve("import numpy\nreturn [numpy.arange(6).reshape(2, 3), numpy.float32(0.5)]"), seed=1)
     array, number = output(report)
