@@ -129,11 +129,15 @@ class Versus:
         return f"the search reached {best[0]}, {CONTROL} {best[1]}, at {self.extent}"
 
     def limits(self) -> tuple[float, float]:
-        """Lowest and highest score to draw."""
-        (low, high), (lower, higher) = self.search.curve.limits(), self.control.curve.limits()
-        if not self.control.curve.scored:
-            return low, high
-        return min(low, lower), max(high, higher)
+        """Lowest and highest score to draw: all that was ever the best, and half as much again on the worse side."""
+        curves = (self.search.curve, self.control.curve)
+        bests = [score for curve in curves for _, score in curve.best]
+        bests += [curve.best_known for curve in curves if curve.best_known is not None]
+        low, high = min(bests, default=0.0), max(bests, default=0.0)
+        if low == high:
+            return self.search.curve.limits()
+        better, worse = 0.06 * (high - low), 0.5 * (high - low)
+        return (low - better, high + worse) if curves[0].direction == "minimize" else (low - worse, high + better)
 
 
 def curve(points: Iterable[Point], *, direction: str = "maximize", best_known: float | None = None) -> Curve:

@@ -74,9 +74,8 @@ def score_figure(snapshot: RunSnapshot, *, ax: Axes | None = None, controls: boo
     if controls and snapshot.versus is not None:
         beside = _Beside(axes)
         beside.show(snapshot.versus)
-        _legend(axes, beside.handles(snapshot.versus))
+        _legend(axes, beside.handles(snapshot.versus), snapshot.versus.extent)
         axes.set_title(plain(snapshot.name), loc="left", fontsize=11, color=_INK, fontweight="bold")
-        axes.set_title(snapshot.versus.extent, loc="right", fontsize=10, color=_INK)
         return figure
     curve = snapshot.curve or Curve()
     plot = _Plot(axes)
@@ -289,8 +288,8 @@ class _Beside:
         ):
             handles[f"{what}: best {number(arm.best)}"] = best
             beyond = sum(not low <= score <= high for _, score, _ in arm.curve.scored)
-            rest = f", {beyond} off the scale" * bool(beyond)
-            handles[f"{what}: {len(arm.curve.scored)} scored of {arm.evaluations + 1} judged{rest}"] = dots
+            rest = f",\n{beyond:,} of them off the scale" * bool(beyond)
+            handles[f"{what}: {len(arm.curve.scored):,} with a score{rest}"] = dots
         if versus.search.curve.best_known is not None:
             handles[f"best known: {number(versus.search.curve.best_known)}"] = self._known
         return handles
@@ -357,9 +356,10 @@ def _shade(axes: Axes, curve: Curve) -> None:
             )  # fmt: skip
 
 
-def _legend(axes: Axes, handles: dict[str, Any]) -> None:
+def _legend(axes: Axes, handles: dict[str, Any], title: str | None = None) -> None:
     if handles:
         axes.legend(
             list(handles.values()), list(handles), loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0,
-            frameon=False, fontsize=8.5, labelcolor=_INK, handletextpad=0.6,
+            frameon=False, fontsize=8.5, labelcolor=_INK, handletextpad=0.6, title=title, title_fontsize=8.5,
+            alignment="left",
         )  # fmt: skip

@@ -197,8 +197,9 @@ class Observer:
         closed = self._rows("select max(generation) from generations")[0][0]
         generations, population = self._config.get("generations"), self._config.get("population")
         expected = None
-        if isinstance(self._config.get("evaluations"), int):
-            expected = 1 + int(self._config["evaluations"])
+        if isinstance(self._config.get("evaluations"), int):  # they end it, long before its generations would
+            generations, expected = None, 1 + int(self._config["evaluations"])
+            closed = max((point.generation for point in points), default=0) - 1
         elif isinstance(generations, int) and isinstance(population, int):
             expected = 1 + population + (generations - 1) * (population - int(self._config.get("elites") or 0))
         generation = 0 if closed is None else closed + 1

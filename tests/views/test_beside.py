@@ -100,7 +100,7 @@ def test_the_axis_is_programs_judged(workspace):
     assert versus.sentence == sentence
     live = workspace.see("control")
     assert live.versus == versus
-    assert live.expected == 1 + 3
+    assert (live.expected, live.generation, live.generations) == (1 + 3, 0, None)
     for shown in (live, workspace.see("search")):
         assert sentence in text(shown)
         assert sentence in card(shown)

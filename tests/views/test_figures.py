@@ -180,18 +180,34 @@ def test_a_search_stands_beside_its_controls_by_programs_judged() -> None:
     figure = score_figure(shown)
     assert legend(figure) == [
         "search: best 3",
-        "search: 3 scored of 4 judged",
+        "search: 3 with a score",
         "random variation: best 2",
-        "random variation: 23 scored of 23 judged, 1 off the scale",
+        "random variation: 23 with a score,\n1 of them off the scale",
         "best known: 9",
     ]
     axes = figure.axes[0]
     assert axes.get_xlabel().startswith("programs judged")
-    assert (axes.get_title("left"), axes.get_title("right")) == ("caps", "3 and 22 evaluations")
+    assert axes.get_title("left") == "caps"
+    assert axes.get_legend().get_title().get_text() == "3 and 22 evaluations"
     lines = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
     assert [list(line.get_ydata()) for line in lines] == [[1.0, 3.0, 3.0], [1.0, 2.0, 2.0]]
     assert [list(line.get_xdata())[:2] for line in lines] == [[0, 2], [0, 1]]
     assert score_figure(shown, controls=False).axes[0].get_xlabel() == "candidate"
+
+
+def test_what_was_never_good_does_not_flatten_the_lines() -> None:
+    bad = [1.0, 2.0, *[500.0] * 40, *[-500.0] * 40]
+    for direction in ("minimize", "maximize"):
+        good = [2.0, 1.0, *bad] if direction == "minimize" else bad
+        shown = beside(
+            arm(good, direction=direction, known=None), arm([1.5, 1.2, 1.9], direction=direction, known=None)
+        )
+        low, high = score_figure(shown).axes[0].get_ylim()
+        best = [score for one in (shown.versus.search, shown.versus.control) for _, score in one.curve.best]
+        assert low < min(best) <= max(best) < high
+        assert high - low < 2 * (max(best) - min(best))
+    same = arm([5.0, 5.0], known=None)
+    assert score_figure(beside(same, same)).axes[0].get_ylim()[0] < 5
 
 
 def test_lower_is_better_in_a_comparison_too() -> None:
