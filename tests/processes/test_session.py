@@ -159,13 +159,17 @@ def test_the_time_is_for_all_answers_together_and_not_for_the_askers_thought(spa
 
 
 @pytest.mark.parametrize("source", [solve("time.sleep(60)"), solve("os._exit(0)"), solve("return 1"), solve("1/0")])
-def test_leaving_early_leaves_nothing_behind(spawner: Spawner, source: str) -> None:
+@pytest.mark.parametrize("tier", ["namespaces", "limits"])  # where a program may start another
+def test_leaving_early_leaves_nothing_behind(tier: str, source: str) -> None:
     """Whatever the program does, it is dead when the session is over, and so is what it started."""
     started = "import os\nif not os.fork():\n    os.setsid()\n    while True: pass\n" + source
-    with spawner.session(started, seed=1) as ask, suppress(Unanswered):
-        ask(encode((1,)))
-    assert spawner.pid is not None
-    assert tree.children(spawner.pid) == []
+    with Spawner(None, {}, LIMITS, tier=tier) as spawner:
+        with spawner.session(started, seed=1) as ask, suppress(Unanswered):
+            ask(encode((1,)))
+        assert spawner.pid is not None
+        warm = tree.children(spawner.pid)[0] if "namespaces" in spawner.isolation else spawner.pid
+        assert tree.children(warm) == []
+        assert answers(spawner, ADDS, 1, 2, 3) == [1, 3, 6]
 
 
 def test_the_asker_may_give_up_in_the_middle(spawner: Spawner) -> None:
