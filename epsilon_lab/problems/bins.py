@@ -52,7 +52,7 @@ def priority(item: int, spaces: list[int]) -> list[float]:
 TRAINING, HELD_OUT = 3, 6
 """Instances by which programs are chosen, and further ones by which nobody chooses."""
 
-TIMEOUT_S = 10
+TIMEOUT_S = 20
 
 
 def bin_packing(count: int = 500, *, seed: int = 17) -> Problem:

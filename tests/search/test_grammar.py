@@ -112,3 +112,13 @@ def test_a_bound_name_is_not_one_that_is_taken():
         node = grow("NUMBER", scope, random.Random(seed), depth=3)
         stored = {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
         assert not stored & {"x", "y", "z", "u", "v", "w"}
+
+
+def test_numbers_of_any_magnitude_are_grown(scope):
+    """A rule that compares with the data needs a 5 as well as a 50: all magnitudes up to 100 come alike."""
+    texts = [ast.unparse(grow("NUMBER", scope, random.Random(seed), depth=2)) for seed in range(600)]
+    found = [node.value for text in texts for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
+    whole = [value for value in found if type(value) is int]
+    assert max(whole) <= 100
+    for low, high in ((4, 10), (10, 30), (30, 101)):
+        assert sum(low <= value < high for value in whole) > len(whole) / 50

@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -234,6 +235,22 @@ def test_an_alternative_is_put_in_as_it_is_written():
     assert "    # the sum\n    return sum(values) * scale\n" in program.text([body])
     texts = [variation(context(candidate_id=f"c{i}")) for i in range(30)]
     assert sum("return sum(values) * scale" in text for text in texts) > 10
+
+
+def test_alternatives_alone_are_tried_as_long_as_they_are_news():
+    """Of two bodies all is soon known, and what is left to find must be edited; of hundreds of programs it is not."""
+
+    def assembled(problem, parts):
+        variation = Variation(problem.alternatives, problem.entry)
+        texts = [variation(context(problem.source, candidate_id=f"c{number}")) for number in range(60)]
+        return sum({ast.dump(one) for one in ast.parse(text).body} <= parts for text in texts)
+
+    many = problems.csv_aggregation()
+    few = replace(many, alternatives={"number": many.alternatives["number"][:2]})
+    for problem, least, most in ((many, 30, 55), (few, 0, 15)):
+        bodies = [body for some in problem.alternatives.values() for body in some]
+        parts = {ast.dump(one) for text in (problem.source, *bodies) for one in ast.parse(text).body}
+        assert least <= assembled(problem, parts) <= most
 
 
 def test_no_alternative_goes_into_code_that_is_not_reached():
