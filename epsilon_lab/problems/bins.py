@@ -49,6 +49,34 @@ def priority(item: int, spaces: list[int]) -> list[float]:
     return [value(item, space - item) for space in spaces]
 """
 
+ALTERNATIVES: dict[str, tuple[str, ...]] = {
+    "value": (
+        # worst fit
+        """\
+def value(item: int, gap: int) -> float:
+    return gap
+""",
+        # what is left once more items of this size have come
+        """\
+def value(item: int, gap: int) -> float:
+    return -(gap % item)
+""",
+        # nearly full, or room for one more of this size
+        """\
+def value(item: int, gap: int) -> float:
+    return -min(gap, abs(gap - item))
+""",
+        # some gaps are worse than others of their size
+        """\
+def value(item: int, gap: int) -> float:
+    if 2 < gap < 8:
+        return -gap - 20
+    return -gap
+""",
+    ),
+}
+"""Name of a function of the seed program -> other bodies, from textbooks, for the offline proposer."""
+
 TRAINING, HELD_OUT = 3, 6
 """Instances by which programs are chosen, and further ones by which nobody chooses."""
 
@@ -83,6 +111,7 @@ def bin_packing(count: int = 500, *, seed: int = 17) -> Problem:
         timeout_s=TIMEOUT_S,
         memory_mb=512,
         output_mb=16,
+        alternatives=ALTERNATIVES,
         best_known_source="seeded instances, so no record exists; FunSearch has 0.68 (best fit 3.98) on 5 x 5000 items",
     )
 

@@ -199,7 +199,8 @@ def _constant(place: _Place, dice: random.Random) -> bool:
     if isinstance(value, bool):
         new = not value
     elif isinstance(value, int):
-        new = dice.choice((value + 1, value - 1, -value, value * 2, value // 2, dice.randrange(-9, 10), 0, 1, 2))
+        scaled = round(value * dice.gauss(1, 0.3))
+        new = dice.choice((value + 1, value - 1, -value, value * 2, value // 2, scaled, scaled, dice.randrange(-9, 10)))
     else:
         scaled, drawn = round(value * dice.gauss(1, 0.3), 6), round(dice.gauss(0, 1), 3)
         new = dice.choice((-value, value * 2, value / 2, scaled, drawn))
@@ -310,7 +311,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 _EDITS: dict[Callable[[_Place, random.Random], bool], int] = {
-    _constant: 1,
+    _constant: 3,
     _operator: 2,
     _replace: 5,
     _wrap: 3,

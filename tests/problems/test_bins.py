@@ -148,6 +148,16 @@ def test_a_program_that_packs_otherwise_when_fed_has_failed(problem):
     assert f"not {problem.score(output):.2f} %" in reason
 
 
+def test_every_alternative_is_a_rule():
+    """None of them is the answer, alone: the best is worth a percent of bins."""
+    problem = problems.bin_packing()
+    (bodies,) = problem.alternatives.values()
+    rest = problem.source[problem.source.index("def priority") :]
+    scores = [problem.score(problem.run(program(body + rest))) for body in bodies]
+    assert len(set(scores)) == len(bodies) == 4
+    assert 4 < min(scores) < problem.score(problem.run(program(problem.source)))
+
+
 def test_items_are_seeded_whole_and_weibull():
     drawn = items(5000, seed=1, of="training", number=0)
     assert drawn == items(5000, seed=1, of="training", number=0)
