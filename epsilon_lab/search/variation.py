@@ -199,8 +199,8 @@ def _constant(place: _Place, dice: random.Random) -> bool:
     if isinstance(value, bool):
         new = not value
     elif isinstance(value, int):
-        scaled = round(value * dice.gauss(1, 0.3))
-        new = dice.choice((value + 1, value - 1, -value, value * 2, value // 2, scaled, scaled, dice.randrange(-9, 10)))
+        far = value + (round(value * dice.gauss(0, 0.3)) or 1)
+        new = dice.choice((value + 1, value - 1, far, far, -value, value * 2, value // 2, dice.randrange(-9, 10)))
     else:
         scaled, drawn = round(value * dice.gauss(1, 0.3), 6), round(dice.gauss(0, 1), 3)
         new = dice.choice((-value, value * 2, value / 2, scaled, drawn))
