@@ -44,7 +44,7 @@ from epsilon_lab.runs import Run, open_run
 from epsilon_lab.settings import BrokerSettings
 from epsilon_lab.topologies.catalogue import restore, validate_models
 from epsilon_lab.topologies.files import check_files, mend_files
-from epsilon_lab.topologies.plan import Topology
+from epsilon_lab.topologies.plan import Plan, Topology
 from epsilon_lab.topologies.recovery import Recovered, beginning, recover
 from epsilon_lab.topologies.runner import Runner
 from epsilon_lab.transport.zeromq import listen, private_address
@@ -325,13 +325,6 @@ class Lab:
         ):
             raise InvalidInput("tags", f"must map words to words, got {tags!r}")
         topology.validate(budget)
-        if getattr(topology, "runs_strangers", False) and not self.isolation.is_fit_for_strangers:
-            warnings.warn(
-                f"programs that nobody has read will run confined by {self.isolation} alone, which protects from "
-                f"accidents and not from malice; {self.isolation.remedy or 'landlock and seccomp would'}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
         title = self._free_name(topology.title if name is None else name, given=name is not None)
         now = self._clock.wall()
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
@@ -340,6 +333,7 @@ class Lab:
         try:
             directory.path.mkdir()
             plan, events = topology.prepare(directory)
+            self._warn_of_strangers(plan, stacklevel=3)
             journal = Journal.open(directory.journal, self._durability)
         except BaseException as error:
             shutil.rmtree(directory.path, ignore_errors=True)
@@ -416,12 +410,22 @@ class Lab:
         found = recover(directory.run_id, plan, records, read=directory.fetch)
         check_files(directory, found)
         validate_models(directory, plan, started.budget)
+        self._warn_of_strangers(plan, stacklevel=4)
         mend_files(directory, found)
         journal = Journal.open(directory.journal, self._durability)
         runner = Runner(directory, journal, plan, host=self._host, clock=self._clock, found=found)
         run = open_run(self, directory, started.topology, runner)
         self.on_loop(self._begin, run, runner, runner.adopt)
         return run
+
+    def _warn_of_strangers(self, plan: Plan, *, stacklevel: int) -> None:
+        if plan.runs_strangers and not self.isolation.is_fit_for_strangers:
+            warnings.warn(
+                f"programs that nobody has read will run confined by {self.isolation} alone, which protects from "
+                f"accidents and not from malice; {self.isolation.remedy or 'landlock and seccomp would'}",
+                RuntimeWarning,
+                stacklevel=stacklevel,
+            )
 
     def _known_run(self, key: str) -> str:
         """The id of a run by its id or name; a run whose journal cannot be read has no name."""

@@ -91,6 +91,11 @@ class Plan(Protocol):
         ...
 
     @property
+    def runs_strangers(self) -> bool:
+        """Whether programs run that nobody has read."""
+        ...
+
+    @property
     def models(self) -> Sequence[str]:
         """References, `code/<sha256>.pkl`, of what may be a model that tasks ask."""
         ...

@@ -108,7 +108,6 @@ class PopulationSearch:
             raise InvalidInput("brief", f"must be None, an LLM or a Replay, got {brief!r}")
         self.problem = problem
         self.proposer = Variation(problem.alternatives, problem.entry) if proposer is None else proposer
-        self.runs_strangers = not isinstance(self.proposer, Variation)
         self.lane: Lane = lane_of(self.proposer)
         self.settings = SearchSettings(
             population=population,
@@ -265,6 +264,7 @@ class PopulationSearch:
             brief_task=self._brief_task,
             output_root=self._output_root,
             is_paid=isinstance(self.proposer, LLM),
+            runs_strangers=not isinstance(self.proposer, Variation),
             alternatives={name: tuple(bodies) for name, bodies in self._alternatives().items()},
         )
         events.append(save_rules(SearchRules(stage, self.settings), run))

@@ -92,6 +92,9 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     is_paid: bool = False
     """Whether proposals are a model's: those under way are worth waiting for."""
 
+    runs_strangers: bool = False
+    """Whether programs are made of other than the problem's own pieces."""
+
 
 class SearchRules(msgspec.Struct, frozen=True):
     """All that a search is played by, as its `plan.json` keeps it."""
@@ -161,6 +164,7 @@ class SearchPlan:
         self._ending: tuple[str, str] | None = None
         self._exhausted: str | None = None
         self.reads_outputs = True
+        self.runs_strangers = stage.runs_strangers
         asked = (stage.proposer_ref if stage.lane == "async" else None, stage.brief_ref)
         self.models = [ref for ref in asked if ref is not None]
         self.limits: dict[str, int] = {}

@@ -238,6 +238,7 @@ class WorkQueuePlan:
         self._exports = exports
         self.limits: dict[str, int] = {}
         self.reads_outputs = False
+        self.runs_strangers = False
         self._tasks = tasks
         self._open = {task.task_id for task in tasks}
         self._completed = 0

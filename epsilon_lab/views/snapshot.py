@@ -92,6 +92,8 @@ class RunSnapshot:
     """Units settled a second, over the last ten seconds; over its whole time once the run is over."""
 
     elapsed_s: float | None = None
+    """Since it was started, without the time during which no lab was at it."""
+
     generation: int | None = None
     """The one under way, counted from 0."""
 
@@ -138,10 +140,10 @@ class Observer:
 
     def _observe(self) -> RunSnapshot:
         position = self._tables.position(self._run.run_id)
-        rows = self._rows("select name, topology, status, reason, epoch(started_at), epoch(ended_at) from runs")
+        rows = self._rows("select name, topology, status, reason, epoch(started_at), epoch(ended_at), idle_s from runs")
         if not rows:
             return self._last
-        name, topology, status, reason, started_at, ended_at = rows[0]
+        name, topology, status, reason, started_at, ended_at, idle_s = rows[0]
         now = self._clock.wall()
         lives = status in LIVE
         began = self._clock.monotonic()
@@ -156,7 +158,7 @@ class Observer:
             since=now - RECENT_S,
         )
         until = now if lives else ended_at or max((row[3] for row in counts if row[3]), default=started_at)
-        elapsed = max(0.0, until - started_at)
+        elapsed = max(0.0, until - started_at - idle_s)
         tasks = {row[0]: row[1] for row in counts}
         snapshot = replace(
             self._last,

@@ -8,6 +8,8 @@ passed over, so that a newer lab's run opens in an older one.
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgspec
 
 from epsilon_lab.messages.events import (
@@ -48,6 +50,8 @@ Row = dict[str, object]
 
 _LATE = ("lost", "expired")  # outcomes after which the answer may still come, too late
 
+_NOBODY_AT_IT: Row = {"status": "queued", "worker_id": None, "started_at": None}
+
 _WITH_ITS_RUN = "its run ended"
 _INTERRUPTED = "its lab ended without ending it"
 
@@ -80,9 +84,14 @@ class Fold:
         self._attempts: dict[int, Row] = {}
         self._workers: dict[str, Row] = {}
         self._calls: dict[str, LlmCall] = {}
+        self._last_ts = 0.0
 
     def take(self, record: Record) -> None:
         """Fold one more event in."""
+        self._take(record)
+        self._last_ts = record.ts
+
+    def _take(self, record: Record) -> None:
         expected = BODIES.get(record.type)
         if expected is None:
             return
@@ -112,6 +121,9 @@ class Fold:
                 for row in self._attempts.values():
                     if row["outcome"] is None:  # a copy: a lab that comes back to the run may still have it
                         self._touch("attempts", row if live else row | {"outcome": "lost"})
+                for task in self._tasks.values():
+                    if task["status"] == "running":
+                        self._touch("tasks", task if live else task | _NOBODY_AT_IT)
             self._touch("runs", self._run)
 
     def _touch(self, table: str, row: Row) -> None:
@@ -182,7 +194,7 @@ class Fold:
             case RunStarted():
                 self._start(body, ts)
             case RunAdopted():
-                self._adopt()
+                self._adopt(ts)
             case RunPaused():
                 self._set_state("paused")
             case RunResumed():
@@ -217,20 +229,25 @@ class Fold:
             "config": body.config | ({"budget": msgspec.to_builtins(body.budget)} if body.budget else {}),
             "started_at": ts,
             "ended_at": None,
+            "idle_s": 0.0,
             "parent_run_id": body.parent_run_id,
         }
         self._state = "running"
         self._touch("runs", self._run)
 
-    def _adopt(self) -> None:
+    def _adopt(self, ts: float) -> None:
         """Give up what the lab before had under way, nobody knows when: attempts are lost, their tasks queued again."""
+        if self._run is not None:
+            idle = max(0.0, ts - self._last_ts)
+            self._run.update(status=self._state, reason=None, idle_s=cast(float, self._run["idle_s"]) + idle)
+            self._touch("runs", self._run)
         for row in list(self._attempts.values()):
             if row["outcome"] is None:
                 self._end(row, "lost", None, error=_INTERRUPTED)
                 self._touch("attempts", row)
-        for task_id, task in list(self._tasks.items()):
+        for task_id, task in self._tasks.items():
             if task["status"] == "running":
-                self._update(task_id, status="queued", worker_id=None, started_at=None)
+                self._update(task_id, **_NOBODY_AT_IT)
 
     def _set_state(self, state: str, reason: str | None = None, ended_at: float | None = None) -> None:
         if self._run is None:
@@ -331,7 +348,7 @@ class Fold:
             row = self._attempts[fence]
             self._end(row, "lost", ts, error=reason or None)
             self._touch("attempts", row)
-        self._update(task_id, status="queued", worker_id=None, started_at=None)
+        self._update(task_id, **_NOBODY_AT_IT)
 
     def _late(self, task_id: str, fence: int, worker_id: str, ts: float) -> None:
         if fence in self._attempts:

@@ -3,8 +3,8 @@
 Column types are DuckDB's. A timestamp is UTC without a zone. Absent text is NULL, never an empty string.
 
 Nothing of a run outlives its end: with it, tasks that never settled and attempts still open become `cancelled`. A run
-that was interrupted has no end: its tasks stay as its lab left them, and attempts that were open are `lost`, without a
-time, which nobody knows.
+that was interrupted has no end: attempts that were open are `lost`, without a time, which nobody knows, and their tasks
+are `queued` again. What it was then left alone for, until a lab resumed it, is `runs.idle_s`, in seconds.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ TABLES: dict[str, Table] = {
             "config": "JSON",
             "started_at": "TIMESTAMP",
             "ended_at": "TIMESTAMP",
+            "idle_s": "DOUBLE",
             "parent_run_id": "VARCHAR",
         },
         ("run_id",),

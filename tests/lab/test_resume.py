@@ -8,9 +8,10 @@ from contextlib import suppress
 import msgspec
 import pytest
 
-from epsilon_lab import LLM, Budget, Lab, PopulationSearch, Problem, WorkQueue
+from epsilon_lab import LLM, Budget, Lab, PopulationSearch, Problem, WorkQueue, problems
 from epsilon_lab.errors import InvalidInput, JournalDamaged, LabError, RunFailed
 from epsilon_lab.messages.events import ArtifactSaved, RunAdopted
+from epsilon_lab.processes.isolation import Isolation
 from epsilon_lab.testing.census import wait_until
 from epsilon_lab.testing.model_server import Hang, ModelServer
 from epsilon_lab.topologies.recovery import recover
@@ -370,3 +371,16 @@ def test_a_file_that_is_not_the_recorded_one_is_told(runs):
     refused(runs, run_id, rf"its file candidates/{best}.py is another one.* line \d+ .*put it back", error=LabError)
     source.unlink()
     refused(runs, run_id, rf"its file candidates/{best}.py cannot be read \(No such file", error=LabError)
+
+
+def test_whoever_starts_or_resumes_strangers_programs_is_warned_where_little_holds(runs, monkeypatch):
+    weak = Isolation("namespaces+uid", missing={"seccomp": "not in this kernel; Linux 4.14 or later has it"})
+    monkeypatch.setattr("epsilon_lab.lab.proved", lambda: weak)
+    said = r"nobody has read will run confined by namespaces\+uid alone.* not from malice; seccomp: .* Linux 4.14"
+    with pytest.warns(RuntimeWarning, match=said) as starting:
+        run_id = leave(runs, search(), ("stage.generation", 1))
+    with Lab(runs, workers=1) as lab:
+        with pytest.warns(RuntimeWarning, match=said) as resuming:
+            lab.resume(run_id).wait(60)
+        assert {warning.filename for warning in (*starting, *resuming)} == {__file__}
+        lab.start(PopulationSearch(problems.cap_set(4), population=2, generations=1, elites=0, diverse=0)).stop()

@@ -36,6 +36,7 @@ class TwoSteps:
 
     limits: ClassVar = {}
     reads_outputs = False
+    runs_strangers = False
 
     def __init__(self, *, gives_up=True):
         self.seen = []

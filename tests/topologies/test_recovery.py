@@ -373,6 +373,7 @@ class Chain:
     """Three tasks in a row, and two beside them; what is blocked by a failure is settled with it."""
 
     reads_outputs = False
+    runs_strangers = False
     models = ()
 
     def __init__(self):

@@ -19,6 +19,7 @@ from epsilon_lab.messages.events import (
     FailedLine,
     GenerationClosed,
     LlmCall,
+    RunAdopted,
     RunEnded,
     RunPaused,
     RunResumed,
@@ -197,6 +198,18 @@ def test_a_snapshot_follows_a_work_queue(tmp_path: Path) -> None:
     queue.clock.advance(50.0)
     assert queue.observer().status == "interrupted"
     queue.close()
+
+
+def test_time_during_which_no_lab_was_at_a_run_does_not_count(search: Search) -> None:
+    search.clock.advance(3.0)
+    search.settle("seed", 1.0, strategy="seed", checked=True)
+    search.clock.advance(3600.0)
+    search.write(RunAdopted(epoch=2, pid=1, host="h"))
+    search.clock.advance(2.0)
+    assert search.observer().elapsed_s == 5.0
+    search.write(RunEnded(status="completed", reason="done"))
+    assert "5.0 s" in text(search.observer())
+    assert search.tables.frame("runs")["idle_s"].tolist() == [3600.0]
 
 
 # -- what is shown -----------------------------------------------------------------------------------------------------

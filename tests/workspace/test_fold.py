@@ -171,9 +171,10 @@ def test_open_attempts_of_an_interrupted_run_are_lost_until_a_lab_is_back_at_it(
         fold.take(record)
     fold.watched(live=False)
     assert [(row["outcome"], row["ended_at"]) for row in fold.drain("attempts")] == [("lost", None)]
-    assert [row["status"] for row in fold.drain("tasks")] == ["running"]
+    assert [(row["status"], row["worker_id"]) for row in fold.drain("tasks")] == [("queued", None)]
     fold.watched(live=True)
     assert [row["outcome"] for row in fold.drain("attempts")] == [None]
+    assert [(row["status"], row["worker_id"]) for row in fold.drain("tasks")] == [("running", "w")]
     fold.watched(live=False)
     done = CompletedLine(task_id="a", attempt=1, fence=1, output=OUTPUT, started_at=1.0, ended_at=2.0)
     for record in records([TasksCompleted(worker_id="w", tasks=(done,))]):
@@ -204,6 +205,21 @@ def test_a_lab_that_adopts_a_run_begins_its_open_tasks_anew() -> None:
         ("a", "queued", None),
         ("b", "queued", None),
     }
+
+
+def test_a_lab_that_came_and_went_unseen_leaves_nothing_running() -> None:
+    fold = Fold("r")
+    begun = records([RunStarted(run_id="r", topology="t", name="n"), TasksSubmitted(tasks=(line("a"),))])
+    for record in begun:
+        fold.take(record)
+    fold.watched(live=False)
+    assigned = TasksAssigned(worker_id="w", tasks=(("a", 1, 1),))
+    for record in records([*[RunPaused()] * len(begun), RunAdopted(epoch=2, pid=1, host="h"), assigned])[len(begun) :]:
+        fold.take(record)
+    fold.watched(live=False)
+    assert [row["status"] for row in fold.drain("runs")] == ["interrupted"]
+    assert [row["status"] for row in fold.drain("tasks")] == ["queued"]
+    assert [row["outcome"] for row in fold.drain("attempts")] == ["lost"]
 
 
 def test_settled_work_leaves_memory() -> None:
