@@ -16,7 +16,7 @@ _FRAMES = 20
 
 def printable(text: str) -> str:
     """Write out, as in a Python literal, what would steer a terminal, reorder a line or break an encoding."""
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)  # no codec, which a sandbox could not import
 
 
 def one_line(error: BaseException) -> str:

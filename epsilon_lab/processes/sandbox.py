@@ -37,7 +37,7 @@ PRELOADED = """
     gc glob graphlib gzip hashlib heapq hmac inspect io itertools json keyword linecache locale logging lzma math mmap
     numbers operator os os.path pathlib pickle pprint queue random re secrets shutil signal stat statistics string
     struct subprocess sys tempfile textwrap threading time timeit tokenize traceback types typing unicodedata uuid
-    warnings weakref zlib zoneinfo
+    warnings weakref zlib zoneinfo _strptime
     encodings.ascii encodings.cp1252 encodings.idna encodings.latin_1 encodings.utf_16 encodings.utf_32
     encodings.utf_8_sig
     numpy numpy.fft numpy.lib.stride_tricks numpy.linalg numpy.ma numpy.polynomial numpy.random

@@ -216,6 +216,7 @@ def test_the_problems_side_that_cannot_be_loaded_is_said_so() -> None:
         (solve("import os\nos.abort()"), "crashed", "SIGABRT"),
         (solve("raise type('E', (Exception,), {'__str__': lambda s: 1 / 0})()"), "crashed", "cannot be shown"),
         (solve("raise ValueError('x' * 10**6 + '\\ud800')"), "crashed", "ValueError: xxx"),
+        (solve("raise ValueError('\\x1b[2J \\u202e')"), "crashed", r"ValueError: \x1b[2J \u202e"),
         (solve("return bytearray(8 << 30)"), "memory", "256 MiB"),
         (solve("import numpy\nreturn numpy.zeros(1 << 30)"), "memory", "256 MiB"),
         (solve("a = []\nwhile True:\n    a.append([0] * 1000)"), "memory", "256 MiB"),
