@@ -104,7 +104,7 @@ def _read(limit_s: float, blob: bytes) -> Any:
         signal.signal(signal.SIGALRM, before)
 
 
-class Unanswered(LabError):
+class NoAnswer(LabError):
     """The program that `check` asks gave no answer, or one that is no data."""
 
 
@@ -126,7 +126,7 @@ class Witness:
         """Call the program's entry.
 
         Raises:
-            Unanswered: It failed, now or earlier.
+            NoAnswer: It failed, now or earlier.
             NotData, TooLarge: The arguments cannot be sent.
         """
         if self.failure is None:
@@ -141,7 +141,7 @@ class Witness:
             self.failure = msgspec.structs.replace(
                 verdict, error=f"asked by the check ({self._asked}): {verdict.error}"
             )
-        raise Unanswered(self.failure.error)
+        raise NoAnswer(self.failure.error)
 
 
 class Court:
