@@ -80,7 +80,7 @@ def value(item: int, gap: int) -> float:
 TRAINING, HELD_OUT = 3, 6
 """Instances by which programs are chosen, and further ones by which nobody chooses."""
 
-TIMEOUT_S = 20
+TIMEOUT_S = 10
 
 
 def bin_packing(count: int = 500, *, seed: int = 17) -> Problem:
