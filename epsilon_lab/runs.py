@@ -150,11 +150,11 @@ class Run:
         return self._runner is not None and not self._runner.done.done()
 
     def __repr__(self) -> str:
-        status = self._runner.state.status if self._runner is not None else "past"
+        status = self._runner.state.status if self._runner is not None else "not live here"
         return f"<{type(self).__name__} {self.run_id}: {status}>"
 
     def _repr_html_(self) -> str:
-        status = self._runner.state.status if self._runner is not None else "past"
+        status = self._runner.state.status if self._runner is not None else "not live here"
         return f"<code>{html.escape(self.run_id)}</code> {html.escape(status)}"
 
     # -- waiting and steering --------------------------------------------------------------------------------------

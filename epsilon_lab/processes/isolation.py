@@ -21,12 +21,12 @@ from epsilon_lab.processes.probe import DEEDS, LIMITS
 from epsilon_lab.processes.spawner import Spawner
 
 _SWITCHES = {
+    "user/max_user_namespaces": ("0", "sysctl -w user.max_user_namespaces=10000"),
     "kernel/apparmor_restrict_unprivileged_userns": ("1", "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"),
     "kernel/unprivileged_userns_clone": ("0", "sysctl -w kernel.unprivileged_userns_clone=1"),
-    "user/max_user_namespaces": ("0", "sysctl -w user.max_user_namespaces=10000"),
 }
-"""Below /proc/sys: setting -> the value that forbids user namespaces, and what allows them. As Ubuntu, Debian and
-every kernel have them."""
+"""Below /proc/sys: setting -> the value that forbids user namespaces, and what allows them. As every kernel, Ubuntu and
+Debian have them; root is bound by the first alone."""
 
 _SINCE = {"namespaces": (5, 12), "landlock": (5, 13), "seccomp": (4, 14)}
 """First kernel that has all that is used. Source: mount_setattr(2), landlock(7), seccomp(2)."""
@@ -125,7 +125,7 @@ def _remedy(mechanism: str) -> str:
         return f"Linux {since[0]}.{since[1]} or later has it, this is {platform.release()}"
     if mechanism == "namespaces":
         for name, (forbidding, allowing) in _SWITCHES.items():
-            if _read(f"/proc/sys/{name}") == forbidding and os.geteuid() != 0:
+            if _read(f"/proc/sys/{name}") == forbidding and (os.geteuid() != 0 or name.startswith("user/")):
                 return allowing
         return "in a container, allow unshare and mount (Docker: --security-opt seccomp=unconfined)"
     if mechanism == "landlock" and "landlock" not in _read("/sys/kernel/security/lsm") + "landlock" * _in_container():

@@ -488,6 +488,23 @@ def test_what_a_machine_refuses_is_left_out_and_said(calls, lost):
         assert "container" in missing[what] or "lsm=" in missing[what]
 
 
+@pytest.mark.skipif(
+    not HAS_UID or not shutil.which("unshare"), reason="needs a user namespace to forbid more of them in"
+)
+def test_a_machine_that_is_set_to_give_no_namespaces_is_told_the_setting_also_to_root():
+    needs(FULL)
+    proof = "from epsilon_lab.processes.isolation import prove; import json; print(json.dumps(dict(prove().missing)))"
+    forbidding = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$0" "$@"'
+    done = subprocess.run(
+        ["unshare", "-Ur", "sh", "-c", forbidding, sys.executable, "-W", "error", "-c", proof],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert json.loads(done.stdout)["namespaces"].endswith("; sysctl -w user.max_user_namespaces=10000")
+
+
 SEARCHING = (
     WITHOUT
     + """
