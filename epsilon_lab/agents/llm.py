@@ -31,7 +31,7 @@ from epsilon_lab.agents.answer import Answer, Door, NoAnswer
 from epsilon_lab.agents.backoff import LONGEST_WAIT_S, is_passing, wait_s
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.prompt import Prompt
-from epsilon_lab.agents.reply import Exchange, Receipt, Reply, text_sha256
+from epsilon_lab.agents.reply import Exchange, Receipt, Reply
 from epsilon_lab.dice import dice
 from epsilon_lab.errors import InvalidInput, LeafFailed, ModelRefused
 from epsilon_lab.messages.budget import Budget
@@ -174,18 +174,20 @@ class LLM:
             ModelRefused: No question to this model has a reply, until the user changes something.
         """
         exchange = Exchange.of(prompt, name=name, call=call, candidate_id=candidate_id)
-        reply = exchange.find_reply(leaf.run)
-        if reply is None:
+        found = exchange.find_receipt(leaf.run)
+        if found is None:
             exchange.save_prompt(leaf)
-            reply = await self._ask(exchange, leaf)
+            reply = exchange.save_reply(leaf, await self._ask(exchange, leaf))
             leaf.emit(exchange.answered(leaf, reply.receipt))
-        elif await anyio.to_thread.run_sync(exchange.is_on_record, leaf.run):
-            leaf.emit(exchange.answered(leaf, reply.receipt.again(), outcome="cached", cached=True))
+            return reply
+        reply = exchange.save_reply(leaf, found, cached=True)  # the lab may have died before the copy, or its row
+        if await anyio.to_thread.run_sync(exchange.is_on_record, leaf.run):
+            leaf.emit(exchange.answered(leaf, found.again(), outcome="cached", cached=True))
         else:  # the lab died between the reply and its row
-            leaf.emit(exchange.answered(leaf, reply.receipt, cached=True))
+            leaf.emit(exchange.answered(leaf, found, cached=True))
         return reply
 
-    async def _ask(self, exchange: Exchange, leaf: Leaf) -> Reply:
+    async def _ask(self, exchange: Exchange, leaf: Leaf) -> Receipt:
         """Send requests until one is answered, or fails for good; each is on record before it goes out."""
         key = self._key()
         most = await self._most(exchange.prompt)
@@ -203,7 +205,7 @@ class LLM:
                 failure, why = self._explain(no_answer), no_answer
             else:
                 latency_s = time.monotonic() - began
-                return exchange.save_reply(leaf, *self._receive(answer, exchange, request, most, latency_s=latency_s))
+                return self._receive(answer, exchange, request, most, latency_s=latency_s)
             leaf.emit(
                 exchange.unanswered(
                     leaf,
@@ -275,18 +277,16 @@ class LLM:
         state = "holds characters that no key has" if key else "is not set"
         raise self._refused(f"the environment variable {self.api_key_env} {state}; set it and start again")
 
-    def _receive(
-        self, answer: Answer, exchange: Exchange, request: str, most: Ceiling, *, latency_s: float
-    ) -> tuple[str, Receipt]:
-        """Make of an answer what is kept: text that can be written, without the key, and its receipt."""
+    def _receive(self, answer: Answer, exchange: Exchange, request: str, most: Ceiling, *, latency_s: float) -> Receipt:
+        """Make of an answer what is kept: text that can be written, without the key, and what it cost."""
         text = answer.text.encode("utf-8", "replace").decode()
         if self.api_key_env and len(key := os.environ.get(self.api_key_env, "").strip()) >= _SECRET_LENGTH:
             text = text.replace(key, f"[{self.api_key_env}]")
         counted = answer.prompt_tokens is not None
-        return text, Receipt(
+        return Receipt(
+            text=text,
             model=self.model,
             prompt_sha256=exchange.sha256,
-            reply_sha256=text_sha256(text),
             finish_reason=answer.finish_reason,
             prompt_tokens=answer.prompt_tokens,
             completion_tokens=answer.completion_tokens,

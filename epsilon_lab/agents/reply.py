@@ -1,13 +1,11 @@
 """A model's reply on disk: put down before it is used, found again instead of being paid for again.
 
-Beside the reply lies its receipt: which prompt earned it, why the model stopped, what it cost. A reply counts as
-received only with a receipt of its own bytes, so that half of a pair left by a crash, or a reply to another prompt, is
-never taken for the answer.
+What counts is the receipt: which prompt earned the reply, why the model stopped, what it cost, and the reply itself. It
+is one file, which is there as a whole or not at all, so that no moment of a crash loses a reply that was paid for. The
+text beside it is a copy for people.
 """
 
 from __future__ import annotations
-
-import hashlib
 
 import msgspec
 
@@ -19,11 +17,11 @@ from epsilon_lab.workspace.layout import RunDirectory
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a reply besides its text."""
+    """A reply and what is known of it."""
 
+    text: str
     model: str
     prompt_sha256: str
-    reply_sha256: str
     finish_reason: str = "stop"
     """Why the model stopped, in the provider's word; `length` where it ran into its token limit."""
 
@@ -49,7 +47,6 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """A model's answer, on disk."""
 
-    text: str
     call: int
     """The question it answers: 0 for the first of its name."""
 
@@ -58,6 +55,11 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     receipt: Receipt
     cached: bool = False
     """Found on disk, not paid for again."""
+
+    @property
+    def text(self) -> str:
+        """What the model said."""
+        return self.receipt.text
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,31 +95,18 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         """Write the prompt."""
         leaf.save(self.prompt_ref, prompt_text(self.prompt), kind="prompt")
 
-    def save_reply(self, leaf: Leaf, text: str, receipt: Receipt) -> Reply:
-        """Write a reply, its receipt first."""
+    def save_reply(self, leaf: Leaf, receipt: Receipt, *, cached: bool = False) -> Reply:
+        """Write a reply: its receipt, which decides, then the copy for people, which may be missing after a crash."""
         leaf.save(receipt_ref(self.reply_ref), msgspec.json.encode(receipt), kind="receipt")
-        leaf.save(self.reply_ref, text, kind="reply")
-        return self._reply(text, receipt)
-
-    def find_reply(self, run: RunDirectory) -> Reply | None:
-        """Find the reply to this very prompt, if it was ever received."""
-        receipt = read_receipt(run, self.reply_ref)
-        if receipt is None or receipt.prompt_sha256 != self.sha256:
-            return None
-        text = run.read_text(self.reply_ref)
-        if text_sha256(text) != receipt.reply_sha256:
-            return None
-        return self._reply(text, receipt, cached=True)
-
-    def _reply(self, text: str, receipt: Receipt, *, cached: bool = False) -> Reply:
+        leaf.save(self.reply_ref, receipt.text, kind="reply")
         return Reply(
-            text=text,
-            call=self.call,
-            prompt_ref=self.prompt_ref,
-            reply_ref=self.reply_ref,
-            receipt=receipt,
-            cached=cached,
+            call=self.call, prompt_ref=self.prompt_ref, reply_ref=self.reply_ref, receipt=receipt, cached=cached
         )
+
+    def find_receipt(self, run: RunDirectory) -> Receipt | None:
+        """Find the receipt of the reply to this very prompt, if one was ever received."""
+        receipt = read_receipt(run, self.reply_ref)
+        return receipt if receipt is not None and receipt.prompt_sha256 == self.sha256 else None
 
     def answered(self, leaf: Leaf, receipt: Receipt, *, outcome: str = "ok", cached: bool = False) -> LlmCall:
         """The row of a call that has a reply."""
@@ -176,21 +165,14 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         return any(call.reply_ref == self.reply_ref and call.prompt_sha256 == self.sha256 for call in calls)
 
 
-def text_sha256(text: str) -> str:
-    """SHA-256, in hex, of a reply as it lies on disk."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def receipt_ref(reply_ref: str) -> str:
     """Where a reply's receipt lies."""
     return reply_ref.removesuffix(".md") + ".json"
 
 
 def read_receipt(run: RunDirectory, reply_ref: str) -> Receipt | None:
-    """Read a reply's receipt; None where reply or receipt is missing or damaged."""
-    if not run.exists(reply_ref) or not run.exists(receipt_ref(reply_ref)):
-        return None
+    """Read a reply's receipt; None where it is missing or damaged."""
     try:
         return msgspec.json.decode(run.read_bytes(receipt_ref(reply_ref)), type=Receipt)
-    except msgspec.MsgspecError:
+    except (FileNotFoundError, msgspec.MsgspecError):
         return None

@@ -19,10 +19,11 @@ import msgspec
 
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.prompt import Prompt, prompt_text
-from epsilon_lab.agents.reply import Exchange, Receipt, Reply, read_receipt, text_sha256
+from epsilon_lab.agents.reply import Exchange, Receipt, Reply, read_receipt
 from epsilon_lab.errors import InvalidInput, LeafFailed, ProposalFailed, ReplayMismatch
 from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.events import CandidateSettled, LlmCall
+from epsilon_lab.messages.values import is_text
 from epsilon_lab.search.context import Context
 from epsilon_lab.workspace.journal import read_journal
 from epsilon_lab.workspace.layout import RunDirectory
@@ -140,12 +141,12 @@ class Replay:
             raise LeafFailed(recorded.error)
         exchange.save_prompt(leaf)
         receipt = Receipt(
+            text=recorded.reply,
             model=recorded.model,
             prompt_sha256=exchange.sha256,
-            reply_sha256=text_sha256(recorded.reply),
             finish_reason=recorded.finish_reason,
         ).again()
-        reply = exchange.save_reply(leaf, recorded.reply, receipt)
+        reply = exchange.save_reply(leaf, receipt)
         leaf.emit(exchange.answered(leaf, receipt, outcome="cached", cached=True))
         return reply
 
@@ -198,6 +199,8 @@ def _written(name: object, replies: object) -> tuple[Recorded, ...]:
     texts = [replies] if isinstance(replies, str) else replies
     if not isinstance(texts, Sequence) or not texts or not all(isinstance(text, str) for text in texts):
         raise InvalidInput(f"Replay source[{name!r}]", f"must be a reply or a list of replies, got {replies!r}")
+    if not all(map(is_text, texts)):
+        raise InvalidInput(f"Replay source[{name!r}]", "holds a reply that cannot be encoded as UTF-8")
     return tuple(Recorded(reply=text) for text in texts)
 
 

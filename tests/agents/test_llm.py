@@ -13,7 +13,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -275,18 +275,37 @@ def test_the_reply_to_another_prompt_is_not_taken(desk: Desk, key: str) -> None:
         assert anyio.run(ask, "b") == "second"
 
 
-@pytest.mark.parametrize("damage", ["reply", "receipt", "no receipt"])
-def test_half_a_reply_is_not_taken(desk: Desk, key: str, damage: str) -> None:
+def test_a_damaged_receipt_is_not_taken(desk: Desk, key: str) -> None:
     with ModelServer(["first", "second"]) as server:
         desk.ask(desk.llm(server))
-        match damage:
-            case "reply":
-                (desk.run.path / "replies/g000-c000-0.md").write_text("fir")
-            case "receipt":
-                (desk.run.path / "replies/g000-c000-0.json").write_text("{")
-            case _:
-                (desk.run.path / "replies/g000-c000-0.json").unlink()
+        (desk.run.path / "replies/g000-c000-0.json").write_text("{")
         assert desk.ask(desk.llm(server)).text == "second"
+
+
+@pytest.mark.parametrize("writes", range(5))
+def test_a_reply_is_paid_for_once_wherever_between_its_files_the_lab_dies(
+    desk: Desk, key: str, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """After its first file the reply is received; the copy for people is there in the end whatever happened."""
+    made: list[Path] = []
+    replace = os.replace
+
+    def dies(source: Path, target: Path) -> None:
+        if len(made) == writes:
+            raise ConnectionError("the lab is gone")
+        made.append(Path(target))
+        replace(source, target)
+
+    with ModelServer(["first", "second"]) as server:
+        with monkeypatch.context() as patch, suppress(ConnectionError):
+            patch.setattr(os, "replace", dies)
+            desk.ask(desk.llm(server))
+        received = any(path.parent.name == "replies" for path in made)
+        paid = len(server.requests)
+        text = desk.ask(desk.llm(server)).text
+        assert text == ("first" if received or not paid else "second")
+        assert len(server.requests) == (1 if received else paid + 1)
+    assert desk.run.read_text("replies/g000-c000-0.md") == text
 
 
 def test_a_call_cut_off_in_flight_leaves_a_row(desk: Desk, key: str) -> None:

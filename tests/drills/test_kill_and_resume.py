@@ -21,7 +21,7 @@ import pytest
 
 from epsilon_lab import Lab
 from epsilon_lab.agents.prompt import Message, prompt_sha256
-from epsilon_lab.agents.reply import read_receipt, text_sha256
+from epsilon_lab.agents.reply import read_receipt
 from epsilon_lab.broker.state import FENCE_BITS
 from epsilon_lab.testing.census import wait_until
 from epsilon_lab.testing.model_server import ModelServer, Request
@@ -84,12 +84,11 @@ def _asked(request: Request) -> str:
 
 
 def _received(run: Path) -> set[str]:
-    """The prompts whose replies are on disk, whole."""
+    """The prompts whose replies are on disk."""
     directory, found = RunDirectory(run), set()
-    for path in (run / "replies").glob("*.md"):
-        ref = f"replies/{path.name}"
-        receipt = read_receipt(directory, ref)
-        if receipt is not None and receipt.reply_sha256 == text_sha256(directory.read_text(ref)):
+    for path in (run / "replies").glob("*.json"):
+        receipt = read_receipt(directory, f"replies/{path.stem}.md")
+        if receipt is not None:
             found.add(receipt.prompt_sha256)
     return found
 

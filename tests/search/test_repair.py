@@ -27,8 +27,8 @@ class Model:
         self.asked.append((prompt, call))
         if isinstance(answer, Exception):
             raise answer
-        receipt = Receipt(model="m", prompt_sha256="", reply_sha256="", finish_reason=self.finish_reason)
-        return Reply(text=answer, call=call, prompt_ref="p", reply_ref="r", receipt=receipt)
+        receipt = Receipt(text=answer, model="m", prompt_sha256="", finish_reason=self.finish_reason)
+        return Reply(call=call, prompt_ref="p", reply_ref="r", receipt=receipt)
 
 
 def number(reply: Reply) -> int:
