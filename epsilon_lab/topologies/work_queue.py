@@ -12,7 +12,7 @@ import msgspec
 from epsilon_lab.agents.function import PackedFunction, is_async, pack_function
 from epsilon_lab.agents.llm import LLM
 from epsilon_lab.arguments import function, number, text, whole
-from epsilon_lab.errors import InvalidInput
+from epsilon_lab.errors import InvalidInput, ends_run
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import Body, TasksSubmitted, task_spec
 from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
@@ -231,7 +231,7 @@ def _payload(index: int, item: Any) -> Value:
 
 
 class WorkQueuePlan:
-    """The rules of a work queue: all at once, over when all are settled."""
+    """The rules of a work queue: all at once, over when all are settled, or when the model refuses them all."""
 
     def __init__(self, tasks: tuple[TaskSpec, ...], exports: Exports | None = None, models: Sequence[str] = ()) -> None:
         self.models = models
@@ -248,7 +248,7 @@ class WorkQueuePlan:
         """Submit every item."""
         return [Add(self._tasks)] if self._tasks else [Finish("completed", "there were no items")]
 
-    def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:  # noqa: ARG002
+    def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
         """Count, and finish with the last."""
         self._open.discard(outcome.task_id)
         effects: list[PlanEffect] = []
@@ -257,8 +257,10 @@ class WorkQueuePlan:
             if self._exports is not None:
                 ref = self._exports.refs[outcome.task_id]
                 effects.append(Export(root=self._exports.root, ref=ref, value=outcome.output))
-        elif not self._first_error and outcome.failure is not None:
-            self._first_error = f"{outcome.task_id}: {outcome.failure.error}"
+        elif outcome.failure is not None:
+            if self.models and ends_run(outcome.failure.error):
+                return self.exhausted(outcome.failure.error, now)
+            self._first_error = self._first_error or f"{outcome.task_id}: {outcome.failure.error}"
         if self._open:
             return effects
         total = len(self._tasks)

@@ -20,7 +20,7 @@ import msgspec
 import epsilon_lab
 from epsilon_lab.agents.function import Entry, resolve
 from epsilon_lab.agents.leaf import Leaf, Recorder
-from epsilon_lab.errors import BudgetExhausted, InvalidInput, LabError, LeafFailed
+from epsilon_lab.errors import BudgetExhausted, InvalidInput, LabError, LeafFailed, ModelRefused
 from epsilon_lab.messages.tasks import Assignment, AttemptOutcome, Failure, Result
 from epsilon_lab.messages.values import as_json, pack, unpack
 from epsilon_lab.processes.account import printable
@@ -106,7 +106,7 @@ class Attempt:
             stderr_tail=printable(tails[1]),
             started_at=self.started_at,
             ended_at=time.time(),
-            retryable=not isinstance(error, Refused | InvalidInput | BudgetExhausted),
+            retryable=not isinstance(error, Refused | InvalidInput | BudgetExhausted | ModelRefused),
             events=tuple(self.leaf.events),
         )
 

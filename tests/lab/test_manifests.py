@@ -131,6 +131,25 @@ def test_a_model_may_be_a_queue_s_task(lab, monkeypatch):
         lab.start(WorkQueue(["ab"], model))
 
 
+@pytest.mark.parametrize("status", [401, 402, 404])
+def test_a_model_that_refuses_us_ends_a_queue_and_not_each_of_its_items(lab, monkeypatch, status):
+    monkeypatch.setenv("LAB_TEST_KEY", "sk-test-0123456789")
+    with ModelServer([Text("one"), Status(status)]) as server:
+        model = LLM("http/tiny", api_base=server.url, api_key_env="LAB_TEST_KEY")
+        run = lab.start(WorkQueue(["a"] * 900, model, retries=2)).wait(30)
+        sent = len(server.requests)
+    assert run.status == "completed" and run.reason.startswith("model refused: http/tiny: "), run.reason
+    assert run.reason.endswith("; 1 of 900 items were completed")
+    assert [output for output in run.results(failed="none") if output] == ["one"]
+    assert sent <= len(run.frame("llm_calls")) < 900
+    assert run.frame("attempts").attempt.max() == 1
+
+    with ModelServer([Status(status)]) as server:
+        model = LLM("http/tiny", api_base=server.url, api_key_env="LAB_TEST_KEY")
+        with pytest.raises(RunFailed, match="model refused: http/tiny: .*; 0 of 900 items were completed"):
+            lab.start(WorkQueue(["a"] * 900, model)).wait(30)
+
+
 def test_a_queue_that_was_cut_off_goes_on_and_puts_its_files_out(tmp_path, folder):
     (folder / "handlers.py").write_text(
         "def wait(*, task_id, task_payload, task_root):\n"
