@@ -8,6 +8,7 @@ nothing else. The one thing it can execute is the handler that it names, which i
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import hashlib
 import importlib
@@ -61,11 +62,13 @@ class Manifest(Generic[T]):
         self.path = Path(path).expanduser()
         self.folder = self.path.resolve().parent
         try:
-            document = msgspec.json.decode(self.path.read_bytes())
+            document = msgspec.json.decode(self.path.read_bytes().removeprefix(codecs.BOM_UTF8))
         except OSError as error:
             raise InvalidInput(f"manifest {str(path)!r}", f"cannot be read ({error.strerror})") from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self.refused("$", f"is not JSON: {error}") from error
+        except RecursionError:
+            raise self.refused("$", "is nested too deeply") from None
         for name, remedy in (elsewhere or {}).items():
             if isinstance(document, dict) and name in document:
                 raise self.refused(f"$.{name}", "has no meaning in this topology", remedy)

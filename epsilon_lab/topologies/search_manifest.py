@@ -124,6 +124,10 @@ def _problem(manifest: Manifest[Fields]) -> Problem:
     except InvalidInput as error:
         if str(error).startswith(f"{manifest.path.name}: "):
             raise
+        places = {"source": about["place"], "inputs": "$.candidate_payload.inputs"}
+        places |= {name: f"$.evaluation_payload.{name}" for name in limits}
+        if (argument := error.what.removeprefix("Problem ")) in places:
+            raise manifest.refused(places[argument], str(error).removeprefix(f"{error.what}: ")) from error
         raise InvalidInput(manifest.path.name, f"as a problem: {error}") from error
 
 
@@ -134,7 +138,7 @@ def _about(manifest: Manifest[Fields], task: str) -> dict[str, str]:
     if fields.task_ref.endswith(".json"):
         try:
             sources.append((f"$.task_ref: {fields.task_ref}: $", msgspec.json.decode(task)))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise manifest.refused("$.task_ref", f"{fields.task_ref} is not JSON: {error}") from error
     found: dict[str, str] = {}
     for place, document in sources:

@@ -95,6 +95,17 @@ def test_a_file_that_cannot_be_read_is_said(tmp_path):
         Manifest(tmp_path / "latin.json", Fields)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_document(tmp_path):
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(GOOD), encoding="utf-8-sig")
+    assert Manifest(path, Fields).values.count == 2
+
+
+def test_a_document_without_a_bottom_is_refused_in_words(tmp_path):
+    with pytest.raises(InvalidInput, match=r"manifest.json: \$: is nested too deeply"):
+        read(tmp_path, "[" * 100_000)
+
+
 def test_a_field_of_another_topology_says_where_it_belongs(tmp_path):
     with pytest.raises(InvalidInput, match=r"\$\.shards: has no meaning in this topology; use the other one"):
         Manifest(written(tmp_path, GOOD | {"shards": 3}), Fields, elsewhere={"shards": "use the other one"})
