@@ -102,7 +102,7 @@ class ProposalFailed(LeafFailed):
 
 
 class ModelRefused(LeafFailed):
-    """A model cannot be used at all, whatever it is asked; the search that needs it for its candidates ends.
+    """A model cannot be used at all, whatever it is asked; the run whose work needs it ends.
 
     Attributes:
         PREFIX: What its message begins with, by which it is known where only the message has travelled.

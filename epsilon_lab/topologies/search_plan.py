@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
-from epsilon_lab.errors import BudgetExhausted, ends_run
+from epsilon_lab.errors import BudgetExhausted, ModelRefused, ends_run
 from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.events import Body, BriefWritten, CandidateSettled, GenerationClosed
 from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
@@ -307,7 +307,11 @@ class SearchPlan:
     def _end_early(self, outcome: TaskOutcome) -> list[PlanEffect]:
         """End where no other proposal would fare better: a model that refuses us, a recording of another search."""
         error = outcome.failure.error if outcome.failure else ""
-        return self._cut_off("failed", error) if ends_run(error) else []
+        if not ends_run(error):
+            return []
+        # What a model gave before its account was empty is an output; half of a replayed search is none.
+        has_output = self._evaluated and error.startswith(ModelRefused.PREFIX)
+        return self._cut_off("completed" if has_output else "failed", error)
 
     def _judged(self, name: str, outcome: TaskOutcome) -> list[PlanEffect]:
         generation = cast("_Generation", self._generation)

@@ -138,7 +138,8 @@ def test_a_model_that_refuses_us_ends_a_queue_and_not_each_of_its_items(lab, mon
         model = LLM("http/tiny", api_base=server.url, api_key_env="LAB_TEST_KEY")
         run = lab.start(WorkQueue(["a"] * 900, model, retries=2)).wait(30)
         sent = len(server.requests)
-    assert run.status == "completed" and run.reason.startswith("model refused: http/tiny: "), run.reason
+    assert run.status == "completed"
+    assert run.reason.startswith("model refused: http/tiny: ")
     assert run.reason.endswith("; 1 of 900 items were completed")
     assert [output for output in run.results(failed="none") if output] == ["one"]
     assert sent <= len(run.frame("llm_calls")) < 900
@@ -146,7 +147,7 @@ def test_a_model_that_refuses_us_ends_a_queue_and_not_each_of_its_items(lab, mon
 
     with ModelServer([Status(status)]) as server:
         model = LLM("http/tiny", api_base=server.url, api_key_env="LAB_TEST_KEY")
-        with pytest.raises(RunFailed, match="model refused: http/tiny: .*; 0 of 900 items were completed"):
+        with pytest.raises(RunFailed, match=r"model refused: http/tiny: .*; 0 of 900 items were completed"):
             lab.start(WorkQueue(["a"] * 900, model)).wait(30)
 
 

@@ -123,6 +123,15 @@ def test_a_model_that_refuses_us_ends_the_run_at_its_first_call(lab, key, status
     assert KEY not in run.reason
 
 
+def test_what_a_model_gave_before_its_account_was_empty_is_an_output(lab, key):
+    with ModelServer(lambda request: Status(402) if request.index >= 8 else vary_number(request)) as server:
+        run = lab.start(PopulationSearch(toy(), model(server, key), in_flight=1, **NUMBERS)).wait(60)
+        assert len(server.requests) == 9
+    assert run.status == "completed"
+    assert re.match("model refused: openai/toy: the account has no credit left", run.reason)
+    assert run.best.score > 15
+
+
 @pytest.mark.parametrize("door", ["openai", "http"])
 def test_whatever_a_server_does_the_search_says_so_and_no_request_is_lost(lab, key, door):
     """And the key is in no file, though the server sends it back."""

@@ -119,7 +119,7 @@ def test_payloads_may_be_left_out_and_nothing_else(tmp_path):
         ({"evaluation_payload": {"timeout_s": "x"}}, "$.evaluation_payload.timeout_s: must be a finite number"),
         ({"candidate_payload": {"style": 1, "inputs": 3}}, "$.candidate_payload.inputs: must be a list"),
         ({"candidate_payload": {"style": 1, "function_name": 3}}, "$.candidate_payload.function_name: must be a text"),
-        ({"candidate_payload": {"style": 1, "function_name": "nope"}}, ".baseline_solution_ref: does not define nope()"),
+        ({"candidate_payload": {"style": 1, "function_name": "nope"}}, "solution_ref: does not define nope()"),
         (
             {"candidate_payload": {"style": 1, "baseline_solution_ref": "../x"}},
             "$.candidate_payload.baseline_solution_ref: leads outside",
