@@ -1,6 +1,7 @@
 """The shell around a run's state: it carries effects out, in order, on the loop thread `lab-io`.
 
-A rule that raises, or a disk that is full, ends this run with the reason and touches no other.
+A rule that raises, or a disk that is full, ends this run with the reason and touches no other. Where not even the end
+can be put on record, the run is interrupted, and goes on from its last record.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class Runner:
             str(self.run.path),
             self._journal,
             self._settled,
-            self.break_off,
+            self._lose,
             left=tuple(found.left.values()),
             epoch=found.epoch,
             ledger=found.ledger,
@@ -126,6 +127,8 @@ class Runner:
             self._carry_out(decide())
         except LabError as error:
             self.break_off(str(error))
+        except OSError as error:
+            self._lose(f"run directory {self.run.path} cannot be read or written ({error.strerror})")
         except Exception as error:  # noqa: BLE001 - a rule's own mistake ends its run, with the reason, and no other
             self.break_off(f"{type(error).__name__} in the run's own rules: {error}")
 
@@ -149,6 +152,13 @@ class Runner:
             self.state.reason = f"the lab was closed before the run had ended; {how_to_resume(self.run.run_id)}"
         if not self.done.done():
             self.done.set_result(None)
+
+    def _lose(self, reason: str) -> None:
+        """Let go of a run whose journal cannot be written, as if the lab had died there: what is on record stands."""
+        self._journal.discard()
+        self.abandon()
+        self.state.status = "interrupted"
+        self.state.reason = f"{reason}; {how_to_resume(self.run.run_id)}"
 
     def _settled(self, outcomes: list[TaskOutcome]) -> None:
         if self.plan.reads_outputs:

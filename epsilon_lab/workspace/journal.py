@@ -265,11 +265,16 @@ class Journal:
             self._cut(handle)
             raise WorkspaceError(
                 f"journal {self.path} cannot be written ({error.strerror}); {len(group)} records were not recorded. "
-                f"Free space on that disk, then resume the run"
+                f"Free space on that disk"
             ) from error
         if self._sync:
             self._sync_now(handle)
         self._end += len(data)
+
+    def discard(self) -> None:
+        """Forget the group in the making: it would follow one that was never written."""
+        self.seq -= len(self._lines)
+        self._lines = []
 
     def close(self) -> None:
         """Commit what is pending and close the file; closing twice does nothing."""

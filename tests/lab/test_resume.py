@@ -1,9 +1,11 @@
 """A run that its lab left unfinished goes on in another: nothing finished is done again; what cannot go on says why."""
 
+import errno
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import msgspec
 import pytest
@@ -385,3 +387,40 @@ def test_whoever_starts_or_resumes_strangers_programs_is_warned_where_little_hol
             lab.resume(run_id).wait(60)
         assert {warning.filename for warning in (*starting, *resuming)} == {__file__}
         lab.start(PopulationSearch(problems.cap_set(4), population=2, generations=1, elites=0, diverse=0)).stop()
+
+
+@contextmanager
+def full_disk(run, what):
+    """No byte more for this run's journal, or for one of its other files."""
+    write, handle = os.write, run._runner._journal._handle
+
+    def refuse(to, data):
+        if to == handle:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(to, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if what == "journal":
+            patch.setattr("epsilon_lab.workspace.journal.os.write", refuse)
+            yield
+        else:
+            (run.path / what).mkdir(parents=True)
+            yield
+            (run.path / what).rmdir()
+
+
+@pytest.mark.parametrize("what", ["journal", "briefs/g001.md"])
+def test_a_run_whose_disk_was_full_goes_on_in_the_same_lab(runs, tmp_path, what):
+    held = waiting(tmp_path)
+    with Lab(runs, workers=1) as lab:
+        run = lab.start(held)
+        assert wait_until(lambda: lines(run, "stage.brief"), within_s=60)
+        with full_disk(run, what):
+            (tmp_path / "go").touch()
+            with pytest.raises(
+                RunFailed, match=rf"interrupted: .*{run.run_id}.* cannot be .*lab.resume\('{run.run_id}"
+            ):
+                run.wait(60)
+        assert not lines(run, "run.ended")
+        assert lab.runs[run.run_id].frame("runs")["status"].tolist() == ["interrupted"]
+        assert lineage(lab.resume(run.run_id).wait(60)) == lineage(lab.start(held).wait(60))
