@@ -83,7 +83,7 @@ class LLM:
         for what in ("api_key_env", "api_base"):
             value = getattr(self, what)
             if value is not None and (not isinstance(value, str) or not value):
-                raise InvalidInput(f"LLM {what}", f"must be a non-empty str or None, got a {type(value).__name__}")
+                raise InvalidInput(f"LLM {what}", f"must be a non-empty str or None, got {_kind(value)}")
         if self.api_key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
             raise InvalidInput(
                 "LLM api_key_env", "is not the name of an environment variable", "give the name, never the key itself"
@@ -108,6 +108,11 @@ class LLM:
         for name in _names(self.extra):
             if _CREDENTIAL.search(name):
                 raise InvalidInput(f"LLM extra[{name!r}]", "looks like a key", "give it by name: api_key_env=...")
+        if self.model.startswith(_PLAIN):
+            try:
+                msgspec.json.encode(dict(self.extra))
+            except (TypeError, ValueError, RecursionError) as error:
+                raise InvalidInput("LLM extra", f"cannot be sent as JSON ({error})", "give plain values") from error
         if taken := sorted(_TAKEN & self.extra.keys()):
             raise InvalidInput(f"LLM extra[{taken[0]!r}]", "is set by the lab", "leave it out")
 
@@ -367,6 +372,11 @@ async def aclose() -> None:
     """
     await http_door.aclose()
     await litellm_door.aclose()
+
+
+def _kind(value: object) -> str:
+    """What a value is, without showing it: it may be a key."""
+    return "an empty str" if value == "" else f"a {type(value).__name__}"
 
 
 def _names(value: Any) -> Iterator[str]:

@@ -148,6 +148,7 @@ def edit_number(request: Request) -> str:
 
 
 _PIECE = 2**16
+_TURNS = 5  # of the loop, in which asyncio hands over a connection that it has already taken in
 
 _PROGRAM = re.compile(r"^`{3,}python\n(.*?)^`{3,}$", re.MULTILINE | re.DOTALL)
 
@@ -316,15 +317,21 @@ async def _serving(connection: Callable[[StreamReader, StreamWriter], Awaitable[
     connections: set[asyncio.Task[None]] = set()
 
     def accept(incoming: StreamReader, outgoing: StreamWriter) -> None:
+        if not server.is_serving():  # it was on its way in when the server closed
+            outgoing.close()
+            return
         task = asyncio.ensure_future(connection(incoming, outgoing))
         connections.add(task)
         task.add_done_callback(connections.discard)
+        task.add_done_callback(lambda _: outgoing.close())  # a task that is cancelled before it begins closes nothing
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         for task in list(connections):
             task.cancel()
         await asyncio.gather(*connections, return_exceptions=True)

@@ -596,6 +596,8 @@ def test_a_model_that_can_be_called_is_valid(key: str) -> None:
         ({"extra": {"extra_headers": {"X-Api-Key": "x"}}}, r"LLM extra\['X-Api-Key'\]"),
         ({"extra": {"stream": True}}, r"LLM extra\['stream'\]"),
         ({"extra": 3}, "LLM extra"),
+        ({"model": "http/tiny", "api_base": "http://x", "extra": {"a": object()}}, "LLM extra: cannot be sent as JSON"),
+        ({"api_base": ""}, "LLM api_base: must be a non-empty str or None, got an empty str"),
     ],
 )
 def test_bad_arguments_are_refused(given: dict[str, Any], what: str) -> None:

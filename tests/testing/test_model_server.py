@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import http.client
 import json
 import socket
 import threading
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,6 +24,7 @@ from epsilon_lab.testing.model_server import (
     Text,
     Trickle,
     Truncated,
+    _serving,
     vary_number,
 )
 
@@ -125,6 +129,26 @@ def test_many_clients_are_answered_at_once() -> None:
         for thread in threads:
             thread.join()
     assert len(server.requests) == 8
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_connections_that_come_in_while_it_closes_are_closed(turns: int) -> None:
+    """Whatever turn of the loop the server closes at: taken in, with a task that has not begun, or neither."""
+
+    async def answer(incoming: asyncio.StreamReader, outgoing: asyncio.StreamWriter) -> None:
+        await incoming.read()
+        outgoing.close()
+
+    async def main() -> None:
+        async with _serving(answer) as port:
+            for _ in range(5):
+                clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+    with ExitStack() as clients:
+        asyncio.run(main())
+        gc.collect()  # what nobody closed complains now, which is an error
 
 
 def test_other_paths_are_not_found() -> None:
