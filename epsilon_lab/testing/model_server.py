@@ -317,9 +317,6 @@ async def _serving(connection: Callable[[StreamReader, StreamWriter], Awaitable[
     connections: set[asyncio.Task[None]] = set()
 
     def accept(incoming: StreamReader, outgoing: StreamWriter) -> None:
-        if not server.is_serving():  # it was on its way in when the server closed
-            outgoing.close()
-            return
         task = asyncio.ensure_future(connection(incoming, outgoing))
         connections.add(task)
         task.add_done_callback(connections.discard)
@@ -329,9 +326,11 @@ async def _serving(connection: Callable[[StreamReader, StreamWriter], Awaitable[
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
-        server.close()
-        for _ in range(_TURNS):
+        for listening in server.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        for _ in range(_TURNS):  # a server that is closed loses what it has taken in and not yet handed over
             await asyncio.sleep(0)
+        server.close()
         for task in list(connections):
             task.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
