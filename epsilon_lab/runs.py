@@ -214,11 +214,17 @@ class Run:
         return self
 
     def stop(self) -> None:
-        """End the run early with what it has, also from another process."""
+        """End the run early with what it has, also from another process; one that has ended stays as it is.
+
+        Raises:
+            LabError: It was interrupted, so nobody is at it.
+        """
         if self._runner is not None:
             self._send(Stop("stopped by the user"))
-        elif self.status in LIVE:
+        elif (status := self.status) in LIVE:
             (self.path / STOP).touch()
+        elif status == "interrupted":
+            raise LabError(f"run {self.run_id} is interrupted: nobody is at it; {how_to_resume(self.run_id)}")
 
     def pause(self) -> None:
         """Assign nothing more; what runs, finishes."""
@@ -467,12 +473,15 @@ class SearchRun(Run):
                 programs judged; None for where `controls()` has been run.
 
         Raises:
+            InvalidInput: An argument has a wrong type.
             LabError: Controls are asked for and have not been run.
         """
         from epsilon_lab.views.figures import score_figure  # noqa: PLC0415 - matplotlib loads when someone draws
 
         if ax is not None and not hasattr(ax, "get_figure"):
             raise InvalidInput("ax", f"must be a matplotlib Axes or None, got {ax!r}")
+        if controls not in (None, True, False):
+            raise InvalidInput("controls", f"must be True, False or None, got {controls!r}")
         snapshot = self.observe()
         if controls and snapshot.versus is None:
             raise LabError(f"run {self.run_id} has no controls to draw; run them first: run.controls().wait()")

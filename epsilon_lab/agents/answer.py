@@ -100,7 +100,9 @@ def check_head(status: int, headers: Mapping[str, str]) -> None:
     """
     if 300 <= status < 400:
         place = urlsplit(headers.get("location", ""))
-        raise NoAnswer("elsewhere", f"{place.scheme or 'http'}://{place.hostname or '?'}", status=status)
+        raise NoAnswer(
+            "elsewhere", f"{place.scheme or 'http'}://{place.netloc.rpartition('@')[2] or '?'}", status=status
+        )
     if headers.get("content-encoding", "identity").lower() not in ("", "identity"):
         raise NoAnswer("unusable", "it is compressed, though it was asked for as it is")
     with suppress(ValueError):

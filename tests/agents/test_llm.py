@@ -407,8 +407,12 @@ def test_a_reply_in_parts_is_put_together(tmp_path: Path, key: str) -> None:
 def test_nothing_follows_a_redirect(desk: Desk, key: str) -> None:
     with ModelServer(["stolen"]) as thief:
         there = Status(308, headers={"Location": f"{thief.url}/chat/completions"})
-        with ModelServer([there]) as server, pytest.raises(ModelRefused, match="neither key nor prompt follows"):
+        with (
+            ModelServer([there]) as server,
+            pytest.raises(ModelRefused, match="neither key nor prompt follows") as told,
+        ):
             desk.ask(desk.llm(server, retries=3))
+    assert thief.url.removesuffix("/v1") in str(told.value)
     assert (len(server.requests), len(thief.requests)) == (1, 0)
 
 

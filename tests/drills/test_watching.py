@@ -87,7 +87,7 @@ def test_a_search_is_watched_through_the_death_of_its_kernel(place: Path, begin:
         assert "interrupted" in repr(panel)
         with pytest.raises(RunFailed, match="interrupted"):
             run.wait(1)
-        assert set(run.frame("attempts")["outcome"]) == {"completed", "lost"}
+        assert {"completed", "lost"} <= set(run.frame("attempts")["outcome"]) <= {"completed", "lost", "stale"}
 
         second = begin(place)
         assert run.status == "running"

@@ -84,6 +84,8 @@ def test_a_search_goes_on_to_the_same_end(runs):
             before.wait(1)
         with pytest.raises(LabError, match="resume"):
             before.pause()
+        with pytest.raises(LabError, match="resume"):
+            before.stop()
         done = {task for task, status in before.frame("tasks")[["task_id", "status"]].values if status == "completed"}
         assert len(done) > 8
         run = lab.resume(run_id)
@@ -92,9 +94,10 @@ def test_a_search_goes_on_to_the_same_end(runs):
         unbroken = lab.start(search()).wait(60)
         assert lineage(run) == lineage(unbroken)
         attempts = run.frame("attempts")
-        again = attempts[attempts["task_id"].isin(done) & (attempts["outcome"] != "lost")]
+        again = attempts[attempts["task_id"].isin(done) & (attempts["outcome"] == "completed")]
         assert len(again) == len(done), "what was done is not done again"
-        assert (attempts["outcome"].isin(["completed", "lost"])).all()
+        # `stale`: taken back from a busy worker and answered all the same, which a loaded machine makes likely
+        assert (attempts["outcome"].isin(["completed", "lost", "stale"])).all()
         assert (run.path / "leaderboard.json").read_bytes() == (unbroken.path / "leaderboard.json").read_bytes()
         with pytest.raises(InvalidInput, match=rf"run {run_id}: is completed \(all 4 .* nothing left .* to resume"):
             lab.resume(run_id)

@@ -263,6 +263,8 @@ def test_odd_questions_are_answered_in_words(lab):
         run.candidate(["seed"])
     with pytest.raises(InvalidInput, match="ax"):
         run.plot_scores(ax=3)
+    with pytest.raises(InvalidInput, match="controls"):
+        run.plot_scores(controls="yes")
     with pytest.raises(InvalidInput, match="timeout"):
         run.wait("x")
     with pytest.raises(LabError, match="read by nobody"):
