@@ -345,7 +345,7 @@ BOMB = gzip.compress(b" " * 50_000_000)
         (
             Status(307, headers={"Location": "http://127.0.0.2:1/v1"}),
             "refused",
-            "sends requests on to http://127.0.0.2,",
+            "sends requests on to http://127.0.0.2:1,",
         ),
         (Status(429), "error", "too many requests (scripted 429); lower in_flight"),
         (Status(429, headers={"Retry-After": "7"}), "error", "it asks to wait 7 s"),
