@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -54,6 +55,9 @@ os.environ |= {
 tempfile.tempdir = None
 for name in [name for name in os.environ if name.endswith(("_API_KEY", "_TOKEN", "_SECRET"))]:
     del os.environ[name]  # no test can spend anyone's money
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `&` says so, and children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("house", deadline=None, database=None, derandomize=True, print_blob=False)
 hypothesis.settings.register_profile(
