@@ -1,4 +1,4 @@
-"""What the broker knows of runs, tasks and members: plain records that only the rules in state.py change."""
+"""What the broker knows of runs, tasks and members: plain records that only the broker's rules change."""
 
 from __future__ import annotations
 
@@ -117,6 +117,14 @@ class Member:
         for _, held in self.started():
             if held.started is None:
                 held.started = now
+
+    def drop(self, fence: int, now: float) -> None:
+        """Take a place out of its line; the next one is worked on from now."""
+        held = self.held.pop(fence)
+        self.backlog = self.backlog - held.estimate if self.held else 0.0
+        if held.task is None:
+            self.kill_at = None
+        self.mark_started(now)
 
 
 class WorkerRow(NamedTuple):

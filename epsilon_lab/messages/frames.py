@@ -13,7 +13,7 @@ import msgspec
 from epsilon_lab.errors import BadFrame
 from epsilon_lab.messages.tasks import Assignment, Event, Failure, Lane, Result
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_FRAME = 64 * 1024 * 1024
 """Bytes; larger values travel as files."""
 

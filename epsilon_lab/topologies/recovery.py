@@ -23,8 +23,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from epsilon_lab.broker.board import FENCE_BITS
 from epsilon_lab.broker.ledger import Ledger
-from epsilon_lab.broker.state import FENCE_BITS
 from epsilon_lab.broker.stimuli import OpenTask
 from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.messages.budget import Budget

@@ -305,7 +305,7 @@ class BrokerMachine(RuleBasedStateMachine):
     @invariant()
     def every_task_is_in_one_state(self):
         held = {}
-        for member in self.state._members():
+        for member in self.state.board.members():
             for fence, place in member.held.items():
                 if place.task is not None:
                     held[place.task.run.run_id, place.task.spec.task_id] = (member.peer, fence)
@@ -313,13 +313,13 @@ class BrokerMachine(RuleBasedStateMachine):
         for key, fact in self.facts.items():
             assert (key in self.settled) == (fact.state in ("completed", "failed", "dead", "cancelled"))
             assert held.get(key) == ((fact.holder, fact.fence) if fact.state == "assigned" else None)
-            assert (fact.spec.task_id in self.state._runs[key[0]].tasks) == (key not in self.settled)
+            assert (fact.spec.task_id in self.state.board.runs[key[0]].tasks) == (key not in self.settled)
             queued += fact.state == "queued"
-        assert len(self.state._queue) == queued
+        assert len(self.state.board.queue) == queued
 
     @invariant()
     def nobody_holds_more_than_its_credit(self):
-        for member in self.state._members():
+        for member in self.state.board.members():
             slots = member.hello.slots
             assert len(member.held) <= (slots if member.peer == LANE else max(SETTINGS.credit_max, slots))
             assert abs(member.backlog - sum(place.estimate for place in member.held.values())) < 1e-6

@@ -2,8 +2,8 @@
 
 import pytest
 
+from epsilon_lab.broker.board import FENCE_BITS
 from epsilon_lab.broker.credit import RECALL_S
-from epsilon_lab.broker.state import FENCE_BITS
 from epsilon_lab.broker.stimuli import (
     CancelTasks,
     CloseRun,
@@ -807,11 +807,11 @@ def test_settled_tasks_leave_memory(table):
         table.submit(f"t{n}")
         table.turn()
         table.done("s/w1", f"t{n}")
-    state = table.state
-    assert len(state._queue) == 0
-    assert state._runs["r"].tasks == {}
-    assert len(state._runs["r"].known) == 100
-    assert all(not member.held and member.backlog == 0.0 for member in state._members())
+    board = table.state.board
+    assert len(board.queue) == 0
+    assert board.runs["r"].tasks == {}
+    assert len(board.runs["r"].known) == 100
+    assert all(not member.held and member.backlog == 0.0 for member in board.members())
 
 
 def test_tasks_that_another_broker_left_are_queued_with_what_they_have_behind_them(make_table, make_spec):

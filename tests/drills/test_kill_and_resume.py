@@ -22,7 +22,7 @@ import pytest
 from epsilon_lab import Lab
 from epsilon_lab.agents.prompt import Message, prompt_sha256
 from epsilon_lab.agents.reply import read_receipt
-from epsilon_lab.broker.state import FENCE_BITS
+from epsilon_lab.broker.board import FENCE_BITS
 from epsilon_lab.testing.census import wait_until
 from epsilon_lab.testing.model_server import ModelServer, Request
 from epsilon_lab.workspace.layout import RunDirectory

@@ -7,8 +7,8 @@ import random
 import msgspec
 import pytest
 
+from epsilon_lab.broker.board import FENCE_BITS
 from epsilon_lab.broker.ledger import Deny
-from epsilon_lab.broker.state import FENCE_BITS
 from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import (

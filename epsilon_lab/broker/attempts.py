@@ -1,0 +1,108 @@
+"""What becomes of an attempt: it is accepted or stale, and what gave no output is charged to the counter it belongs to.
+
+A failure of the user's own code counts against the task's retries; a worker that went down with the task counts
+against the poison limit; being handed out and given back counts against nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from epsilon_lab.broker.board import Board, Final
+from epsilon_lab.broker.lines import Lines, failure_of
+from epsilon_lab.broker.members import Member, Task
+from epsilon_lab.broker.notes import record_events, record_paid
+from epsilon_lab.broker.soundness import value_problem
+from epsilon_lab.messages.frames import Done, Stale
+from epsilon_lab.messages.tasks import Failure, Result
+from epsilon_lab.messages.values import Value
+
+
+def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
+    """Apply what a member answers under fences that it holds; the rest is stale."""
+    lines = Lines(member.peer)
+    settled: list[tuple[Task, Final, Value | None, Failure | None]] = []
+    answers: tuple[Result | Failure, ...] = (*done.results, *done.failures)
+    for answer in answers:
+        task = _accept(member, answer, now)
+        if task is None:
+            _set_aside(board, lines, answer)
+            continue
+        record_events(board, member, task.run, answer.events)
+        if isinstance(answer, Result) and (problem := value_problem(answer.output)):
+            answer = failure_of(task, "failed", f"the worker's answer cannot be recorded: {problem}", retryable=False)
+        if isinstance(answer, Result):
+            if not member.is_wide:
+                task.run.learn(task.spec.kind, answer.ended_at - answer.started_at)
+            lines.complete(task, answer)
+            settled.append((task, "completed", answer.output, None))
+        elif status := charge_failure(board, task, answer, lines):
+            settled.append((task, status, None, answer))
+    board.record_lines(lines)
+    for task, status, output, failure in settled:
+        board.settle(task, status, output=output, failure=failure)
+    if lines.stale_fences:
+        board.send(member.peer, Stale(fences=lines.stale_fences))
+
+
+def charge_failure(board: Board, task: Task, failure: Failure, lines: Lines) -> Final | None:
+    """Count a failure of the task's own; its final status, or None where it is tried again."""
+    task.failed += 1
+    again = failure.retryable and task.failed <= task.spec.retries
+    lines.fail(task, failure, then="queued" if again else "failed")
+    if again:
+        board.enqueue(task)
+        return None
+    return "failed"
+
+
+def charge_loss(board: Board, task: Task, failure: Failure, lines: Lines) -> Final | None:
+    """Count a worker that went down with the task; its final status, or None where it is tried again."""
+    task.lost += 1
+    again = task.lost < board.settings.poison_limit
+    lines.fail(task, failure, then="queued" if again else "dead")
+    if again:
+        board.enqueue(task)
+        return None
+    return "dead"
+
+
+def release(board: Board, task: Task, lines: Lines) -> None:
+    """Give a task back to the queue, nobody's fault."""
+    lines.release(task)
+    board.enqueue(task)
+
+
+def take_back(board: Board, member: Member, fences: Iterable[int], reason: str, now: float) -> list[int]:
+    """Release what a member holds under these fences, as far as it still does."""
+    lines = Lines(member.peer)
+    taken = []
+    for fence in fences:
+        held = member.held.get(fence)
+        if held is not None and held.task is not None:
+            task = held.task
+            member.drop(fence, now)
+            release(board, task, lines)
+            taken.append(fence)
+    board.record_lines(lines, reason)
+    return taken
+
+
+def _accept(member: Member, answer: Result | Failure, now: float) -> Task | None:
+    """Take an answer's task out of its member's hands; None where the answer is stale."""
+    held = member.held.get(answer.fence)
+    if held is None:
+        return None
+    task = held.task
+    if task is not None and (task.spec.task_id, task.run.run_id) != (answer.task_id, answer.run_id):
+        return None
+    member.drop(answer.fence, now)
+    if task is not None:
+        task.holder = None
+    return task
+
+
+def _set_aside(board: Board, lines: Lines, answer: Result | Failure) -> None:
+    lines.stale(answer)
+    if run := board.runs.get(answer.run_id):
+        record_paid(board, run, answer.events)

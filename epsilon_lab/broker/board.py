@@ -1,0 +1,105 @@
+"""What the broker knows, laid open before its rules, and what the step under way has brought about so far.
+
+One board, many rules: each file of rules changes it for one noun (submissions, membership, attempts ...), and what all
+of them do, in one manner, is done here. Nothing here decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from epsilon_lab.broker.lines import Lines
+from epsilon_lab.broker.members import Member, Run, Session, Task
+from epsilon_lab.broker.queue import ReadyQueue
+from epsilon_lab.broker.stimuli import Effect, Record, Send, Settle
+from epsilon_lab.messages.events import Body
+from epsilon_lab.messages.frames import ToPeer
+from epsilon_lab.messages.tasks import Event, Failure, TaskOutcome, TaskSpec
+from epsilon_lab.messages.values import Value
+from epsilon_lab.settings import BrokerSettings
+
+FENCE_BITS = 40
+"""A fence is `epoch << FENCE_BITS | counter`: a later broker's are larger than all of an earlier one's."""
+
+Final = Literal["completed", "failed", "dead", "cancelled"]
+"""What a settled task is."""
+
+
+class Board:
+    """All that the broker knows.
+
+    Args:
+        settings: What the rules are tuned by.
+        epoch: Larger than that of any broker that knew these runs before.
+
+    Attributes:
+        settings: As given.
+        epoch: The highest part of its fences; it grows where a run is opened that has seen a larger one.
+        queue: What is ready.
+        runs: Open runs, by id.
+        sessions: Supervisors and their members, by session.
+        effects: What follows from the step under way.
+    """
+
+    __slots__ = ("_counter", "_tickets", "effects", "epoch", "queue", "runs", "sessions", "settings")
+
+    def __init__(self, settings: BrokerSettings, epoch: int) -> None:
+        self.settings = settings
+        self.epoch = epoch
+        self.queue: ReadyQueue[Task] = ReadyQueue()
+        self.runs: dict[str, Run] = {}
+        self.sessions: dict[str, Session] = {}
+        self.effects: list[Effect] = []
+        self._counter = 0
+        self._tickets = 0
+
+    def members(self) -> Iterable[Member]:
+        """All who said hello, supervisors too."""
+        for session in self.sessions.values():
+            yield from session.members.values()
+
+    def member(self, peer: str) -> Member | None:
+        """Who goes by this peer id; None where nobody does."""
+        session = self.sessions.get(peer.partition("/")[0])
+        return session.members.get(peer) if session is not None else None
+
+    def next_fence(self) -> int:
+        """A number larger than any before it."""
+        self._counter += 1
+        return self.epoch << FENCE_BITS | self._counter
+
+    def take(self, run: Run, spec: TaskSpec) -> Task:
+        """Let a new task into its run and the queue."""
+        run.known.add(spec.task_id)
+        self._tickets += 1
+        task = run.tasks[spec.task_id] = Task(run, spec, self._tickets)
+        self.enqueue(task)
+        return task
+
+    def enqueue(self, task: Task) -> None:
+        """Put a task into the queue, at its old place if it had one."""
+        spec = task.spec
+        task.holder = None
+        self.queue.push(task, lane=spec.lane, run_id=task.run.run_id, priority=spec.priority, ticket=task.ticket)
+
+    def send(self, peer: str, message: ToPeer, run_id: str | None = None) -> None:
+        """Say something to a peer; `run_id` names the run whose records it acknowledges."""
+        self.effects.append(Send(peer, message, run_id))
+
+    def record(self, run_id: str | None, body: Body | Event) -> None:
+        """Put a line into a run's journal (None: the lab's)."""
+        self.effects.append(Record(run_id, body))
+
+    def record_lines(self, lines: Lines, reason: str = "") -> None:
+        """Put what became of tasks into the journals of the runs that are still open."""
+        for run_id, body in lines.records(reason):
+            if run_id in self.runs:
+                self.record(run_id, body)
+
+    def settle(self, task: Task, status: Final, *, output: Value | None = None, failure: Failure | None = None) -> None:
+        """Forget a task and tell its submitter."""
+        run_id, task_id = task.run.run_id, task.spec.task_id
+        del task.run.tasks[task_id]
+        outcome = TaskOutcome(run_id=run_id, task_id=task_id, status=status, output=output, failure=failure)
+        self.effects.append(Settle(outcome))

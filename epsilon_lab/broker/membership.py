@@ -1,0 +1,125 @@
+"""Who is at work: peers come, are killed, die or leave, and what they held is charged or given back.
+
+A process works in the order assigned, so the first unfinished task is the one that was running when it died; only that
+one is charged, and the rest go back unblamed.
+"""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import msgspec
+
+from epsilon_lab.broker.attempts import charge_loss, release, take_back
+from epsilon_lab.broker.board import Board
+from epsilon_lab.broker.lines import Lines, failure_of
+from epsilon_lab.broker.members import Member, Session, Task
+from epsilon_lab.broker.stimuli import Undelivered
+from epsilon_lab.messages.events import WorkerJoined, WorkerLeft
+from epsilon_lab.messages.frames import Hello, Kill, Lost, Refused, Tasks, Welcome
+from epsilon_lab.messages.tasks import AttemptOutcome, Failure
+
+_MOST_SLOTS = 10_000
+
+_OUTCOMES: dict[str, AttemptOutcome] = {outcome: outcome for outcome in get_args(AttemptOutcome)}
+
+
+def join(board: Board, peer: str, hello: Hello, now: float) -> None:
+    """Let a peer in, or hear what it says anew of itself."""
+    name, slash, member_name = peer.partition("/")
+    if not (name and slash and member_name and peer.isprintable()):
+        board.send(peer, Refused(problem=f"peer id {peer!r} is not of the form <session>/<member>"))
+        return
+    if not 0 <= hello.slots <= _MOST_SLOTS or bool(hello.slots) != bool(hello.lanes):
+        board.send(peer, Refused(problem=f"{hello.slots} slots for lanes {hello.lanes}: both or neither, if any"))
+        return
+    session = board.sessions.setdefault(name, Session(now))
+    session.heard = now
+    known = session.members.get(peer)
+    if known is not None and known.hello.pid != hello.pid:
+        leave(board, known, f"replaced by process {hello.pid}", blame="lost")
+        session = board.sessions.setdefault(name, session)
+        known = None
+    if known is None:
+        session.members[peer] = Member(peer, hello, now)
+    else:
+        known.hello = hello
+        known.mark_started(now)
+    if known is None and hello.slots:
+        joined = WorkerJoined(worker_id=peer, pid=hello.pid, host=hello.host, slots=hello.slots, lanes=hello.lanes)
+        board.record(None, joined)
+    settings = board.settings
+    board.send(peer, Welcome(epoch=board.epoch, lease_s=settings.lease_s, beat_s=settings.beat_s))
+
+
+def bury(board: Board, boss: Member, lost: Lost) -> None:
+    """Hear from a supervisor that one of its members died."""
+    member = board.member(lost.member)
+    if boss.hello.lanes or lost.member.partition("/")[0] != boss.peer.partition("/")[0]:
+        board.send(boss.peer, Refused(problem=f"{boss.peer} does not supervise {lost.member}"))
+    elif member is not None and member.killed_at is not None:
+        leave(board, member, lost.reason)  # we had it killed, for a task that was charged then
+    elif member is not None:
+        leave(board, member, lost.reason, blame=_OUTCOMES.get(lost.outcome, "crashed"), lost=lost)
+
+
+def say_goodbye(board: Board, member: Member) -> None:
+    """Let a member leave in good order; a supervisor takes its whole session with it."""
+    session = board.sessions[member.peer.partition("/")[0]]
+    for each in [member] if member.hello.lanes else list(session.members.values()):
+        leave(board, each, "left in good order")
+
+
+def leave(
+    board: Board, member: Member, reason: str, *, blame: AttemptOutcome | None = None, lost: Lost | None = None
+) -> None:
+    """Let a member go: what it worked on is charged (unless `blame` is None), the rest is released."""
+    name = member.peer.partition("/")[0]
+    session = board.sessions[name]
+    del session.members[member.peer]
+    if not session.members:
+        del board.sessions[name]
+    guilty: set[int] = set()
+    if blame is not None:
+        known = lost.fence if lost is not None else None
+        guilty = {known} if known is not None else {fence for fence, _ in member.started()}
+    lines = Lines(member.peer)
+    dead: list[tuple[Task, Failure]] = []
+    for fence, held in member.held.items():
+        task = held.task
+        if task is None:
+            continue
+        if blame is None or fence not in guilty:
+            release(board, task, lines)
+            continue
+        failure = failure_of(task, blame, f"worker {member.peer} was lost: {reason}")
+        if lost is not None:
+            tails = {"stdout_tail": lost.stdout_tail, "stderr_tail": lost.stderr_tail}
+            failure = msgspec.structs.replace(failure, **tails)
+        if charge_loss(board, task, failure, lines):
+            dead.append((task, failure))
+    board.record_lines(lines, reason)
+    if member.hello.slots:
+        board.record(None, WorkerLeft(worker_id=member.peer, reason=reason))
+    for task, failure in dead:
+        board.settle(task, "dead", failure=failure)
+
+
+def kill(board: Board, member: Member, reason: str, now: float) -> None:
+    """Have a member's process ended by its supervisor, once."""
+    if member.killed_at is not None:
+        return
+    member.killed_at = now
+    for boss in board.sessions[member.peer.partition("/")[0]].members.values():
+        if not boss.hello.lanes:
+            board.send(boss.peer, Kill(member=member.peer, reason=reason))
+
+
+def give_back(board: Board, undelivered: Undelivered, now: float) -> None:
+    """Release tasks that did not reach their member."""
+    member = board.member(undelivered.peer)
+    if member is None or not isinstance(undelivered.message, Tasks):
+        return
+    member.away = undelivered.is_gone
+    fences = [each.fence for each in undelivered.message.assignments]
+    take_back(board, member, fences, "could not be delivered", now)
