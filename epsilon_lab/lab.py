@@ -41,7 +41,7 @@ from epsilon_lab.messages.values import is_text
 from epsilon_lab.processes.isolation import Isolation, proved
 from epsilon_lab.processes.scratch import sweep
 from epsilon_lab.runs import Run, open_run
-from epsilon_lab.settings import BrokerSettings
+from epsilon_lab.settings import broker_settings
 from epsilon_lab.topologies.catalogue import restore, validate_models
 from epsilon_lab.topologies.files import check_files, mend_files
 from epsilon_lab.topologies.plan import Plan, Topology
@@ -129,6 +129,7 @@ class Lab:
         self.read_only = bool(read_only)
         self._workers = workers
         self._durability: Any = durability
+        self._settings = broker_settings(os.environ)
         self._clock = SystemClock()
         self._live: dict[str, Run] = {}
         self._runners: dict[str, Runner] = {}
@@ -201,7 +202,7 @@ class Lab:
 
     async def _serve(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Everything that lives on `lab-io`."""
-        settings = BrokerSettings()
+        settings = self._settings
         with listen(self._endpoint) as listener:
             self._host = BrokerHost(
                 listener, lab_journal=self._lab_journal, settings=settings, clock=self._clock, epoch=self._epoch

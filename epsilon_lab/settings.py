@@ -1,8 +1,17 @@
-"""Values that a lab runs by: frozen, with defaults that work, handed down by the composition root."""
+"""Values that a lab runs by: frozen, with defaults that work, handed down by the composition root.
+
+Few ever need another: a cluster whose network pauses for longer than a lease, a drill that cannot wait for one. So they
+are no argument of `Lab`; `EPSILON_LEASE_S=30` in the environment of the process that opens it is the field `lease_s`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Annotated
+
 import msgspec
+
+from epsilon_lab.errors import InvalidInput
 
 INLINE_LIMIT = 64 * 1024
 """Bytes: a payload or output up to this size lives in the journal, a larger one in a file of the run directory."""
@@ -10,30 +19,58 @@ INLINE_LIMIT = 64 * 1024
 TAIL_LIMIT = 4_000
 """Characters of stdout and stderr kept with a failure."""
 
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
 
 class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the broker's rules are tuned by."""
 
-    lease_s: float = 10.0
+    lease_s: Seconds = 10.0
     """Seconds a session may be silent before its work is given to others."""
 
-    beat_s: float = 2.0
+    beat_s: Seconds = 2.0
     """Seconds between a session's renewals."""
 
-    tick_s: float = 0.5
+    tick_s: Seconds = 0.5
     """Seconds between the broker's looks at deadlines."""
 
-    grace_s: float = 1.0
+    grace_s: Seconds = 1.0
     """Seconds a process may go on with a cancelled task before it is killed."""
 
-    poison_limit: int = 3
+    poison_limit: Count = 3
     """How many times a task may take its worker down with it before it is dead-lettered."""
 
-    prefetch: int = 1
+    prefetch: Annotated[int, msgspec.Meta(ge=0)] = 1
     """Tasks a worker may hold beyond its slots while nothing is known of their duration."""
 
-    credit_max: int = 256
+    credit_max: Count = 256
     """Most tasks a worker may hold when tasks turn out to be short."""
 
-    credit_window_s: float = 0.02
+    credit_window_s: Seconds = 0.02
     """Seconds of work that a worker may hold in advance."""
+
+
+def broker_settings(environ: Mapping[str, str]) -> BrokerSettings:
+    """Read the settings off an environment: each field is the variable `EPSILON_` and its name in capitals, if set.
+
+    Raises:
+        InvalidInput: A value is not one of that field's, or a session could not beat twice in a lease; the message
+            names the variable.
+    """
+    found = {}
+    for field in msgspec.structs.fields(BrokerSettings):
+        name = f"EPSILON_{field.name.upper()}"
+        if name in environ:
+            try:
+                found[field.name] = msgspec.convert(environ[name], field.type, strict=False)
+            except msgspec.ValidationError as error:
+                raise InvalidInput(name, f"must be a setting of the broker, got {environ[name]!r} ({error})") from error
+    settings = BrokerSettings(**found)
+    if settings.lease_s < 2 * settings.beat_s:
+        raise InvalidInput(
+            "EPSILON_LEASE_S",
+            f"must be at least two beats, got {settings.lease_s:g} s and a beat of {settings.beat_s:g} s",
+            "set EPSILON_BEAT_S too",
+        )
+    return settings

@@ -15,9 +15,8 @@ from epsilon_lab.testing.kernels import CellFailed, Kernel
 pytestmark = pytest.mark.kernel
 
 SHORT_LEASES = """
-import epsilon_lab.lab
-from epsilon_lab.settings import BrokerSettings
-epsilon_lab.lab.BrokerSettings = lambda: BrokerSettings(lease_s=1.5, beat_s=0.3, tick_s=0.1)
+import os
+os.environ |= {"EPSILON_LEASE_S": "1.5", "EPSILON_BEAT_S": "0.3", "EPSILON_TICK_S": "0.1"}
 """
 """So that a cell which blocks for seconds blocks for more than a lease."""
 
