@@ -1,7 +1,8 @@
 """What a transport promises, so that rules and tests need not know which one carries them.
 
 Frames arrive whole, once, and in the order in which one peer sent them; a frame may be lost only together with the
-connection of its peer. Each end belongs to the thread that made it. Nothing here blocks, except `Dialer.poll`.
+connection of its peer, which `Dialer.was_cut` tells where it does not end the peer as well. Each end belongs to the
+thread that made it. Nothing here blocks, except `Dialer.poll`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ class Listener(Protocol):
     @property
     def address(self) -> str:
         """Where peers dial."""
+        ...
+
+    @property
+    def strangers(self) -> int:
+        """How often someone was refused who had no business here, since it was opened."""
         ...
 
     def receive(self, limit: int = 256) -> list[tuple[str, bytes]]:
@@ -53,6 +59,20 @@ class Dialer(Protocol):
         """Close it."""
         ...
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the listener is reached, as far as is known."""
+        ...
+
+    @property
+    def refusal(self) -> str:
+        """Why the listener does not let this peer in, for people; empty while it may."""
+        ...
+
+    def was_cut(self) -> bool:
+        """Tell whether the connection was lost and made anew since the last call: frames on their way may be gone."""
+        ...
+
     def receive(self, limit: int = 256) -> list[bytes]:
         """Take at most `limit` frames that have arrived, oldest first."""
         ...
@@ -67,7 +87,10 @@ class Dialer(Protocol):
         ...
 
     def poll(self, timeout_s: float | None) -> bool:
-        """Block until `receive` has something to give, for at most `timeout_s` seconds (None: for ever)."""
+        """Block until `receive` has something to give, or the connection was cut, for at most `timeout_s` seconds.
+
+        None: for ever.
+        """
         ...
 
     async def wait_readable(self) -> None:

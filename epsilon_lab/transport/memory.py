@@ -124,6 +124,7 @@ class MemoryListener:
             raise WorkspaceError(f"cannot listen on {address} (in use); use a fresh address")
         hub.listening = True
         self.address = address
+        self.strangers = 0
         self._hub = hub
 
     def __enter__(self) -> Self:
@@ -154,6 +155,8 @@ class MemoryDialer:
     """See `Dialer`."""
 
     def __init__(self, hub: _Hub, peer_id: str) -> None:
+        self.is_up = True
+        self.refusal = ""
         self._hub = hub
         self._peer_id = peer_id
         self._inbox: _Inbox[bytes] = _Inbox()
@@ -164,6 +167,10 @@ class MemoryDialer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def was_cut(self) -> bool:
+        """Nothing cuts it."""
+        return False
 
     def receive(self, limit: int = 256) -> list[bytes]:
         """Take frames that have arrived."""

@@ -1,4 +1,4 @@
-"""ZeroMQ between processes, and the one door to pyzmq.
+"""ZeroMQ between processes of one machine; with curve.py, which adds TCP and keys, the one door to pyzmq.
 
 A ROUTER and its DEALERs, plain pyzmq driven by `ZMQ_FD`: less than half the cost of zmq.asyncio. The descriptor is
 edge-triggered and shared by both directions, so a send may swallow the edge that announced a frame: `ZMQ_EVENTS` is
@@ -8,7 +8,7 @@ A frame for a peer that is gone is an answer (False), not a silent drop (ROUTER_
 again takes over its name (ROUTER_HANDOVER). There are no ZeroMQ heartbeats on ipc: the kernel reports a dead peer at
 once, whereas heartbeats would cut every connection, with the frames in it, after a stall of this process.
 
-Only ipc is served. Its socket lies in a directory of mode 0700, which is what keeps strangers out; TCP would need keys.
+Only ipc is served here. Its socket lies in a directory of mode 0700, which is what keeps strangers out.
 """
 
 from __future__ import annotations
@@ -73,9 +73,18 @@ def dial(address: str, peer_id: str) -> ZeroMQDialer:
     Raises:
         InvalidInput: The address is not ipc, its path is too long, or the id is not fit for a name.
     """
+    return ZeroMQDialer(_checked(address), checked_id(peer_id))
+
+
+def checked_id(peer_id: str) -> str:
+    """Give a peer's id back if it can travel.
+
+    Raises:
+        InvalidInput: It cannot.
+    """
     if not 0 < len(peer_id.encode()) < 256 or peer_id.startswith("\0"):
         raise InvalidInput(f"peer id {peer_id!r}", "is empty, too long or begins with NUL", "use <session>/<member>")
-    return ZeroMQDialer(_checked(address), peer_id)
+    return peer_id
 
 
 def _checked(address: str) -> str:
@@ -99,6 +108,7 @@ class _Socket:
         self._socket.setsockopt(zmq.SNDHWM, _HIGH_WATER)
         self._socket.setsockopt(zmq.RCVHWM, _HIGH_WATER)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
+        self._prepare()
         self._waiting: anyio.CancelScope | None = None
 
     def __enter__(self) -> Self:
@@ -106,6 +116,9 @@ class _Socket:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _prepare(self) -> None:
+        """Set more options, before the socket is bound or connected."""
 
     def close(self) -> None:
         """End it; closing twice does nothing."""
@@ -122,9 +135,13 @@ class _Socket:
         while not self._socket.closed and not self._is_readable():
             try:
                 with anyio.CancelScope() as self._waiting:
-                    await anyio.wait_readable(self._socket.fileno())
+                    await self._signal()
             finally:
                 self._waiting = None
+
+    async def _signal(self) -> None:
+        """Wait for an edge."""
+        await anyio.wait_readable(self._socket.fileno())
 
     def _wake(self) -> None:
         if self._waiting is not None:
@@ -156,6 +173,11 @@ class ZeroMQListener(_Socket):
             raise WorkspaceError(f"cannot listen on {address} ({error.strerror}); use a fresh address") from error
         self.address = address
 
+    @property
+    def strangers(self) -> int:
+        """None: they cannot reach it."""
+        return 0
+
     def receive(self, limit: int = 256) -> list[tuple[str, bytes]]:
         """Take frames that have arrived; one of several parts is no message of ours and counts as empty."""
         return [
@@ -182,11 +204,27 @@ class ZeroMQDialer(_Socket):
 
     def __init__(self, address: str, peer_id: str) -> None:
         super().__init__(zmq.DEALER)
+        self._address = address
         self._socket.setsockopt(zmq.ROUTING_ID, peer_id.encode())
+        self._socket.connect(address)
+
+    def _prepare(self) -> None:
         self._socket.setsockopt(zmq.RECONNECT_IVL, 20)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
-        self._socket.connect(address)
-        self._address = address
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the listener is reached: the kernel would have told if it was gone."""
+        return True
+
+    @property
+    def refusal(self) -> str:
+        """Nobody of this user is refused."""
+        return ""
+
+    def was_cut(self) -> bool:
+        """Frames on their way are lost with their listener alone."""
+        return False
 
     def receive(self, limit: int = 256) -> list[bytes]:
         """Take frames that have arrived."""
