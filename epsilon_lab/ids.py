@@ -1,10 +1,14 @@
 """Names of things, born here and nowhere else, so that an id read in a table says what it is.
 
 Ids are plain strings at run time and distinct types to the checker.
+
+A run is a trace in the sense of W3C Trace Context (level 1): its trace id and the ids of its spans are hashes of names,
+not drawn, so whoever knows a run, a task and an attempt knows their ids, on any machine, before and after a restart.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import NewType
 
@@ -36,3 +40,25 @@ def slug(text: str, *, limit: int = 40) -> str:
 def run_id(name: str, *, stamp: str, salt: str) -> RunId:
     """Make a run's id from its name, a `yyyymmdd-hhmmss` stamp and a short random salt."""
     return RunId(f"{slug(name)}-{stamp}-{salt}")
+
+
+def trace_id(run_id: str) -> str:
+    """The trace that everything done for a run belongs to: 32 hex digits."""
+    return hashlib.blake2b(run_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def span_id(run_id: str, task_id: str, *parts: str | int) -> str:
+    """A step of a run's trace: 16 hex digits.
+
+    Args:
+        run_id: The run.
+        task_id: The task.
+        parts: Nothing for the task itself; the attempt for one execution of it; further names for a part of that.
+    """
+    path = "\0".join((run_id, task_id, *map(str, parts)))
+    return hashlib.blake2b(path.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def traceparent(run_id: str, task_id: str, *parts: str | int) -> str:
+    """The header by which another system joins the trace at this step: `00-<trace id>-<span id>-01`."""
+    return f"00-{trace_id(run_id)}-{span_id(run_id, task_id, *parts)}-01"

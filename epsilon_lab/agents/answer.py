@@ -63,7 +63,14 @@ class Door(Protocol):
     """A way to a model."""
 
     async def send(
-        self, prompt: Prompt, *, model: str, api_base: str | None, key: str | None, arguments: Mapping[str, Any]
+        self,
+        prompt: Prompt,
+        *,
+        model: str,
+        api_base: str | None,
+        key: str | None,
+        arguments: Mapping[str, Any],
+        traceparent: str,
     ) -> Answer:
         """Send one request.
 
@@ -73,6 +80,7 @@ class Door(Protocol):
             api_base: The server's address; None for the provider's.
             key: The key; None for the one the door finds by itself.
             arguments: Further arguments of the request.
+            traceparent: The header that names the request in its run's trace, as W3C Trace Context has it.
 
         Raises:
             NoAnswer: There was none.

@@ -61,7 +61,14 @@ class HttpDoor:
     """Asks a server of one's own."""
 
     async def send(
-        self, prompt: Prompt, *, model: str, api_base: str | None, key: str | None, arguments: Mapping[str, Any]
+        self,
+        prompt: Prompt,
+        *,
+        model: str,
+        api_base: str | None,
+        key: str | None,
+        arguments: Mapping[str, Any],
+        traceparent: str,
     ) -> Answer:
         """Send one request.
 
@@ -70,7 +77,7 @@ class HttpDoor:
         """
         aiohttp = await _open()
         body = {**arguments, "model": model, "messages": [message._asdict() for message in prompt]}
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "traceparent": traceparent}
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
         url = f"{(api_base or '').rstrip('/')}/chat/completions"

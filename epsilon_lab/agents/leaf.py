@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from epsilon_lab import ids
 from epsilon_lab.messages.events import Body, event
 from epsilon_lab.messages.tasks import Event
 from epsilon_lab.workspace.layout import RunDirectory
@@ -31,6 +32,19 @@ class Leaf:
 
     events: list[Event] = field(default_factory=list)
     """Emitted so far; the worker sends them with the result, or with the failure."""
+
+    @property
+    def trace_id(self) -> str:
+        """The trace of its run."""
+        return ids.trace_id(self.run.run_id)
+
+    def span_id(self, *parts: str) -> str:
+        """The step of the trace that this attempt is, or a named part of it."""
+        return ids.span_id(self.run.run_id, self.task_id, self.attempt, *parts)
+
+    def traceparent(self, *parts: str) -> str:
+        """The header by which another system joins the trace at that step."""
+        return ids.traceparent(self.run.run_id, self.task_id, self.attempt, *parts)
 
     def emit(self, body: Body) -> None:
         """Put an event on record together with the task's result or failure."""

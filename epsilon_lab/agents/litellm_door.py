@@ -27,7 +27,14 @@ class LitellmDoor:
     """Asks any model that litellm knows."""
 
     async def send(
-        self, prompt: Prompt, *, model: str, api_base: str | None, key: str | None, arguments: Mapping[str, Any]
+        self,
+        prompt: Prompt,
+        *,
+        model: str,
+        api_base: str | None,
+        key: str | None,
+        arguments: Mapping[str, Any],
+        traceparent: str,
     ) -> Answer:
         """Send one request.
 
@@ -37,6 +44,7 @@ class LitellmDoor:
         litellm = _ready[0] if _ready else await anyio.to_thread.run_sync(open_litellm)
         if litellm.aclient_session is None:
             litellm.aclient_session = _client()
+        headers = {**(arguments.get("extra_headers") or {}), "traceparent": traceparent}
         given: dict[str, Any] = {
             name: value for name, value in {"api_base": api_base, "api_key": key}.items() if value is not None
         }
@@ -44,7 +52,7 @@ class LitellmDoor:
             given["no-log"] = True  # nobody is told of the call, so a tenth of its cost can be saved
         try:
             response = await litellm.acompletion(
-                **arguments,
+                **{**arguments, "extra_headers": headers},
                 **given,
                 model=model,
                 messages=[message._asdict() for message in prompt],

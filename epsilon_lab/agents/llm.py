@@ -205,12 +205,13 @@ class LLM:
             reply_tokens = await leaf.record()
             began = time.monotonic()
             try:
-                answer = await self._send(exchange.prompt, key, reply_tokens)
+                answer = await self._send(exchange.prompt, key, reply_tokens, leaf.traceparent(request))
             except NoAnswer as no_answer:
                 failure, why = self._explain(no_answer), no_answer
             else:
                 latency_s = time.monotonic() - began
-                return self._receive(answer, exchange, request, most, latency_s=latency_s)
+                receipt = self._receive(answer, exchange, request, most, latency_s=latency_s)
+                return msgspec.structs.replace(receipt, span_id=leaf.span_id(request))
             leaf.emit(
                 exchange.unanswered(
                     leaf,
@@ -227,13 +228,14 @@ class LLM:
             await anyio.sleep(wait_s(why, attempt, dice(attempt, "retry", exchange.sha256)))
         raise failure
 
-    async def _send(self, prompt: Prompt, key: str | None, reply_tokens: int | None) -> Answer:
+    async def _send(self, prompt: Prompt, key: str | None, reply_tokens: int | None, traceparent: str) -> Answer:
         """Send one request, for as long as a call may take.
 
         Args:
             prompt: The messages.
             key: The key.
             reply_tokens: Most tokens of the reply, where the run's budget says so.
+            traceparent: The header that names the request in the run's trace.
 
         Raises:
             NoAnswer: There was none.
@@ -251,6 +253,7 @@ class LLM:
                 api_base=self.api_base,
                 key=key,
                 arguments=arguments,
+                traceparent=traceparent,
             )
         raise NoAnswer("timeout")
 

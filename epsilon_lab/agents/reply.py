@@ -37,10 +37,13 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     most: Ceiling | None = None
     """What it can have come to, where the server did not count."""
 
+    span_id: str | None = None
+    """What the request's `traceparent` header called it."""
+
     def again(self) -> Receipt:
         """The receipt of the same reply used once more: it cost nothing, and nothing was requested."""
         return msgspec.structs.replace(
-            self, prompt_tokens=0, completion_tokens=0, cost_usd=0.0, latency_s=0.0, request="", most=None
+            self, prompt_tokens=0, completion_tokens=0, cost_usd=0.0, latency_s=0.0, request="", most=None, span_id=None
         )
 
 
@@ -126,6 +129,8 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
             candidate_id=self.candidate_id,
             request=receipt.request,
             most=receipt.most,
+            trace_id=leaf.trace_id,
+            span_id=receipt.span_id,
         )
 
     def unanswered(
@@ -153,6 +158,8 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
             error=error,
             request=request,
             most=most,
+            trace_id=leaf.trace_id,
+            span_id=leaf.span_id(request),
             prompt_tokens=0 if is_free else None,
             completion_tokens=0 if is_free else None,
             cost_usd=0.0 if is_free else None,

@@ -298,6 +298,9 @@ class LlmCall(Body, frozen=True, kw_only=True):
     most: Ceiling | None = None
     """What its budget counts where tokens or price are not told."""
 
+    span_id: str | None = None
+    """What the request's `traceparent` header calls it; None for a reply that was found on disk."""
+
 
 # -- stage. : written by plans ---------------------------------------------------------------------------------------
 

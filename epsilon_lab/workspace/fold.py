@@ -12,6 +12,7 @@ from typing import cast
 
 import msgspec
 
+from epsilon_lab import ids
 from epsilon_lab.messages.events import (
     BODIES,
     ArtifactSaved,
@@ -74,6 +75,7 @@ class Fold:
 
     def __init__(self, run_id: str | None) -> None:
         self.run_id = run_id
+        self._trace_id = None if run_id is None else ids.trace_id(run_id)
         self.touched: dict[str, dict[object, Row]] = {name: {} for name in TABLES}
         self.born: set[str] = set()
         self.lab: LabOpened | None = None
@@ -271,6 +273,7 @@ class Fold:
             status=status,
             attempts=0,
             enqueued_at=ts,
+            trace_id=self._trace_id,
         )
         self._tasks[line.task_id] = task
         self._touch("tasks", task)
@@ -287,14 +290,14 @@ class Fold:
     def _assign(self, task_id: str, attempt: int, fence: int, worker_id: str, ts: float) -> None:
         self._update(task_id, status="running", attempts=attempt, worker_id=worker_id, started_at=ts)
         row = self._attempt(task_id, fence, worker_id)
-        row.update(attempt=attempt, started_at=ts)
+        row.update(attempt=attempt, started_at=ts, span_id=ids.span_id(str(self.run_id), task_id, attempt))
 
     def _attempt(self, task_id: str, fence: int, worker_id: str) -> Row:
         """The row of an execution, touched; made where it is not known."""
         row = self._attempts.get(fence)
         if row is None:
             row = dict.fromkeys(TABLES["attempts"].columns)
-            row.update(run_id=self.run_id, task_id=task_id, fence=fence, worker_id=worker_id)
+            row.update(run_id=self.run_id, task_id=task_id, fence=fence, worker_id=worker_id, trace_id=self._trace_id)
             self._attempts[fence] = row
         self._touch("attempts", row)
         return row

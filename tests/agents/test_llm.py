@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import os
 import pickle
+import re
 import socket
 import subprocess
 import sys
@@ -129,6 +130,27 @@ def test_prompt_reply_and_row_are_on_record(desk: Desk, key: str) -> None:
     sent = server.requests[0].json
     assert sent["messages"] == [message._asdict() for message in PROMPT]
     assert (sent["model"], sent["temperature"], sent["max_tokens"], sent["top_p"]) == ("tiny", 0.5, 77, 0.9)
+
+
+def test_each_request_carries_its_place_in_the_runs_trace(desk: Desk, key: str) -> None:
+    """By the W3C's header, so that a server's own log can be joined with the row."""
+    faults = {0: Status(429, headers={"Retry-After": "0"})}
+    with ModelServer(lambda request: Text("hello"), faults=faults) as server:
+        desk.ask(desk.llm(server, retries=1))
+        headers = [request.headers["traceparent"] for request in server.requests]
+    assert [row.outcome for row in desk.rows] == ["error", "ok"]
+    assert headers == [f"00-{row.trace_id}-{row.span_id}-01" for row in desk.rows]
+    assert len(set(headers)) == 2
+    assert all(re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", header) for header in headers)
+
+
+def test_a_users_own_headers_stay_beside_the_traces(desk: Desk, key: str) -> None:
+    if desk.model.startswith("http/"):
+        pytest.skip("extra is the body there")
+    with ModelServer(lambda request: Text("hello")) as server:
+        desk.ask(desk.llm(server, extra={"extra_headers": {"x-team": "blue"}}))
+        assert server.requests[0].headers["x-team"] == "blue"
+        assert "traceparent" in server.requests[0].headers
 
 
 def test_the_price_of_an_unknown_model_is_unknown_and_not_zero(desk: Desk, key: str) -> None:
