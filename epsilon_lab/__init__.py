@@ -10,8 +10,9 @@
 The rooms, top to bottom; each imports only rooms below it:
 
     testing | __main__          the kit that ships; the few commands
-    lab · runs                  the composition root, and the handles a user holds
+    lab · history · runs        the composition root, and the handles a user holds
     views | problems            figures and panels; ready-made problems
+    hosts                       where a lab's work is done
     topologies                  plans over one engine
     search | workers            population search; who executes
     broker | agents             who runs what; who thinks

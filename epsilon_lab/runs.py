@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import html
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import msgspec
 
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from epsilon_lab.views.live import LivePanel, StaticFrame
     from epsilon_lab.workspace.tables import Tables
 
-T = TypeVar("T")
-
 _LOOK_S = 0.2
 """Seconds between looks at a run that is live in another process."""
 
@@ -59,8 +57,12 @@ class Home(Protocol):
         """The workspace's tables."""
         ...
 
-    def on_loop(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function on `lab-io` and wait for it."""
+    def is_at(self, run_id: str) -> bool:
+        """Whether this lab is at the run, so that it can be steered from here."""
+        ...
+
+    def steer(self, run_id: str, stimulus: Stimulus) -> bool:
+        """Tell a live run something, which is on record then; False where this lab is not at it."""
         ...
 
     def refuse_on_loop(self, what: str) -> None:
@@ -147,7 +149,7 @@ class Run:
     @property
     def is_live_here(self) -> bool:
         """Whether this lab is at it, so that it can be paused and resumed from here."""
-        return self._runner is not None and not self._runner.done.done()
+        return self._home.is_at(self.run_id)
 
     def __repr__(self) -> str:
         status = self._runner.state.status if self._runner is not None else "not live here"
@@ -219,9 +221,9 @@ class Run:
         Raises:
             LabError: It was interrupted, so nobody is at it.
         """
-        if self._runner is not None:
-            self._send(Stop("stopped by the user"))
-        elif (status := self.status) in LIVE:
+        if self._home.steer(self.run_id, Stop("stopped by the user")):
+            return
+        if (status := self.status) in LIVE:
             (self.path / STOP).touch()
         elif status == "interrupted":
             raise LabError(f"run {self.run_id} is interrupted: nobody is at it; {how_to_resume(self.run_id)}")
@@ -235,11 +237,10 @@ class Run:
         self._send(Resume())
 
     def _send(self, stimulus: Stimulus) -> None:
-        if self._runner is None:
+        if not self._home.steer(self.run_id, stimulus):
             status = self.status
             remedy = how_to_resume(self.run_id) if status == "interrupted" else "only stop() reaches it from here"
             raise LabError(f"run {self.run_id} is not live in this lab ({status}); {remedy}")
-        self._home.on_loop(self._runner.obey, stimulus)
 
     # -- what it gave ----------------------------------------------------------------------------------------------
 

@@ -191,7 +191,7 @@ def test_a_coroutine_can_wait_and_a_lab_thread_cannot(lab):
     assert lab.start(WorkQueue([1], inside)).wait(60).results() == ["lab-leaves"]
     run = lab.start(WorkQueue([1], double))
     with pytest.raises(LabError, match="await"):
-        lab.on_loop(run.wait)
+        lab._core.on_loop(run.wait)
     run.wait(60)
 
 

@@ -216,7 +216,7 @@ def test_a_run_is_resumed_once_however_many_ask(runs, tmp_path, monkeypatch):
             together.wait(0.3)  # time for whoever else may come as far as this
         return recover(*arguments, **options)
 
-    monkeypatch.setattr("epsilon_lab.lab.recover", slow)
+    monkeypatch.setattr("epsilon_lab.hosts.core.recover", slow)
     (tmp_path / "go").touch()
     with Lab(runs, workers=1) as lab, ThreadPoolExecutor(2) as threads:
         one, other = threads.map(lab.resume, [run_id, run_id])
@@ -305,7 +305,7 @@ def test_a_name_that_is_taken_by_a_live_run_is_refused(runs, tmp_path):
     run_id = leave(runs, WorkQueue(range(3), gate(tmp_path)), ("task.completed", 2), name="busy")
     with Lab(runs, workers=1) as lab:
         live = lab.start(WorkQueue(range(3), gate(tmp_path)), name="busy")
-        with pytest.raises(InvalidInput, match=f"'busy' of the live run {live.run_id}"):
+        with pytest.raises(InvalidInput, match=f"'busy' is the name of the live run {live.run_id}"):
             lab.resume(run_id)
         live.stop()
 

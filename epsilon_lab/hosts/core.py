@@ -1,0 +1,311 @@
+"""A workspace at work, so that it can be in a kernel or in a process of its own and be the same.
+
+A core has two loop threads. `lab-io` serves broker, journals, supervisor and engine, and never runs a user's code;
+`lab-leaves` runs async leaves: model calls and async functions. Whatever else its process does (a cell that blocks)
+therefore stops neither. Everything else a user brings runs in child processes.
+
+It holds no rules: it opens the parts, in order, hands runs to them, and closes them the other way round.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import anyio
+import msgspec
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from epsilon_lab.agents import llm
+from epsilon_lab.broker.host import BrokerHost
+from epsilon_lab.broker.members import WorkerRow
+from epsilon_lab.clock import SystemClock
+from epsilon_lab.errors import InvalidInput
+from epsilon_lab.messages.events import Body, LabClosed, LabOpened, RunBorn, RunStarted
+from epsilon_lab.processes.isolation import proved
+from epsilon_lab.processes.scratch import sweep
+from epsilon_lab.settings import BrokerSettings
+from epsilon_lab.topologies.catalogue import restore, validate_models
+from epsilon_lab.topologies.engine import Stimulus
+from epsilon_lab.topologies.files import check_files, mend_files
+from epsilon_lab.topologies.plan import Plan
+from epsilon_lab.topologies.recovery import Recovered, beginning, recover
+from epsilon_lab.topologies.runner import Runner
+from epsilon_lab.transport.zeromq import listen, private_address
+from epsilon_lab.workers.leaves import AsyncLane
+from epsilon_lab.workers.supervisor import Supervisor
+from epsilon_lab.workspace.journal import Durability, Journal, read_journal
+from epsilon_lab.workspace.layout import JOURNAL, RunDirectory
+from epsilon_lab.workspace.lock import WorkspaceLock
+from epsilon_lab.workspace.presence import birth
+
+T = TypeVar("T")
+
+
+class LiveRun(NamedTuple):
+    """A run that a core is at."""
+
+    name: str
+    topology: str
+    runner: Runner
+
+
+class Core:
+    """Broker, workers and live runs of a workspace. Methods may be called from any thread, and wait.
+
+    Args:
+        path: The workspace; made where it is missing.
+        workers: Child processes, each running one task at a time.
+        durability: What an acknowledged event survives.
+        settings: What the broker's rules are tuned by.
+
+    Attributes:
+        endpoint: Where workers reach the broker.
+        failure: What broke the core down; None while it works.
+        threads: Idents of its loop threads, which nobody may keep waiting.
+
+    Raises:
+        WorkspaceLocked: Another process has the workspace; the message names its pid and host.
+        WorkspaceError: The directory cannot be written to.
+        JournalDamaged: The lab's own journal is broken.
+    """
+
+    def __init__(self, path: Path, *, workers: int, durability: Durability, settings: BrokerSettings) -> None:
+        self.path = path
+        self.failure: BaseException | None = None
+        self._workers = workers
+        self._durability: Durability = durability
+        self._settings = settings
+        self._clock = SystemClock()
+        self._live: dict[str, LiveRun] = {}
+        self._resuming = threading.Lock()
+        self._lock = WorkspaceLock(path)
+        self._lock.acquire()
+        with ExitStack() as stack:
+            stack.callback(self._lock.release)
+            journal_path = path / "lab" / JOURNAL
+            self._epoch = _next_epoch(journal_path)
+            self._lab_journal = Journal.open(journal_path, durability)
+            stack.callback(self._lab_journal.close)
+            self.endpoint: str = stack.enter_context(private_address())
+            self._io: BlockingPortal = stack.enter_context(start_blocking_portal("asyncio", name="lab-io"))
+            self._leaves: BlockingPortal = stack.enter_context(start_blocking_portal("asyncio", name="lab-leaves"))
+            self.threads = frozenset((self._io.call(threading.get_ident), self._leaves.call(threading.get_ident)))
+            self._io_stop: anyio.Event = self._io.call(anyio.Event)
+            stack.callback(sweep)  # workers end by being killed, and leave their sandboxes' directories behind
+            serving, _ = self._io.start_task(self._serve)
+            stack.callback(_ended, serving)
+            stack.callback(lambda: self._io.call(self._io_stop.set))
+            stack.callback(self._leaves.call, llm.aclose)
+            lane = AsyncLane(self.endpoint, f"{self._session}/leaves")
+            lane_stop: anyio.Event = self._leaves.call(anyio.Event)
+            leaving = self._leaves.start_task_soon(_until, lane.serve, lane_stop)
+            stack.callback(_ended, leaving)
+            stack.callback(lambda: self._leaves.call(lane_stop.set))
+            self._io.start_task_soon(anyio.to_thread.run_sync, proved)
+            self._stack = stack.pop_all()
+
+    def __repr__(self) -> str:
+        return f"<Core of {str(self.path)!r}: {self._workers} workers, {len(self.live())} live runs>"
+
+    def close(self) -> None:
+        """Stop broker and workers and let go of the workspace; closing twice does nothing.
+
+        Runs that have not ended are `interrupted`: everything acknowledged is on disk.
+        """
+        self._stack.close()
+
+    # -- runs --------------------------------------------------------------------------------------------------------
+
+    def live(self) -> dict[str, str]:
+        """The runs it is at: run id -> name."""
+        return {run_id: run.name for run_id, run in list(self._live.items()) if not run.runner.done.done()}
+
+    def begin(self, run: RunDirectory, plan: Plan, started: RunStarted, events: Sequence[Body]) -> Runner:
+        """Begin a run, whose directory is prepared.
+
+        Args:
+            run: Its directory.
+            plan: Its rules.
+            started: Its first line; the epoch in it is filled in.
+            events: The lines that follow.
+
+        Raises:
+            InvalidInput: A live run has its name.
+            WorkspaceError: Its journal cannot be written.
+        """
+        journal = Journal.open(run.journal, self._durability)
+        runner = Runner(
+            run,
+            journal,
+            plan,
+            host=self._host,
+            clock=self._clock,
+            found=Recovered.new(run.run_id, plan, started.budget),
+        )
+        started = msgspec.structs.replace(started, epoch=self._host.epoch)
+        live = LiveRun(started.name, started.topology, runner)
+        self.on_loop(self._begin, live, partial(runner.begin, [started, *events]))
+        return runner
+
+    def resume(self, run_id: str, *, trust: bool) -> LiveRun:
+        """Go on with a run that its lab left unfinished, unless that is happening already.
+
+        Raises:
+            InvalidInput: It has ended, was born elsewhere and is not trusted, a live run has its name, or its model
+                could not be called.
+            JournalDamaged: Its journal is broken elsewhere than at its torn tail; nothing was changed.
+            LabError: Its files are not those that its journal speaks of, or another version has to resume it; nothing
+                was changed.
+        """
+        with self._resuming:
+            return self._at(run_id) or self._resume(RunDirectory(self.path / run_id), trust=trust)
+
+    def _resume(self, run: RunDirectory, *, trust: bool) -> LiveRun:
+        records = read_journal(run.journal).records
+        started = beginning(run.run_id, records)
+        if not trust and not owns(self.path, run.run_id):
+            raise InvalidInput(
+                f"run {run.run_id}",
+                "was born in another workspace, and to resume it is to load its functions from pickles, "
+                "which can do anything when they are loaded",
+                f"if you trust whoever made it: lab.resume({run.run_id!r}, trust=True)",
+            )
+        self._refuse_namesake(started.name)
+        plan = restore(run, started, records)
+        found = recover(run.run_id, plan, records, read=run.fetch)
+        check_files(run, found)
+        validate_models(run, plan, started.budget)
+        mend_files(run, found)
+        journal = Journal.open(run.journal, self._durability)
+        runner = Runner(run, journal, plan, host=self._host, clock=self._clock, found=found)
+        live = LiveRun(started.name, started.topology, runner)
+        self.on_loop(self._begin, live, runner.adopt)
+        return live
+
+    def _begin(self, live: LiveRun, begin: Callable[[], None]) -> None:
+        runner, run_id = live.runner, live.runner.run.run_id
+        try:
+            self._refuse_namesake(live.name)
+            self._host.record(None, RunBorn(run_id=run_id))
+            self._live[run_id] = live
+            begin()
+        except BaseException:
+            self._live.pop(run_id, None)
+            runner.abandon()
+            raise
+        runner.done.add_done_callback(lambda _: self._live.pop(run_id, None))
+
+    def _at(self, run_id: str) -> LiveRun | None:
+        live = self._live.get(run_id)
+        return None if live is None or live.runner.done.done() else live
+
+    def _refuse_namesake(self, name: str) -> None:
+        namesake = next((run_id for run_id, taken in self.live().items() if taken == name), None)
+        if namesake is not None:
+            raise InvalidInput(
+                "name", f"{name!r} is the name of the live run {namesake}", "choose another, or stop that one"
+            )
+
+    def obey(self, run_id: str, stimulus: Stimulus) -> bool:
+        """Let a live run's rules answer what a person says; it is on record then.
+
+        Returns:
+            False where there is no such live run.
+        """
+        live = self._at(run_id)
+        if live is not None:
+            self.on_loop(live.runner.obey, stimulus)
+        return live is not None
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def workers(self) -> list[WorkerRow]:
+        """Who is at work; `last_seen` in wall seconds."""
+        return self.on_loop(self._host.workers)
+
+    @property
+    def trouble(self) -> str:
+        """Why workers do not start; empty while they do."""
+        return self._supervisor.failure
+
+    def on_loop(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function on `lab-io` and wait for it."""
+        if threading.get_ident() in self.threads:
+            return function(*arguments)
+        return self._io.call(function, *arguments)
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _session(self) -> str:
+        return f"local-{os.getpid()}-{self._epoch}"
+
+    async def _serve(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Everything that lives on `lab-io`."""
+        with listen(self.endpoint) as listener:
+            self._host = BrokerHost(
+                listener, lab_journal=self._lab_journal, settings=self._settings, clock=self._clock, epoch=self._epoch
+            )
+            me = os.getpid()
+            self._host.record(None, LabOpened(epoch=self._epoch, pid=me, host=socket.gethostname(), born=birth(me)))
+            self._host.flush()
+            self._supervisor = Supervisor(
+                self.endpoint, self._session, self._workers, settings=self._settings, lock=self._lock.fileno()
+            )
+            try:
+                async with anyio.create_task_group() as broker:
+                    broker.start_soon(self._host.serve)
+                    async with anyio.create_task_group() as group:
+                        group.start_soon(self._supervisor.serve)
+                        task_status.started()
+                        await self._io_stop.wait()
+                        self._abandon_runs()
+                        group.cancel_scope.cancel()
+                    self._host.record(None, LabClosed())
+                    self._host.flush()
+                    broker.cancel_scope.cancel()
+            except BaseException as error:
+                self.failure = error
+                self._abandon_runs()
+                raise
+
+    def _abandon_runs(self) -> None:
+        for run_id in self.live():
+            self._live[run_id].runner.abandon()
+
+
+def owns(workspace: Path, run_id: str) -> bool:
+    """Tell whether a run was born in this workspace, so that its pickles are no stranger's."""
+    births = (r for r in read_journal(workspace / "lab" / JOURNAL).records if r.type == "lab.run")
+    return any(msgspec.json.decode(each.body, type=RunBorn).run_id == run_id for each in births)
+
+
+def _next_epoch(journal: Path) -> int:
+    """One more than any epoch the lab's journal names."""
+    epochs = (
+        msgspec.json.decode(record.body, type=LabOpened).epoch
+        for record in read_journal(journal).records
+        if record.type == "lab.opened"
+    )
+    return max(epochs, default=0) + 1
+
+
+def _ended(task: Future[Any]) -> None:
+    with suppress(Exception):
+        task.result()
+
+
+async def _until(serve: Callable[[], Any], stop: anyio.Event) -> None:
+    """Serve until told to stop."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(serve)
+        await stop.wait()
+        group.cancel_scope.cancel()
