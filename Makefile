@@ -7,7 +7,7 @@
 #   make check   lint, format, types, the rooms' order
 #
 # Overrides: VENV=path (default .venv), PYTHON=interpreter (default: the first of python3, python3.x that is new enough),
-# OUT=path (default out), PYTEST_ARGS="..." (more arguments for pytest, e.g. --long).
+# OUT=path (default out), PYTEST_ARGS="..." (more arguments for pytest, e.g. --long, -n0).
 
 MAKEFLAGS += --no-print-directory
 VENV ?= .venv
@@ -58,8 +58,9 @@ check: $(STAMP)
 	@report=$$("$(RUN)" -c "from importlinter.cli import lint_imports_command as check; check()" --no-cache 2>&1) || { echo "$$report"; exit 1; }
 	@echo "checks passed: lint, format, types, the rooms' order"
 
+# Files of tests share the processors; a file's tests, and a notebook's cells, stay together and in order.
 test: check
-	@"$(RUN)" -m pytest -q --nbval-lax --nbval-cell-timeout=180 tests notebooks $(PYTEST_ARGS)
+	@"$(RUN)" -m pytest -q --numprocesses=auto --maxprocesses=4 --dist=loadfile --nbval-lax --nbval-cell-timeout=180 tests notebooks $(PYTEST_ARGS)
 
 demo: $(STAMP)
 	@"$(RUN)" -m epsilon_lab demo --out "$(OUT)"
