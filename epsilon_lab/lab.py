@@ -285,9 +285,16 @@ class Lab:
             if live is not None and live.is_live_here:
                 live.resume()
                 return live
-            _, topology, runner = core.resume(directory.run_id, trust=trust)
-            run = self._handles[directory.run_id] = open_run(self, directory, topology, runner)
-        self._warn_of_strangers(runner.plan.runs_strangers, stacklevel=3)
+            found = core.resume(directory.run_id, trust=trust)
+            run = self._handles[directory.run_id] = open_run(self, directory, found.topology, found.runner)
+        self._warn_of_strangers(found.runner.plan.runs_strangers, stacklevel=3)
+        if found.torn:
+            warnings.warn(
+                f"the last {found.torn} bytes of {directory.journal} were lines that a crash had cut short; they were "
+                f"never acknowledged, and are cut off",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return run
 
     def _warn_of_strangers(self, runs_strangers: bool, *, stacklevel: int) -> None:

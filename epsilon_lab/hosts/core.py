@@ -55,6 +55,8 @@ class LiveRun(NamedTuple):
     name: str
     topology: str
     runner: Runner
+    torn: int = 0
+    """Bytes that were cut off its journal's end when it was taken up: lines that a crash had cut short."""
 
 
 class Core:
@@ -169,7 +171,7 @@ class Core:
             return self._at(run_id) or self._resume(RunDirectory(self.path / run_id), trust=trust)
 
     def _resume(self, run: RunDirectory, *, trust: bool) -> LiveRun:
-        records = read_journal(run.journal).records
+        records, end, _ = read_journal(run.journal)
         started = beginning(run.run_id, records)
         if not trust and not owns(self.path, run.run_id):
             raise InvalidInput(
@@ -184,9 +186,9 @@ class Core:
         check_files(run, found)
         validate_models(run, plan, started.budget)
         mend_files(run, found)
-        journal = Journal.open(run.journal, self._durability)
+        journal = Journal.open(run.journal, self._durability, after=end)
         runner = Runner(run, journal, plan, host=self._host, clock=self._clock, found=found)
-        live = LiveRun(started.name, started.topology, runner)
+        live = LiveRun(started.name, started.topology, runner, journal.torn)
         self.on_loop(self._begin, live, runner.adopt)
         return live
 

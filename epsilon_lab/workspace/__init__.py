@@ -1,7 +1,8 @@
 """What is on disk, which is the truth: a workspace of run directories, each complete in itself.
 
 layout.py     where things lie, and the only way to a path: names that escape the directory are refused
-journal.py    append-only lines, committed a turn at a time; the torn tail and the other kind of damage
+journal.py    append-only lines, committed a turn at a time: the writing end, and what durability promises
+scan.py       the reading end, one for all: files in order, the torn tail and the other kind of damage
 lock.py       one writer a workspace
 outputs.py    what tasks gave, read back from the journal
 tables.py     journals as DuckDB tables and pandas frames, the one door to both; schema.py says which,

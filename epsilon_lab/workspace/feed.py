@@ -8,10 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from epsilon_lab.errors import WorkspaceError
 from epsilon_lab.workspace.fold import Fold, Row
-from epsilon_lab.workspace.journal import read_journal
+from epsilon_lab.workspace.scan import START, read_journal, segment_path
+
+
+class _Look(NamedTuple):
+    """What tells from outside whether a file is the one that was read, and has grown."""
+
+    inode: int
+    size: int
+    changed_ns: int
+    is_full: bool
+    """Whether the journal goes on in another one."""
 
 
 class Feed:
@@ -25,10 +36,11 @@ class Feed:
         self.fold = Fold(self.run_id)
         self.seq = 0
         self.stored: set[str] = set()
-        self._end = 0
+        self._end = START
         self._events: list[Row] = []
         self._keeps_events = False  # until someone asks for them: most never do, and they are most of the bytes
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: _Look | None = None
+        self._is_begun = False
         self._said: set[str] = set()
 
     def read(self, forget: Callable[[str | None], None], *, events: bool) -> list[str]:
@@ -39,23 +51,23 @@ class Feed:
             events: Keep the events themselves, from now on and from the beginning.
         """
         try:
-            stat = self.path.stat()
+            seen = self._look()
         except (FileNotFoundError, NotADirectoryError):
-            self._restart(forget)
-            return []
+            return self._restart(forget, events=events) if self._is_begun else []
         except OSError as error:
             return self._say(f"journal {self.path} cannot be read ({error.strerror}); its run is not in the tables")
-        seen = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        if self._seen is not None and (self._seen[0] != stat.st_ino or stat.st_size < self._end):
-            self._restart(forget)  # another file has taken its place
+        if seen.size < self._end.offset or (self._seen is not None and seen.inode != self._seen.inode):
+            return self._restart(forget, events=events)
         from_start = events and not self._keeps_events
         if seen == self._seen and not from_start:
             return []
-        self._seen = seen
+        self._seen, self._is_begun = seen, True
         try:
-            tail = read_journal(self.path, 0 if from_start else self._end)
+            tail = read_journal(self.path, START if from_start else self._end)
         except WorkspaceError as error:
             return self._say(f"{error}. Until then this run's rows are missing or incomplete, other runs' are not")
+        if tail.end.segment != self._end.segment:
+            self._seen = None  # that was another file
         self._keeps_events |= events
         if self._keeps_events:
             self._events += [
@@ -71,10 +83,17 @@ class Feed:
             return self._say(f"journal {self.path}: {self.fold.unread}; rows may be missing. Try a newer epsilon_lab")
         return []
 
-    def _restart(self, forget: Callable[[str | None], None]) -> None:
-        if self._seen is not None:
-            forget(self.run_id)
-            self._begin()
+    def _look(self) -> _Look:
+        """Look at the file that is read next."""
+        stat = segment_path(self.path, self._end.segment).stat()
+        is_full = segment_path(self.path, self._end.segment + 1).exists()
+        return _Look(stat.st_ino, stat.st_size, stat.st_mtime_ns, is_full)
+
+    def _restart(self, forget: Callable[[str | None], None], *, events: bool) -> list[str]:
+        """Forget the journal that was there, and read the one that has taken its place, if any."""
+        forget(self.run_id)
+        self._begin()
+        return self.read(forget, events=events)
 
     def drain(self, table: str) -> list[Row]:
         """Take the rows of a table that are not stored yet."""

@@ -8,7 +8,7 @@ renamed), so that a reader never meets half a file.
     ├── lab/journal.ndjson          epochs, sessions, births of runs
     ├── lab/lock                    who holds the workspace
     └── cap-set-4-20261121-…/       a run
-        ├── journal.ndjson          everything that happened
+        ├── journal.ndjson          everything that happened; from 64 MiB on it goes on in journal.ndjson.000002 …
         ├── STOP                    put there by anyone to end the run
         ├── plan.json               the rules the run is played by, where they are more than its tasks
         ├── code/<sha256>.pkl       functions that travel, pickled once
@@ -54,7 +54,7 @@ class RunDirectory:
 
     @property
     def journal(self) -> Path:
-        """Path of the run's journal."""
+        """Path of the run's journal, which is that of its first file."""
         return self.path / JOURNAL
 
     def locate(self, ref: str) -> Path:

@@ -201,7 +201,7 @@ def test_what_was_never_committed_is_cut_and_reported(runs, tmp_path):
     with (runs / run_id / "journal.ndjson").open("ab") as journal:
         journal.write(torn)
     (tmp_path / "go").touch()
-    with Lab(runs, workers=1) as lab:
+    with Lab(runs, workers=1) as lab, pytest.warns(RuntimeWarning, match=rf"last {len(torn)} bytes of .*{run_id}"):
         run = lab.resume(run_id).wait(60)
     [adopted] = lines(run, "run.adopted")
     assert msgspec.json.decode(adopted.body, type=RunAdopted).torn == len(torn)

@@ -38,6 +38,7 @@ from epsilon_lab.messages.events import (
     WorkerJoined,
 )
 from epsilon_lab.messages.tasks import Event
+from epsilon_lab.settings import SEGMENT_BYTES
 from epsilon_lab.workspace.journal import Journal
 from epsilon_lab.workspace.layout import JOURNAL
 from epsilon_lab.workspace.schema import TABLES
@@ -51,13 +52,14 @@ class Workspace:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.segment_bytes = SEGMENT_BYTES
         self.live: set[str] = set()
         self._journals: dict[str, Journal] = {}
 
     def write(self, run_id: str, *bodies: Body | Event, ts: float = 1_700_000_000.0) -> None:
         if run_id not in self._journals:
             (self.path / run_id).mkdir(exist_ok=True, parents=True)
-            self._journals[run_id] = Journal.open(self.path / run_id / JOURNAL)
+            self._journals[run_id] = Journal.open(self.path / run_id / JOURNAL, segment_bytes=self.segment_bytes)
         self._journals[run_id].append(ts, *bodies)
         self._journals[run_id].commit()
 
@@ -367,6 +369,26 @@ def test_a_damaged_run_is_named_and_the_others_still_answer(
     monkeypatch.setattr("epsilon_lab.workspace.feed.read_journal", lambda *arguments: looked.append(arguments))
     assert tables.sql("select run_id from runs")["run_id"].tolist() == ["good"]
     assert looked == []  # and not read again before it changes
+
+
+@pytest.mark.parametrize("every", [1, 3, 100])
+def test_a_journal_is_followed_over_the_ends_of_its_files(workspace: Workspace, tables: Tables, every: int) -> None:
+    workspace.segment_bytes = 300
+    workspace.start("r")
+    for index in range(9):
+        workspace.write("r", candidate(f"g000-c{index:03d}"))
+        if index % every == 0:
+            assert len(tables.frame("candidates")) == index + 1
+    assert (workspace.path / "r" / f"{JOURNAL}.000005").exists()
+    assert len(tables.frame("candidates")) == 9
+    assert len(tables.frame("events")) == 10
+    shutil.copytree(workspace.path / "r", workspace.path / "copy")
+    assert len(tables.frame("candidates")) == 18
+    workspace.close()
+    shutil.rmtree(workspace.path / "r")
+    workspace.start("r", name="another")
+    assert tables.sql("select run_id, name from runs order by 1").values.tolist() == [["copy", "r"], ["r", "another"]]
+    assert len(tables.frame("candidates")) == 9
 
 
 def test_a_run_that_is_copied_replaced_or_removed_is_followed(workspace: Workspace, tables: Tables) -> None:
