@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from epsilon_lab.errors import LabError as LabError
     from epsilon_lab.lab import Lab as Lab
     from epsilon_lab.messages.budget import Budget as Budget
+    from epsilon_lab.messages.tasks import Retry as Retry
     from epsilon_lab.runs import Run as Run
     from epsilon_lab.runs import SearchRun as SearchRun
     from epsilon_lab.search.problem import Problem as Problem
@@ -53,6 +54,7 @@ _HOMES = {
     "PopulationSearch": "epsilon_lab.topologies.population_search",
     "Problem": "epsilon_lab.search.problem",
     "Replay": "epsilon_lab.search.replay",
+    "Retry": "epsilon_lab.messages.tasks",
     "Run": "epsilon_lab.runs",
     "SearchRun": "epsilon_lab.runs",
     "WorkQueue": "epsilon_lab.topologies.work_queue",
@@ -68,6 +70,7 @@ __all__ = [
     "PopulationSearch",
     "Problem",
     "Replay",
+    "Retry",
     "Run",
     "SearchRun",
     "WorkQueue",

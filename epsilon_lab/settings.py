@@ -53,6 +53,9 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     credit_window_s: Seconds = 0.02
     """Seconds of work that a worker may hold in advance."""
 
+    aging: Annotated[float, msgspec.Meta(ge=0)] = 1 / 60
+    """By how much a task's priority grows in a second of waiting; 0 lets larger priorities starve smaller ones."""
+
 
 def broker_settings(environ: Mapping[str, str]) -> BrokerSettings:
     """Read the settings off an environment: each field is the variable `EPSILON_` and its name in capitals, if set.

@@ -12,6 +12,7 @@ from epsilon_lab.broker.board import Board, Final
 from epsilon_lab.broker.lines import Lines, failure_of
 from epsilon_lab.broker.members import Member, Task
 from epsilon_lab.broker.notes import record_events, record_paid
+from epsilon_lab.broker.retrying import is_tried_again, pause_s
 from epsilon_lab.broker.soundness import value_problem
 from epsilon_lab.messages.frames import Done, Stale
 from epsilon_lab.messages.tasks import Failure, Result
@@ -36,7 +37,7 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
                 task.run.learn(task.spec.kind, answer.ended_at - answer.started_at)
             lines.complete(task, answer)
             settled.append((task, "completed", answer.output, None))
-        elif status := charge_failure(board, task, answer, lines):
+        elif status := charge_failure(board, task, answer, lines, now):
             settled.append((task, status, None, answer))
     board.record_lines(lines)
     for task, status, output, failure in settled:
@@ -45,14 +46,20 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
         board.send(member.peer, Stale(fences=lines.stale_fences))
 
 
-def charge_failure(board: Board, task: Task, failure: Failure, lines: Lines) -> Final | None:
-    """Count a failure of the task's own; its final status, or None where it is tried again."""
+def charge_failure(board: Board, task: Task, failure: Failure, lines: Lines, now: float) -> Final | None:
+    """Count a failure of the task's own; its final status, or None where it is tried again, maybe later."""
     task.failed += 1
-    again = failure.retryable and task.failed <= task.spec.retries
-    lines.fail(task, failure, then="queued" if again else "failed")
-    if again:
-        board.enqueue(task)
-        return None
+    retry = task.spec.retry
+    if retry is not None and is_tried_again(retry, failure, task.failed):
+        delay_s = pause_s(retry, task.run.run_id, task.spec.task_id, task.attempt, task.failed)
+        if task.finish_by is None or now + delay_s < task.finish_by:
+            lines.fail(task, failure, then="queued", delay_s=delay_s)
+            if delay_s > 0:
+                board.put_off(task, now + delay_s)
+            else:
+                board.enqueue(task)
+            return None
+    lines.fail(task, failure, then="failed")
     return "failed"
 
 

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from typing import Literal
 
 from epsilon_lab.broker.lines import Lines
-from epsilon_lab.broker.members import Member, Run, Session, Task
+from epsilon_lab.broker.members import Held, Member, Run, Session, Task
 from epsilon_lab.broker.queue import ReadyQueue
 from epsilon_lab.broker.stimuli import Effect, Record, Send, Settle
+from epsilon_lab.broker.timers import Timers
 from epsilon_lab.messages.events import Body
 from epsilon_lab.messages.frames import ToPeer
 from epsilon_lab.messages.tasks import Event, Failure, TaskOutcome, TaskSpec
@@ -37,17 +38,35 @@ class Board:
         settings: As given.
         epoch: The highest part of its fences; it grows where a run is opened that has seen a larger one.
         queue: What is ready.
+        delayed: Tasks put off, by ticket, at the time when they are queued.
+        deadlines: Tasks with a deadline, by ticket.
+        limits: Attempts under way that have a limit of their own, by fence.
         runs: Open runs, by id.
         sessions: Supervisors and their members, by session.
         effects: What follows from the step under way.
     """
 
-    __slots__ = ("_counter", "_tickets", "effects", "epoch", "queue", "runs", "sessions", "settings")
+    __slots__ = (
+        "_counter",
+        "_tickets",
+        "deadlines",
+        "delayed",
+        "effects",
+        "epoch",
+        "limits",
+        "queue",
+        "runs",
+        "sessions",
+        "settings",
+    )
 
     def __init__(self, settings: BrokerSettings, epoch: int) -> None:
         self.settings = settings
         self.epoch = epoch
         self.queue: ReadyQueue[Task] = ReadyQueue()
+        self.delayed: Timers[Task] = Timers()
+        self.deadlines: Timers[Task] = Timers()
+        self.limits: Timers[Held] = Timers()
         self.runs: dict[str, Run] = {}
         self.sessions: dict[str, Session] = {}
         self.effects: list[Effect] = []
@@ -69,19 +88,34 @@ class Board:
         self._counter += 1
         return self.epoch << FENCE_BITS | self._counter
 
-    def take(self, run: Run, spec: TaskSpec) -> Task:
-        """Let a new task into its run and the queue."""
+    def take(self, run: Run, spec: TaskSpec, submitted: float) -> Task:
+        """Let a new task into its run; it is not queued yet."""
         run.known.add(spec.task_id)
         self._tickets += 1
-        task = run.tasks[spec.task_id] = Task(run, spec, self._tickets)
-        self.enqueue(task)
+        task = run.tasks[spec.task_id] = Task(run, spec, self._tickets, submitted)
+        if (expires := task.expires) is not None:
+            self.deadlines.set(task.ticket, expires, task)
         return task
 
     def enqueue(self, task: Task) -> None:
         """Put a task into the queue, at its old place if it had one."""
         spec = task.spec
+        task.holder = task.wake_at = None
+        rank = self.settings.aging * task.submitted - spec.priority
+        self.queue.push(task, lane=spec.lane, run_id=task.run.run_id, rank=rank, ticket=task.ticket)
+
+    def put_off(self, task: Task, until: float) -> None:
+        """Keep a task out of the queue until then."""
         task.holder = None
-        self.queue.push(task, lane=spec.lane, run_id=task.run.run_id, priority=spec.priority, ticket=task.ticket)
+        task.wake_at = until
+        self.delayed.set(task.ticket, until, task)
+
+    def withdraw(self, task: Task) -> None:
+        """Take a task that nobody holds out of the queue, or from among what was put off."""
+        if task.wake_at is None:
+            self.queue.discard(task.ticket, lane=task.spec.lane)
+        else:
+            self.delayed.forget(task.ticket)
 
     def send(self, peer: str, message: ToPeer, run_id: str | None = None) -> None:
         """Say something to a peer; `run_id` names the run whose records it acknowledges."""
@@ -101,5 +135,6 @@ class Board:
         """Forget a task and tell its submitter."""
         run_id, task_id = task.run.run_id, task.spec.task_id
         del task.run.tasks[task_id]
+        self.deadlines.forget(task.ticket)
         outcome = TaskOutcome(run_id=run_id, task_id=task_id, status=status, output=output, failure=failure)
         self.effects.append(Settle(outcome))

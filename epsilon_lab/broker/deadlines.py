@@ -1,16 +1,18 @@
-"""What time alone brings about: silent sessions, attempts beyond their limit, workers that were to be killed.
+"""What time alone brings about: silent sessions, attempts and tasks beyond their limits, workers that are to be killed.
 
-A session's lease is renewed by any frame of any of its members; a task's limit runs from the moment it heads its
-member's line. If the broker itself was late, all of them move by as much.
+A session's lease is renewed by any frame of any of its members; an attempt's limits run from the moment it heads its
+member's line; a task's deadlines run from its submission. If the broker itself was late, all of them move by as much,
+none beyond its full length. Only what is due is looked at, apart from sessions and members, which are few.
 """
 
 from __future__ import annotations
 
-from epsilon_lab.broker.attempts import charge_failure
+from epsilon_lab.broker.attempts import charge_failure, take_back
 from epsilon_lab.broker.board import Board, Final
 from epsilon_lab.broker.lines import Lines, failure_of
-from epsilon_lab.broker.members import Member, Task
+from epsilon_lab.broker.members import Held, Member, Task
 from epsilon_lab.broker.membership import kill, leave
+from epsilon_lab.messages.events import TasksExpired
 from epsilon_lab.messages.frames import Cancel
 from epsilon_lab.messages.tasks import Failure
 
@@ -21,61 +23,114 @@ def look(board: Board, now: float) -> None:
         if now - session.heard > board.settings.lease_s:
             for member in list(session.members.values()):
                 leave(board, member, f"session {name} was silent for {now - session.heard:.1f} s", blame="expired")
-            continue
-        for member in list(session.members.values()):
-            member.away = False  # it may be connected again; the next batch will tell
-            _check_limits(board, member, now)
+    _look_at_attempts(board, now)
+    _look_at_tasks(board, now)
+    for member in list(board.members()):
+        member.away = False  # it may be connected again; the next batch will tell
+        if member.kill_at is not None and now >= member.kill_at:
+            kill(board, member, "it did not stop a cancelled task in time", now)
+        if member.killed_at is not None and now - member.killed_at > board.settings.lease_s:
+            leave(board, member, "its supervisor did not say that it was killed")
 
 
 def move(board: Board, by: float, now: float) -> None:
-    """Move every deadline by as much as the broker was late, none beyond its full length."""
+    """Move every deadline by as much as the broker was late; each is told so when it comes up for a look."""
     for session in board.sessions.values():
         session.heard = min(now, session.heard + by)
         for member in session.members.values():
             for held in member.held.values():
                 if held.started is not None:
                     held.started = min(now, held.started + by)
+                if held.beat is not None:
+                    held.beat = min(now, held.beat + by)
             if member.kill_at is not None:
                 member.kill_at += by
             if member.killed_at is not None:
                 member.killed_at = min(now, member.killed_at + by)
+    for task in board.deadlines:
+        spec = task.spec
+        if task.start_by is not None and spec.start_within_s is not None:
+            task.start_by = min(now + spec.start_within_s, task.start_by + by)
+        if task.finish_by is not None and spec.finish_within_s is not None:
+            task.finish_by = min(now + spec.finish_within_s, task.finish_by + by)
 
 
-def _check_limits(board: Board, member: Member, now: float) -> None:
-    over = [
-        held.task
-        for _, held in member.started()
-        if held.task is not None
-        and held.started is not None
-        and held.task.spec.time_limit_s is not None
-        and now - held.started > held.task.spec.time_limit_s
-        and held.task.fence not in held.task.run.asks
-    ]
-    if over:
-        _time_out(board, member, over, now)
-    if member.kill_at is not None and now >= member.kill_at:
-        kill(board, member, "it did not stop a cancelled task in time", now)
-    if member.killed_at is not None and now - member.killed_at > board.settings.lease_s:
-        leave(board, member, "its supervisor did not say that it was killed")
+# -- attempts beyond a limit of their own -----------------------------------------------------------------------------
 
 
-def _time_out(board: Board, member: Member, over: list[Task], now: float) -> None:
+def _look_at_attempts(board: Board, now: float) -> None:
+    over: dict[str, tuple[Member, list[tuple[Task, Failure]]]] = {}
+    for held in board.limits.due(now):
+        task, over_at = held.task, held.over_at
+        if task is None or task.holder is None or over_at is None:
+            continue
+        if task.fence in task.run.asks:  # the broker itself lets it wait
+            board.limits.set(task.fence, now + board.settings.tick_s, held)
+        elif over_at >= now:
+            board.limits.set(task.fence, over_at, held)
+        else:
+            found = (task, failure_of(task, "timeout", _why_over(held, task, now)))
+            over.setdefault(task.holder.peer, (task.holder, []))[1].append(found)
+    for member, failures in over.values():
+        _time_out(board, member, failures, now)
+
+
+def _why_over(held: Held, task: Task, now: float) -> str:
+    limit, beat = task.spec.time_limit_s, task.spec.beat_within_s
+    if limit is not None and held.started is not None and held.started + limit < now:
+        return f"not done within its time limit of {limit:g} s"
+    return f"no sign of progress within {beat:g} s"
+
+
+def _time_out(board: Board, member: Member, failures: list[tuple[Task, Failure]], now: float) -> None:
     lines = Lines(member.peer)
     settled: list[tuple[Task, Final, Failure]] = []
-    for task in over:
-        limit = task.spec.time_limit_s
-        failure = failure_of(task, "timeout", f"not done within its time limit of {limit:g} s")
+    for task, failure in failures:
         if member.is_wide:
             member.drop(task.fence, now)
         else:
             member.held[task.fence].task = None
-        if status := charge_failure(board, task, failure, lines):
+        if status := charge_failure(board, task, failure, lines, now):
             task.holder = None
             settled.append((task, status, failure))
     board.record_lines(lines)
     for task, status, failure in settled:
         board.settle(task, status, failure=failure)
     if member.is_wide:
-        board.send(member.peer, Cancel(fences=tuple(task.fence for task in over)))
+        board.send(member.peer, Cancel(fences=tuple(task.fence for task, _ in failures)))
     else:
-        kill(board, member, f"task {over[0].spec.task_id} exceeded its time limit", now)
+        kill(board, member, f"task {failures[0][0].spec.task_id} exceeded its time limit", now)
+
+
+# -- tasks beyond a deadline ------------------------------------------------------------------------------------------
+
+
+def _look_at_tasks(board: Board, now: float) -> None:
+    expired: dict[str, list[tuple[Task, str]]] = {}
+    for task in board.deadlines.due(now):
+        expires, member = task.expires, task.holder
+        if expires is None:
+            continue
+        if expires >= now:
+            board.deadlines.set(task.ticket, expires, task)
+            continue
+        reason = _why_expired(task, now)
+        if member is not None and member.held[task.fence].started is not None:
+            failure = failure_of(task, "timeout", f"it was under way, but {reason}", retryable=False)
+            _time_out(board, member, [(task, failure)], now)
+            continue
+        if member is not None:
+            board.send(member.peer, Cancel(fences=(task.fence,)))
+            take_back(board, member, [task.fence], reason, now)
+        board.withdraw(task)
+        expired.setdefault(task.run.run_id, []).append((task, reason))
+    for run_id, tasks in expired.items():
+        board.record(run_id, TasksExpired(tasks=tuple((task.spec.task_id, reason) for task, reason in tasks)))
+        for task, reason in tasks:
+            board.settle(task, "failed", failure=failure_of(task, "expired", reason, retryable=False))
+
+
+def _why_expired(task: Task, now: float) -> str:
+    if task.start_by is not None and task.start_by < now:
+        return f"not begun within {task.spec.start_within_s:g} s of its submission"
+    return f"not done within {task.spec.finish_within_s:g} s of its submission"

@@ -28,14 +28,16 @@ def assign(board: Board, now: float) -> None:
     for run in board.runs.values():
         if run.asks:
             answer_asks(board, run, now)
+    for task in board.delayed.due(now):
+        board.enqueue(task)
     batches: _Batches = {}
     for lane in get_args(Lane):
         open_members = [member for member in board.members() if is_open(member, lane)]
         if not open_members:
             continue
-        _hand_out(board, lane, open_members, batches)
+        _hand_out(board, lane, open_members, batches, now)
         if _recall(board, open_members, now):
-            _hand_out(board, lane, open_members, batches)
+            _hand_out(board, lane, open_members, batches, now)
     for member, assignments in batches.values():
         member.mark_started(now)
         by_run: defaultdict[str, list[tuple[str, int, int]]] = defaultdict(list)
@@ -46,12 +48,16 @@ def assign(board: Board, now: float) -> None:
         board.send(member.peer, Tasks(assignments=tuple(assignments)))
 
 
-def _hand_out(board: Board, lane: str, members: list[Member], batches: _Batches) -> None:
+def _hand_out(board: Board, lane: str, members: list[Member], batches: _Batches, now: float) -> None:
     """Give tasks to the least loaded member, one by one, as long as it may take the next."""
     heap = [(len(member.held) / member.hello.slots, place) for place, member in enumerate(members)]
     heapq.heapify(heap)
     queue, settings = board.queue, board.settings
     while heap and (task := queue.peek(lane)) is not None:
+        if (expires := task.expires) is not None and expires <= now:
+            queue.pop(lane)
+            board.put_off(task, now + settings.tick_s)  # the next look at deadlines decides: the broker may be late
+            continue
         _, place = heap[0]
         member = members[place]
         estimate = task.run.durations.get(task.spec.kind)

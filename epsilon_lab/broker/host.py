@@ -196,7 +196,7 @@ class BrokerHost:
         """Serve peers and submitters until cancelled."""
         self._last_turn = self._next_tick = self._clock.monotonic()
         while True:
-            patience = 0.0 if self._is_dirty else max(0.0, self._next_tick - self._clock.monotonic())
+            patience = 0.0 if self._is_dirty else max(0.0, self._next_look() - self._clock.monotonic())
             with anyio.move_on_after(patience) as self._idle:
                 await self._listener.wait_readable()
             self._idle = None
@@ -217,7 +217,14 @@ class BrokerHost:
             self._next_tick = now + self._tick_s
             self._absorb(self._state.step(Tick(), now))
             self._is_dirty = True  # time alone may have made something ready: a recall
+        if (wakes_at := self._state.wakes_at) is not None and now >= wakes_at:
+            self._is_dirty = True
         self._end_turn()
+
+    def _next_look(self) -> float:
+        """When time alone calls for a turn."""
+        wakes_at = self._state.wakes_at
+        return self._next_tick if wakes_at is None else min(self._next_tick, wakes_at)
 
     def _hear(self, frames: list[tuple[str, bytes]], now: float) -> None:
         """Let the rules answer each frame; word of a death comes last, behind what the dead still said."""

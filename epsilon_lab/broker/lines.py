@@ -42,7 +42,7 @@ class Lines:
             )
         )
 
-    def fail(self, task: Task, failure: Failure, *, then: str) -> None:
+    def fail(self, task: Task, failure: Failure, *, then: str, delay_s: float = 0.0) -> None:
         """Note an attempt that gave no output, and what becomes of its task."""
         self._failed[task.run.run_id].append(
             FailedLine(
@@ -52,6 +52,7 @@ class Lines:
                 outcome=failure.outcome,
                 error=failure.error,
                 then=then,
+                delay_s=delay_s,
                 traceback=failure.traceback,
                 stdout_tail=failure.stdout_tail,
                 stderr_tail=failure.stderr_tail,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from epsilon_lab.broker.ledger import Ledger
+from epsilon_lab.broker.timers import Timers
 from epsilon_lab.messages.events import LlmCall
 from epsilon_lab.messages.frames import Hello
 from epsilon_lab.messages.tasks import TaskSpec
@@ -49,39 +50,89 @@ class Run:
 
 
 class Task:
-    """An open task: queued while `holder` is None."""
+    """An open task: queued while `holder` is None, or put off until `wake_at` where that is not None.
 
-    __slots__ = ("attempt", "failed", "fence", "holder", "lost", "run", "spec", "ticket")
+    `submitted`, `start_by` and `finish_by` are seconds on the clock of `now`; the latter None where there is no such
+    limit, or not any more.
+    """
 
-    def __init__(self, run: Run, spec: TaskSpec, ticket: int) -> None:
+    __slots__ = (
+        "attempt",
+        "failed",
+        "fence",
+        "finish_by",
+        "holder",
+        "lost",
+        "run",
+        "spec",
+        "start_by",
+        "submitted",
+        "ticket",
+        "wake_at",
+    )
+
+    def __init__(self, run: Run, spec: TaskSpec, ticket: int, submitted: float) -> None:
         self.run = run
         self.spec = spec
         self.ticket = ticket
+        self.submitted = submitted
+        self.start_by = None if spec.start_within_s is None else submitted + spec.start_within_s
+        self.finish_by = None if spec.finish_within_s is None else submitted + spec.finish_within_s
+        self.wake_at: float | None = None
         self.attempt = 0
         self.lost = 0
         self.failed = 0
         self.fence = 0
         self.holder: Member | None = None
 
+    @property
+    def expires(self) -> float | None:
+        """When it is not to be begun any more; None for never."""
+        if self.start_by is None or self.finish_by is None:
+            return self.finish_by if self.start_by is None else self.start_by
+        return min(self.start_by, self.finish_by)
+
 
 class Held:
     """A place in a member's line. It outlives its task where the member is still busy with what was given up."""
 
-    __slots__ = ("estimate", "started", "task")
+    __slots__ = ("beat", "estimate", "started", "task")
 
     def __init__(self, task: Task, estimate: float) -> None:
         self.task: Task | None = task
         self.estimate = estimate
         self.started: float | None = None
+        self.beat: float | None = None
+        """When the attempt last showed progress."""
+
+    @property
+    def over_at(self) -> float | None:
+        """When its attempt exceeds a limit of its own; None where it has none, or was given up."""
+        if self.task is None or self.started is None:
+            return None
+        spec = self.task.spec
+        over = None if spec.time_limit_s is None else self.started + spec.time_limit_s
+        if spec.beat_within_s is not None:
+            silent = max(self.started, self.beat or self.started) + spec.beat_within_s
+            over = silent if over is None else min(over, silent)
+        return over
 
 
 class Member:
-    """A peer that said hello, and its line of work by fence, oldest first."""
+    """A peer that said hello, and its line of work by fence, oldest first.
 
-    __slots__ = ("away", "backlog", "heard", "held", "hello", "kill_at", "killed_at", "peer")
+    Args:
+        peer: Its id.
+        hello: What it said of itself.
+        now: Seconds.
+        limits: Where to note when an attempt exceeds a limit of its own.
+    """
 
-    def __init__(self, peer: str, hello: Hello, now: float) -> None:
+    __slots__ = ("_limits", "away", "backlog", "heard", "held", "hello", "kill_at", "killed_at", "peer")
+
+    def __init__(self, peer: str, hello: Hello, now: float, limits: Timers[Held]) -> None:
         self.peer = peer
+        self._limits = limits
         self.hello = hello
         self.heard = now
         self.held: dict[int, Held] = {}
@@ -117,10 +168,15 @@ class Member:
         for _, held in self.started():
             if held.started is None:
                 held.started = now
+                if held.task is not None:
+                    held.task.start_by = None
+                    if (over_at := held.over_at) is not None:
+                        self._limits.set(held.task.fence, over_at, held)
 
     def drop(self, fence: int, now: float) -> None:
         """Take a place out of its line; the next one is worked on from now."""
         held = self.held.pop(fence)
+        self._limits.forget(fence)
         self.backlog = self.backlog - held.estimate if self.held else 0.0
         if held.task is None:
             self.kill_at = None

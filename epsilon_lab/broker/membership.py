@@ -41,7 +41,7 @@ def join(board: Board, peer: str, hello: Hello, now: float) -> None:
         session = board.sessions.setdefault(name, session)
         known = None
     if known is None:
-        session.members[peer] = Member(peer, hello, now)
+        session.members[peer] = Member(peer, hello, now, board.limits)
     else:
         known.hello = hello
         known.mark_started(now)
@@ -83,6 +83,8 @@ def leave(
     if blame is not None:
         known = lost.fence if lost is not None else None
         guilty = {known} if known is not None else {fence for fence, _ in member.started()}
+    for fence in member.held:
+        board.limits.forget(fence)
     lines = Lines(member.peer)
     dead: list[tuple[Task, Failure]] = []
     for fence, held in member.held.items():

@@ -12,7 +12,7 @@ from epsilon_lab.broker.members import Ask, Member, Run
 from epsilon_lab.broker.soundness import call_of, event_problem, is_paid
 from epsilon_lab.errors import BudgetExhausted
 from epsilon_lab.messages.events import LlmCall
-from epsilon_lab.messages.frames import Denied, Note, Recorded, Refused
+from epsilon_lab.messages.frames import Beat, Denied, Note, Recorded, Refused
 from epsilon_lab.messages.tasks import Event
 
 
@@ -24,6 +24,8 @@ def take_note(board: Board, member: Member, note: Note, now: float) -> None:
         return
     task = run.tasks.get(note.task_id)
     is_holder = task is not None and task.holder is member and note.fence in (None, task.fence)
+    if task is not None and is_holder:
+        member.held[task.fence].beat = now
     events, asked = [], None
     for event in note.events:
         call = call_of(event)
@@ -38,6 +40,13 @@ def take_note(board: Board, member: Member, note: Note, now: float) -> None:
         run.asks[task.fence] = asked
     else:
         _deny(board, run, asked, "its task is in other hands by now")
+
+
+def take_beat(member: Member, beat: Beat, now: float) -> None:
+    """Note that attempts make progress."""
+    for fence in beat.fences:
+        if (held := member.held.get(fence)) is not None:
+            held.beat = now
 
 
 def record_events(board: Board, member: Member, run: Run, events: Iterable[Event]) -> None:

@@ -1,68 +1,128 @@
 """What is ready to run, and whose turn it is.
 
-Within a run: larger priority first, then the order of submission; a task that comes back takes its old place, so it is
-not punished for a worker that died. Between runs: one task each in turn, so that a run of ten thousand items does not
-starve a run of ten. Pure.
+Within a run: the smaller rank first, then the older ticket. A rank never changes while an item waits, so an item is put
+in once and never moved: priority that grows with waiting, `priority + aging * (now - submitted)`, orders as the
+constant `aging * submitted - priority` does. What comes back takes its old place, so it is not punished for a worker
+that died.
+
+Between runs: stride scheduling (C. Waldspurger and W. Weihl, "Stride Scheduling", MIT/LCS/TM-528, 1995). Each run is
+charged 1 / weight a turn, and whoever was charged least is next; so a run of ten thousand items does not starve a run
+of ten, and one of weight 2 gets twice the turns. A run that had nothing ready comes back at the charge of the moment:
+it cannot save up turns. Pure.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
+_Entry = tuple[float, int, Item]
+"""Rank, ticket, item."""
 
-class ReadyQueue(Generic[Item]):
-    """Ready items by lane and run. A ticket, unique and growing, names an item and is its age."""
+
+class _Line(Generic[Item]):
+    """The ready items of one run and lane."""
+
+    __slots__ = ("charged", "heap", "is_listed", "run_id", "weight")
+
+    def __init__(self, run_id: str, weight: float) -> None:
+        self.run_id = run_id
+        self.weight = weight
+        self.charged = 0.0
+        self.heap: list[_Entry[Item]] = []
+        self.is_listed = False
+
+
+class _Lane(Generic[Item]):
+    """The lines of one lane, and those of them that have a turn coming."""
+
+    __slots__ = ("charge", "lines", "turns", "waiting")
 
     def __init__(self) -> None:
-        self._heaps: dict[tuple[str, str], list[tuple[int, int, Item]]] = {}
-        self._turns: dict[str, deque[str]] = {}
-        self._waiting: dict[int, str] = {}
+        self.lines: dict[str, _Line[Item]] = {}
+        self.turns: list[tuple[float, int, _Line[Item]]] = []
+        self.charge = 0.0
+        self.waiting = 0
+
+
+class ReadyQueue(Generic[Item]):
+    """Ready items by lane and run. A ticket, unique and growing, names an item."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[str, _Lane[Item]] = {}
+        self._waiting: dict[int, _Entry[Item]] = {}
+        self._weights: dict[str, float] = {}
         self._paused: set[str] = set()
+        self._entries = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def push(self, item: Item, *, lane: str, run_id: str, priority: int, ticket: int) -> None:
+    def waiting(self, lane: str) -> int:
+        """How many items of a lane are ready, those of paused runs too."""
+        return self._lanes[lane].waiting if lane in self._lanes else 0
+
+    def push(self, item: Item, *, lane: str, run_id: str, rank: float, ticket: int) -> None:
         """Add an item, or put one back that was popped."""
-        heap = self._heaps.get((lane, run_id))
-        if heap is None:
-            heap = self._heaps[lane, run_id] = []
-            self._turns.setdefault(lane, deque()).append(run_id)
-        heapq.heappush(heap, (-priority, ticket, item))
-        self._waiting[ticket] = run_id
+        found = self._lanes.get(lane)
+        if found is None:
+            found = self._lanes[lane] = _Lane()
+        line = found.lines.get(run_id)
+        if line is None:
+            line = found.lines[run_id] = _Line(run_id, self._weights.get(run_id, 1.0))
+        entry = self._waiting[ticket] = (rank, ticket, item)
+        heapq.heappush(line.heap, entry)
+        found.waiting += 1
+        if not line.is_listed:
+            self._list(found, line)
 
     def peek(self, lane: str) -> Item | None:
         """Look at the lane's next item; None where nothing is ready."""
-        turns = self._turns.get(lane, deque())
-        for _ in range(len(turns)):
-            heap = self._heaps[lane, turns[0]]
-            while heap and heap[0][1] not in self._waiting:
+        found = self._lanes.get(lane)
+        if found is None:
+            return None
+        turns = found.turns
+        while turns:
+            line = turns[0][2]
+            heap = line.heap
+            while heap and self._waiting.get(heap[0][1]) is not heap[0]:  # it was discarded, or put elsewhere
                 heapq.heappop(heap)
-            if not heap:
-                del self._heaps[lane, turns.popleft()]
-            elif turns[0] in self._paused:
-                turns.rotate(-1)
-            else:
+            if heap and line.run_id not in self._paused:
                 return heap[0][2]
+            heapq.heappop(turns)
+            line.is_listed = False
         return None
 
     def pop(self, lane: str) -> Item | None:
-        """Take the lane's next item; the next run has the next turn."""
+        """Take the lane's next item, and charge its run for the turn."""
         if self.peek(lane) is None:
             return None
-        turns = self._turns[lane]
-        _, ticket, item = heapq.heappop(self._heaps[lane, turns[0]])
+        found = self._lanes[lane]
+        line = found.turns[0][2]
+        _, ticket, item = heapq.heappop(line.heap)
         del self._waiting[ticket]
-        turns.rotate(-1)
+        found.waiting -= 1
+        found.charge = line.charged
+        line.charged += 1.0 / line.weight
+        self._entries += 1
+        heapq.heapreplace(found.turns, (line.charged, self._entries, line))
         return item
 
-    def discard(self, ticket: int) -> bool:
+    def discard(self, ticket: int, *, lane: str) -> bool:
         """Forget an item; False where it was not waiting."""
-        return self._waiting.pop(ticket, None) is not None
+        if self._waiting.pop(ticket, None) is None:
+            return False
+        self._lanes[lane].waiting -= 1
+        return True
+
+    def weigh(self, run_id: str, weight: float) -> None:
+        """Give a run so many turns for one of a run of weight 1."""
+        self._weights[run_id] = weight
+        for lane in self._lanes.values():
+            if run_id in lane.lines:
+                lane.lines[run_id].weight = weight
 
     def pause(self, run_id: str) -> None:
         """Pass over this run's items."""
@@ -71,6 +131,10 @@ class ReadyQueue(Generic[Item]):
     def resume(self, run_id: str) -> None:
         """Stop passing over this run's items."""
         self._paused.discard(run_id)
+        for lane in self._lanes.values():
+            line = lane.lines.get(run_id)
+            if line is not None and line.heap and not line.is_listed:
+                self._list(lane, line)
 
     def is_paused(self, run_id: str) -> bool:
         """Whether this run's items are passed over."""
@@ -79,9 +143,18 @@ class ReadyQueue(Generic[Item]):
     def drop(self, run_id: str) -> None:
         """Forget a run and all its items."""
         self._paused.discard(run_id)
-        for lane, turns in self._turns.items():
-            heap = self._heaps.pop((lane, run_id), None)
-            if heap is not None:
-                turns.remove(run_id)
-                for _, ticket, _ in heap:
-                    self._waiting.pop(ticket, None)
+        self._weights.pop(run_id, None)
+        for lane in self._lanes.values():
+            line = lane.lines.pop(run_id, None)
+            if line is not None:
+                for entry in line.heap:
+                    if self._waiting.get(entry[1]) is entry:
+                        del self._waiting[entry[1]]
+                        lane.waiting -= 1
+                line.heap.clear()
+
+    def _list(self, lane: _Lane[Item], line: _Line[Item]) -> None:
+        line.charged = max(line.charged, lane.charge)
+        line.is_listed = True
+        self._entries += 1
+        heapq.heappush(lane.turns, (line.charged, self._entries, line))

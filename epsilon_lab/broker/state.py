@@ -23,8 +23,9 @@ of the user's own code are counted apart (`retries`). Being handed out costs not
 **Budget.** A note that asks for a request to a model is answered by the run's ledger, in the turn in which it came, or
 in a later one when requests in flight have ended. A task's time limit stands still meanwhile.
 
-**Deadlines** are the session's lease, renewed by any frame of any of its members, and a task's time limit, from the
-moment it heads its member's line. If the broker itself was late by d, all of them move by d (`Stalled`).
+**Deadlines** are the session's lease, renewed by any frame of any of its members; a task's time limit, from the moment
+it heads its member's line; the time it may go on without a sign of progress; and, from its submission, when it must
+have begun and be done. If the broker itself was late by d, all of them move by d (`Stalled`).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from epsilon_lab.broker.stimuli import (
     Tick,
     Undelivered,
 )
-from epsilon_lab.messages.frames import UNKNOWN_PEER, Bye, Done, Hello, Lost, Note, Refused, Renew, ToBroker
+from epsilon_lab.messages.frames import UNKNOWN_PEER, Beat, Bye, Done, Hello, Lost, Note, Refused, Renew, ToBroker
 from epsilon_lab.settings import BrokerSettings
 
 
@@ -86,7 +87,7 @@ class BrokerState:
             case Assign():
                 dispatch.assign(board, now)
             case Submit():
-                submissions.submit(board, stimulus)
+                submissions.submit(board, stimulus, now)
             case Tick():
                 deadlines.look(board, now)
             case Stalled(by=by):
@@ -96,7 +97,7 @@ class BrokerState:
             case CancelTasks():
                 submissions.cancel(board, stimulus, now)
             case OpenRun():
-                submissions.open_run(board, stimulus)
+                submissions.open_run(board, stimulus, now)
             case PauseRun(run_id=run_id):
                 board.queue.pause(run_id)
             case ResumeRun(run_id=run_id):
@@ -114,6 +115,11 @@ class BrokerState:
     def epoch(self) -> int:
         """The highest part of its fences; it grows where a run is opened that has seen a larger one."""
         return self.board.epoch
+
+    @property
+    def wakes_at(self) -> float | None:
+        """When a task that was put off can be handed out; None where there is none."""
+        return self.board.delayed.next_at
 
     def workers(self) -> list[WorkerRow]:
         """List the members that execute tasks."""
@@ -136,6 +142,8 @@ def _hear(board: Board, peer: str, message: ToBroker, now: float) -> None:
             attempts.take_answers(board, member, message, now)
         case Note():
             notes.take_note(board, member, message, now)
+        case Beat():
+            notes.take_beat(member, message, now)
         case Renew():
             pass
         case Hello():

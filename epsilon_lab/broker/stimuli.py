@@ -27,6 +27,18 @@ class OpenTask(msgspec.Struct, frozen=True):
     failed: int = 0
     """Failures of its own."""
 
+    age_s: float = 0.0
+    """Seconds since its submission, while someone was at the run."""
+
+    delay_s: float = 0.0
+    """Seconds from now before which it is not begun."""
+
+    worker_id: str = ""
+    """Who was given it last; empty for nobody."""
+
+    fence: int = 0
+    """Of that assignment; 0 for none."""
+
 
 class OpenRun(_Stimulus, frozen=True):
     """Tasks of this run will come; those that another broker left are queued at once, and not recorded again."""

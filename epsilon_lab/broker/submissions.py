@@ -16,16 +16,19 @@ from epsilon_lab.messages.tasks import Lane
 from epsilon_lab.settings import INLINE_LIMIT
 
 
-def open_run(board: Board, opened: OpenRun) -> None:
+def open_run(board: Board, opened: OpenRun, now: float) -> None:
     """Take a run in, with what another broker left of it."""
     run = board.runs.setdefault(opened.run_id, Run(opened.run_id, opened.run_dir, opened.ledger))
     board.epoch = max(board.epoch, opened.epoch + 1)
     for left in opened.tasks:
-        task = board.take(run, left.spec)
+        task = board.take(run, left.spec, now - left.age_s)
         task.attempt, task.lost, task.failed = left.attempt, left.lost, left.failed
+        if left.attempt:
+            task.start_by = None
+        _queue(board, task, left.delay_s, now)
 
 
-def submit(board: Board, submitted: Submit) -> None:
+def submit(board: Board, submitted: Submit, now: float) -> None:
     """Queue tasks; all of them, or none.
 
     Raises:
@@ -49,7 +52,7 @@ def submit(board: Board, submitted: Submit) -> None:
             )
         seen.add(spec.task_id)
     for spec in tasks:
-        board.take(run, spec)
+        _queue(board, board.take(run, spec, now), spec.delay_s, now)
     if tasks:
         board.record(run_id, TasksSubmitted(tasks=tuple(map(task_line, tasks))))
 
@@ -75,7 +78,16 @@ def close_run(board: Board, run_id: str, now: float) -> None:
     run = board.runs.pop(run_id, None)
     if run is not None:
         _give_up(board, list(run.tasks.values()), now)
+        for task in run.tasks.values():
+            board.deadlines.forget(task.ticket)
         board.queue.drop(run_id)
+
+
+def _queue(board: Board, task: Task, delay_s: float, now: float) -> None:
+    if delay_s > 0:
+        board.put_off(task, now + delay_s)
+    else:
+        board.enqueue(task)
 
 
 def _give_up(board: Board, tasks: list[Task], now: float) -> None:
@@ -84,7 +96,7 @@ def _give_up(board: Board, tasks: list[Task], now: float) -> None:
     for task in tasks:
         member = task.holder
         if member is None:
-            board.queue.discard(task.ticket)
+            board.withdraw(task)
             continue
         held = member.held[task.fence]
         if held.started is not None and not member.is_wide:

@@ -11,7 +11,7 @@ from typing import cast
 import msgspec
 
 from epsilon_lab.messages.budget import Budget
-from epsilon_lab.messages.tasks import AttemptOutcome, Event, Lane, TaskSpec
+from epsilon_lab.messages.tasks import AttemptOutcome, Event, Lane, Retry, TaskSpec
 from epsilon_lab.messages.values import Value
 
 
@@ -106,8 +106,8 @@ class RunEnded(Body, frozen=True, kw_only=True):
 # -- task. : written by the broker (`waiting`: by the engine) --------------------------------------------------------
 
 
-class TaskLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A `TaskSpec` as a journal shows it."""
+class TaskLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A `TaskSpec` as a journal shows it; what is not said is as by default."""
 
     task_id: str
     kind: str
@@ -119,10 +119,19 @@ class TaskLine(msgspec.Struct, frozen=True, kw_only=True):
     time_limit_s: float | None = None
     retries: int = 0
     prefetch: bool = True
+    backoff: tuple[float, float] = (1.0, 60.0)
+    """Of `Retry`: `base_s` and `cap_s`."""
+
+    final: tuple[str, ...] = ()
+    delay_s: float = 0.0
+    start_within_s: float | None = None
+    finish_within_s: float | None = None
+    beat_within_s: float | None = None
 
 
 def task_line(task: TaskSpec) -> TaskLine:
     """Show a task as a journal does."""
+    retry = task.retry or _NEVER
     return TaskLine(
         task_id=task.task_id,
         kind=task.kind,
@@ -132,8 +141,14 @@ def task_line(task: TaskSpec) -> TaskLine:
         depends_on=task.depends_on,
         priority=task.priority,
         time_limit_s=task.time_limit_s,
-        retries=task.retries,
+        retries=retry.limit,
         prefetch=task.prefetch,
+        backoff=(retry.base_s, retry.cap_s),
+        final=retry.final,
+        delay_s=task.delay_s,
+        start_within_s=task.start_within_s,
+        finish_within_s=task.finish_within_s,
+        beat_within_s=task.beat_within_s,
     )
 
 
@@ -148,9 +163,22 @@ def task_spec(line: TaskLine) -> TaskSpec:
         depends_on=line.depends_on,
         priority=line.priority,
         time_limit_s=line.time_limit_s,
-        retries=line.retries,
+        retry=_retry(line),
         prefetch=line.prefetch,
+        delay_s=line.delay_s,
+        start_within_s=line.start_within_s,
+        finish_within_s=line.finish_within_s,
+        beat_within_s=line.beat_within_s,
     )
+
+
+_NEVER = Retry()
+
+
+def _retry(line: TaskLine) -> Retry | None:
+    base_s, cap_s = line.backoff
+    retry = Retry(limit=line.retries, base_s=base_s, cap_s=cap_s, final=line.final)
+    return None if retry == _NEVER else retry
 
 
 class TasksWaiting(Body, frozen=True, kw_only=True):
@@ -202,6 +230,9 @@ class FailedLine(msgspec.Struct, frozen=True, kw_only=True):
     then: str
     """What became of the task: `queued` (another attempt), `failed` or `dead`."""
 
+    delay_s: float = 0.0
+    """Seconds from now before which another attempt is not begun."""
+
     traceback: str = ""
     stdout_tail: str = ""
     stderr_tail: str = ""
@@ -230,6 +261,21 @@ class TasksStale(Body, frozen=True, kw_only=True):
     worker_id: str
     tasks: tuple[tuple[str, int], ...]
     """(task_id, fence)."""
+
+
+class TasksExpired(Body, frozen=True, kw_only=True):
+    """`task.expired`: not begun in time, and not to be begun any more; they failed without an attempt."""
+
+    tasks: tuple[tuple[str, str], ...]
+    """(task_id, error)."""
+
+
+class TasksAdopted(Body, frozen=True, kw_only=True):
+    """`task.adopted`: a worker came back with what it had been given, and goes on with it under the same fences."""
+
+    worker_id: str
+    tasks: tuple[tuple[str, int, int], ...]
+    """(task_id, attempt, fence)."""
 
 
 class TasksCancelled(Body, frozen=True, kw_only=True):
@@ -434,6 +480,8 @@ BODIES: dict[str, type[Body]] = {
     "task.failed": TasksFailed,
     "task.released": TasksReleased,
     "task.stale": TasksStale,
+    "task.expired": TasksExpired,
+    "task.adopted": TasksAdopted,
     "task.cancelled": TasksCancelled,
     "artifact.saved": ArtifactSaved,
     "usage.llm_call": LlmCall,

@@ -36,6 +36,11 @@ class Hello(_Frame, frozen=True, kw_only=True, array_like=True, tag="hello"):
     slots: int = 0
     """Tasks it works on at once."""
 
+    held: tuple[tuple[str, str, int], ...] | None = None
+    """(run_id, task_id, fence) of all it works on or has waiting; None where it does not say. What it still holds by
+    right is left to it, what it holds no longer is answered with a `Cancel`, what it was given and does not name goes
+    back to the queue."""
+
 
 class Done(_Frame, frozen=True, kw_only=True, array_like=True, tag="done"):
     """Tasks finished since the last send, oldest first. Credit comes back with each."""
@@ -61,6 +66,12 @@ class Note(_Frame, frozen=True, kw_only=True, array_like=True, tag="note"):
 
 class Renew(_Frame, frozen=True, kw_only=True, array_like=True, tag="renew"):
     """A supervisor's beat. Any frame of a session renews it; this one says nothing else."""
+
+
+class Beat(_Frame, frozen=True, kw_only=True, array_like=True, tag="beat"):
+    """These attempts make progress: what limits the time between two signs of it begins anew."""
+
+    fences: tuple[int, ...]
 
 
 class Lost(_Frame, frozen=True, kw_only=True, array_like=True, tag="lost"):
@@ -141,7 +152,7 @@ class Refused(_Frame, frozen=True, kw_only=True, array_like=True, tag="refused")
     problem: str
 
 
-ToBroker = Hello | Done | Note | Renew | Lost | Bye
+ToBroker = Hello | Done | Note | Renew | Beat | Lost | Bye
 ToPeer = Welcome | Tasks | Cancel | Kill | Stale | Recorded | Denied | Refused
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from epsilon_lab.arguments import number, text, whole
 from epsilon_lab.messages.values import Value
 
 Lane = Literal["process", "async"]
@@ -29,6 +30,38 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
     """JSON-able facts; their names are those of the struct of that type in events.py."""
 
 
+class Retry(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Whether, and when, a failed attempt is made again; lost workers are counted apart.
+
+    The wait is drawn evenly from 0 to `base_s` seconds after the first failure, twice as much after the second, and so
+    on up to `cap_s` ("full jitter": M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), so that
+    tasks that failed together do not come back together.
+
+    Args:
+        limit: Most failed attempts that are made again.
+        base_s: Seconds, the longest wait after the first failure; 0 for none at all.
+        cap_s: Seconds that no wait exceeds.
+        final: Names of exception classes, without their modules, that another attempt cannot help; their subclasses
+            too.
+
+    Raises:
+        InvalidInput: A field has a wrong type or value.
+    """
+
+    limit: int = 0
+    base_s: float = 1.0
+    cap_s: float = 60.0
+    final: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "limit", whole("Retry limit", self.limit, least=0))
+        for name in ("base_s", "cap_s"):
+            msgspec.structs.force_setattr(self, name, number(f"Retry {name}", getattr(self, name), least=0))
+        given: object = self.final
+        names = given if isinstance(given, list | tuple) else (given,)
+        msgspec.structs.force_setattr(self, "final", tuple(text("Retry final", name) for name in names))
+
+
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """A unit of work, as submitted."""
 
@@ -44,17 +77,29 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     payload: Value
     depends_on: tuple[str, ...] = ()
     priority: int = 0
-    """Larger runs first."""
+    """Larger runs first; waiting makes up for it in time (`BrokerSettings.aging`)."""
 
     time_limit_s: float | None = None
     """Seconds from start to end of one attempt; its child process is killed then."""
 
-    retries: int = 0
-    """How many failed attempts are tried again; lost workers are counted apart."""
+    retry: Retry | None = None
+    """Which failures are tried again, and when; None for none."""
 
     prefetch: bool = True
     """Whether it may wait in a worker's hands behind another task. False for work that may run to its time limit, so
     that nothing waits behind it while another worker is idle."""
+
+    delay_s: float = 0.0
+    """Seconds after its submission before which it is not begun."""
+
+    start_within_s: float | None = None
+    """Seconds from its submission to the start of its first attempt; after that it is not begun any more."""
+
+    finish_within_s: float | None = None
+    """Seconds from its submission to its end, all attempts and waits included; after that it is of no use."""
+
+    beat_within_s: float | None = None
+    """Seconds that an attempt may go on without a sign of progress (`Beat`, or a note)."""
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -104,6 +149,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     ended_at: float | None = None
     retryable: bool = True
     events: tuple[Event, ...] = ()
+    error_types: tuple[str, ...] = ()
+    """Names of the exception's class and of its bases, without their modules."""
 
 
 class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True):

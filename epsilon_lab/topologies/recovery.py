@@ -41,8 +41,10 @@ from epsilon_lab.messages.events import (
     RunPaused,
     RunResumed,
     RunStarted,
+    TasksAdopted,
     TasksAssigned,
     TasksCompleted,
+    TasksExpired,
     TasksFailed,
     TasksSubmitted,
     restored,
@@ -157,9 +159,21 @@ class _Recovery:
         """What the rules gave, as far as it was not met in the journal yet."""
 
         self._last_ts: float | None = None
+        self._submitted: dict[str, float] = {}
+        """When a task was, on the run's own clock."""
+
+        self._delayed: dict[str, float] = {}
+        """Until when a task was put off, on the run's own clock."""
 
     def recovered(self) -> Recovered:
         """The run, once all records are taken."""
+        elapsed_s = self._found.elapsed_s
+        for task_id, left in self._found.left.items():
+            self._found.left[task_id] = msgspec.structs.replace(
+                left,
+                age_s=elapsed_s - self._submitted[task_id],
+                delay_s=max(0.0, self._delayed.get(task_id, 0.0) - elapsed_s),
+            )
         # A broker that opens a run anew has not been told to hold it; whether it should be, the state says.
         self._found.effects = [effect for effect in self._pending if not isinstance(effect, Hold)]
         return self._found
@@ -197,13 +211,19 @@ class _Recovery:
             case TasksAssigned():
                 for task_id, attempt, fence in body.tasks:
                     self._saw_epoch(fence >> FENCE_BITS)
-                    self._change(task_id, attempt=attempt)
+                    self._change(task_id, attempt=attempt, worker_id=body.worker_id, fence=fence)
+            case TasksAdopted():
+                for task_id, _, fence in body.tasks:
+                    self._change(task_id, worker_id=body.worker_id, fence=fence)
             case TasksCompleted():
                 for done in body.tasks:
                     self._settle(done.task_id, "completed", output=self._read(restored(done.output)))
             case TasksFailed():
                 for failed in body.tasks:
                     self._fail(failed)
+            case TasksExpired():
+                for task_id, error in body.tasks:
+                    self._expire(task_id, error)
             case _ if record.type.startswith(("run.", "stage.")) or record.type in _ENGINES:
                 self._match(body, record)
 
@@ -231,6 +251,8 @@ class _Recovery:
         """A failed attempt: the task's end, or one more that it has behind it."""
         if line.then == "queued":
             left = self._found.left[line.task_id]
+            if line.delay_s:
+                self._delayed[line.task_id] = self._found.elapsed_s + line.delay_s
             if line.outcome in _LOSSES:
                 self._change(line.task_id, lost=left.lost + 1)
             else:
@@ -250,7 +272,18 @@ class _Recovery:
         )
         self._settle(line.task_id, "dead" if line.then == "dead" else "failed", failure=failure)
 
-    def _change(self, task_id: str, **changes: int) -> None:
+    def _expire(self, task_id: str, error: str) -> None:
+        failure = Failure(
+            task_id=task_id,
+            run_id=self._run_id,
+            fence=self._found.left[task_id].fence,
+            outcome="expired",
+            error=error,
+            retryable=False,
+        )
+        self._settle(task_id, "failed", failure=failure)
+
+    def _change(self, task_id: str, **changes: int | str) -> None:
         self._found.left[task_id] = msgspec.structs.replace(self._found.left[task_id], **changes)
 
     def _said(self, body: Body) -> Stimulus | None:
@@ -291,6 +324,9 @@ class _Recovery:
                 self._found.files[effect.ref] = effect
             if isinstance(effect, Submit):
                 self._found.left.update((task.task_id, OpenTask(task)) for task in effect.tasks)
+                now = self._found.elapsed_s
+                self._submitted.update((task.task_id, now) for task in effect.tasks)
+                self._delayed.update((task.task_id, now + task.delay_s) for task in effect.tasks if task.delay_s)
             if isinstance(effect, CloseBudget):
                 self._found.ledger.close(effect.reason)
             if _line(effect) is not None:

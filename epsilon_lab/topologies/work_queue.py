@@ -15,7 +15,7 @@ from epsilon_lab.arguments import function, number, text, whole
 from epsilon_lab.errors import InvalidInput, ends_run
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import Body, TasksSubmitted, task_spec
-from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
+from epsilon_lab.messages.tasks import Lane, Retry, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value, pack
 from epsilon_lab.topologies.manifest import make_root
 from epsilon_lab.topologies.plan import Add, Export, Finish, PlanEffect, read_rules, save_rules
@@ -52,8 +52,12 @@ class WorkQueue:
         task: `task(item) -> output`, plain or async, also one defined in a cell. Plain functions run in child
             processes, async ones on the lab's loop for leaves. Or an `LLM`: items are prompts then, outputs its
             replies, each on record before it counts.
-        retries: How often an item that raised is tried again.
+        retries: How often an item that raised is tried again; or a `Retry`, which also says when, and which exceptions
+            are final.
         time_limit_s: Seconds one attempt may take; None for no limit.
+        start_within_s: Seconds in which an item must have begun, from the start of the run, or it fails unbegun.
+        finish_within_s: Seconds in which an item must be done, from the start of the run, all attempts included.
+        beat_within_s: Seconds an attempt may go on without a sign of progress.
 
     Raises:
         InvalidInput: An argument has a wrong type or value, or the function or an item cannot travel.
@@ -68,8 +72,11 @@ class WorkQueue:
         items: Iterable[Any],
         task: Callable[[Any], Any] | LLM,
         *,
-        retries: int = 0,
+        retries: int | Retry = 0,
         time_limit_s: float | None = None,
+        start_within_s: float | None = None,
+        finish_within_s: float | None = None,
+        beat_within_s: float | None = None,
     ) -> None:
         if isinstance(items, str | bytes) or not isinstance(items, Iterable):
             raise InvalidInput("WorkQueue items", f"must be an iterable of items, got {type(items).__name__}")
@@ -80,10 +87,13 @@ class WorkQueue:
         else:
             for index, item in enumerate(self.items):
                 text(f"WorkQueue item {index}", item)
-        self.retries = whole("WorkQueue retries", retries, least=0)
-        self.time_limit_s = time_limit_s
-        if time_limit_s is not None:
-            self.time_limit_s = number("WorkQueue time_limit_s", time_limit_s, least=0, above=True)
+        if not isinstance(retries, Retry):
+            retries = Retry(limit=whole("WorkQueue retries", retries, least=0))
+        self.retry = retries
+        self.time_limit_s = _seconds("time_limit_s", time_limit_s)
+        self.start_within_s = _seconds("start_within_s", start_within_s)
+        self.finish_within_s = _seconds("finish_within_s", finish_within_s)
+        self.beat_within_s = _seconds("beat_within_s", beat_within_s)
         self._code: PackedFunction = pack_function(cast("Callable[[Any], Any]", task))
         self._code_ref = f"code/{self._code.sha256}.pkl"
         self.lane: Lane = "async" if self._model is not None or is_async(cast("Any", task)) else "process"
@@ -161,8 +171,9 @@ class WorkQueue:
         return {
             "task": self._code.name if self._model is None else self._model.name,
             "items": len(self.items),
-            "retries": self.retries,
+            "retries": self.retry.limit,
             "time_limit_s": self.time_limit_s,
+            **{name: value for name in _DEADLINES if (value := getattr(self, name)) is not None},
         }
 
     def validate(self, budget: Budget | None = None) -> None:
@@ -196,8 +207,11 @@ class WorkQueue:
                 lane=self.lane,
                 entry=f"code:{self._code.sha256}" if self._model is None else _ASK,
                 payload=payload,
-                retries=self.retries,
+                retry=self.retry if self.retry.limit else None,
                 time_limit_s=self.time_limit_s,
+                start_within_s=self.start_within_s,
+                finish_within_s=self.finish_within_s,
+                beat_within_s=self.beat_within_s,
             )
             for task_id, payload in zip(self._ids, payloads, strict=True)
         )
@@ -221,6 +235,13 @@ class WorkQueue:
         asking = next((run.fetch(task.payload) for task in tasks if task.entry == _ASK), None)
         models = [] if asking is None else [msgspec.json.decode(asking.data)["model_ref"]]
         return WorkQueuePlan(tasks, exports, models)
+
+
+_DEADLINES = ("start_within_s", "finish_within_s", "beat_within_s")
+
+
+def _seconds(name: str, value: float | None) -> float | None:
+    return None if value is None else number(f"WorkQueue {name}", value, least=0, above=True)
 
 
 def _payload(index: int, item: Any) -> Value:

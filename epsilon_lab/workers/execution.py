@@ -106,6 +106,7 @@ class Attempt:
             stderr_tail=printable(tails[1]),
             started_at=self.started_at,
             ended_at=time.time(),
+            error_types=tuple(kind.__name__ for kind in type(error).__mro__[:-1]),
             retryable=not isinstance(error, Refused | InvalidInput | BudgetExhausted | ModelRefused),
             events=tuple(self.leaf.events),
         )

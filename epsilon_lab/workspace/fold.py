@@ -31,9 +31,11 @@ from epsilon_lab.messages.events import (
     RunResumed,
     RunStarted,
     TaskLine,
+    TasksAdopted,
     TasksAssigned,
     TasksCancelled,
     TasksCompleted,
+    TasksExpired,
     TasksFailed,
     TasksReleased,
     TasksStale,
@@ -177,6 +179,12 @@ class Fold:
             case TasksReleased():
                 for task_id, _, fence in body.tasks:
                     self._release(task_id, fence, body.reason, ts)
+            case TasksExpired():
+                for task_id, error in body.tasks:
+                    self._update(task_id, status="failed", finished_at=ts, error=error)
+            case TasksAdopted():
+                for task_id, attempt, fence in body.tasks:
+                    self._assign(task_id, attempt, fence, body.worker_id, ts)
             case TasksStale():
                 for task_id, fence in body.tasks:
                     self._late(task_id, fence, body.worker_id, ts)

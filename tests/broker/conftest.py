@@ -7,13 +7,15 @@ import pytest
 from epsilon_lab.broker.state import BrokerState
 from epsilon_lab.broker.stimuli import Assign, OpenRun, Received, Record, Send, Settle, Submit, Tick
 from epsilon_lab.messages.frames import Done, Hello, Kill, Lost, Tasks
-from epsilon_lab.messages.tasks import Failure, Result, TaskSpec
+from epsilon_lab.messages.tasks import Failure, Result, Retry, TaskSpec
 from epsilon_lab.messages.values import pack
 from epsilon_lab.settings import BrokerSettings
 
 
-def spec(task_id, **fields):
-    """A task."""
+def spec(task_id, *, retries=0, **fields):
+    """A task; its `retries` follow at once."""
+    if retries:
+        fields["retry"] = Retry(limit=retries, base_s=0)
     return TaskSpec(
         **{"task_id": task_id, "kind": "item", "lane": "process", "entry": "m:f", "payload": pack(task_id)} | fields
     )

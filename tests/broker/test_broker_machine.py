@@ -34,7 +34,7 @@ from epsilon_lab.messages.events import (
     TasksSubmitted,
 )
 from epsilon_lab.messages.frames import Bye, Done, Hello, Kill, Lost, Renew, Tasks
-from epsilon_lab.messages.tasks import Failure, Result, TaskSpec
+from epsilon_lab.messages.tasks import Failure, Result, Retry, TaskSpec
 from epsilon_lab.messages.values import pack
 from epsilon_lab.settings import BrokerSettings
 
@@ -50,6 +50,7 @@ class Fact:
 
     def __init__(self, spec):
         self.spec = spec
+        self.retries = spec.retry.limit if spec.retry else 0
         self.state = "queued"
         self.holder = None
         self.fence = 0
@@ -133,7 +134,7 @@ class BrokerMachine(RuleBasedStateMachine):
                         assert line.then == ("dead" if fact.lost == SETTINGS.poison_limit else "queued")
                     else:
                         fact.failed += 1
-                        assert line.then == ("failed" if fact.failed > fact.spec.retries else "queued")
+                        assert line.then == ("failed" if fact.failed > fact.retries else "queued")
             case TasksCancelled(task_ids=task_ids):
                 for task_id in task_ids:
                     fact = self.facts[run_id, task_id]
@@ -173,7 +174,7 @@ class BrokerMachine(RuleBasedStateMachine):
                 entry="m:f",
                 payload=pack(None),
                 priority=priority,
-                retries=retries,
+                retry=Retry(limit=retries, base_s=0) if retries else None,
                 prefetch=prefetch,
                 time_limit_s=limit,
             )
@@ -332,7 +333,7 @@ class BrokerMachine(RuleBasedStateMachine):
     def tries_stay_within_their_limits(self):
         for fact in self.facts.values():
             assert fact.lost <= SETTINGS.poison_limit
-            assert fact.failed <= fact.spec.retries + 1
+            assert fact.failed <= fact.retries + 1
 
 
 BrokerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)

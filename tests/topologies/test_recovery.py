@@ -20,14 +20,16 @@ from epsilon_lab.messages.events import (
     LlmCall,
     RunAdopted,
     RunStarted,
+    TasksAdopted,
     TasksAssigned,
     TasksCompleted,
+    TasksExpired,
     TasksFailed,
     TasksSubmitted,
     stored,
     task_line,
 )
-from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
+from epsilon_lab.messages.tasks import Failure, Retry, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value, pack, unpack
 from epsilon_lab.topologies.engine import End, Pause, Resume, RunState, Settled, Start, Stop, Submit, Tell, Tick
 from epsilon_lab.topologies.plan import Add, Emit, Finish, Write
@@ -339,7 +341,9 @@ def test_a_budget_of_seconds_that_was_used_up_stays_so():
 
 def test_a_work_queue_is_made_again_from_its_tasks(tmp_path):
     tasks = tuple(
-        TaskSpec(task_id=f"item-{i}", kind="item", lane="process", entry="code:x", payload=pack(i), retries=2)
+        TaskSpec(
+            task_id=f"item-{i}", kind="item", lane="process", entry="code:x", payload=pack(i), retry=Retry(limit=2)
+        )
         for i in range(7)
     )
     whole = Lab()
@@ -367,6 +371,36 @@ def test_an_output_in_a_file_is_read_where_the_rules_read_outputs():
     records[place] = msgspec.structs.replace(records[place], body=msgspec.Raw(body))
     whole = pack({"outcome": "scored", "score": 0, "checked": True})
     assert recover("r", search(), records, read=lambda value: whole if value.form == "file" else value).state
+
+
+def test_waits_and_ages_go_on_where_they_were():
+    """Off the run's own clock: the hours in which no lab was at the run are nobody's."""
+    wait = TaskSpec(task_id="b", kind="item", lane="process", entry="x", payload=pack(1), delay_s=50.0)
+    tasks = (TaskSpec(task_id="a", kind="item", lane="process", entry="x", payload=pack(1), retry=Retry(limit=2)), wait)
+    lab = Lab()
+    lab.start(WorkQueuePlan(tasks))
+    lab.now += 3.0
+    failed = FailedLine(task_id="a", attempt=1, fence=1, outcome="failed", error="no", then="queued", delay_s=20.0)
+    lab.write(TasksFailed(worker_id="w", tasks=(failed,)))
+    lab.now += 5.0
+    lab.write(TasksAdopted(worker_id="v", tasks=(("a", 1, 1),)))
+    lab.now += 10_000.0
+    lab.write(RunAdopted(epoch=2, pid=1, host="h"))
+    lab.commit()
+    found = recover("r", WorkQueuePlan(tasks), lab.records).left
+    assert [(left.age_s, left.delay_s, left.failed) for left in found.values()] == [(8.0, 15.0, 1), (8.0, 42.0, 0)]
+    assert (found["a"].worker_id, found["a"].fence) == ("v", 1)
+
+
+def test_what_expired_is_settled():
+    tasks = (TaskSpec(task_id="a", kind="item", lane="process", entry="x", payload=pack(1), start_within_s=5.0),)
+    lab = Lab()
+    lab.start(WorkQueuePlan(tasks))
+    lab.write(TasksExpired(tasks=(("a", "not begun within 5 s of its submission"),)))
+    lab.commit()
+    found = recover("r", WorkQueuePlan(tasks), lab.records)
+    assert found.left == {}
+    assert "first failure: a: not begun within 5 s" in found.state.reason
 
 
 class Chain:
