@@ -21,6 +21,7 @@ A supervisor, or the async lane, on a loop, reads the messages themselves:
 
 The broker forgets a peer whose session was silent for too long, and all its assignments with it. The peer then says
 hello again, by itself; what it still works on is refused as stale when it is done, and what it had noted is sent again.
+So is word of deaths: a member may have said hello to a broker that began anew, and died, before its supervisor had.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ from epsilon_lab.messages.frames import (
 from epsilon_lab.messages.tasks import Assignment, AttemptOutcome, Event, Failure, Result
 from epsilon_lab.transport.base import Dialer
 
+_DEATHS = 64
+"""Deaths told again to a broker that does not know their teller. One that it knows of already means nothing to it."""
+
 
 class Peer:
     """One member of a session, or its supervisor. It belongs to the thread of its dialer, which the caller closes.
@@ -67,6 +71,7 @@ class Peer:
         self._dialer = dialer
         self._hello = hello
         self._notes: dict[int, Note] = {}
+        self._deaths: deque[Lost] = deque(maxlen=_DEATHS)
         self._last_note = 0
         self._is_greeting = False
 
@@ -131,16 +136,16 @@ class Peer:
         stderr_tail: str = "",
     ) -> None:
         """Tell that a member of this session died, what its task's attempt came to, and which task that was."""
-        self._send(
-            Lost(
-                member=member,
-                reason=reason,
-                outcome=outcome,
-                fence=fence,
-                stdout_tail=stdout_tail,
-                stderr_tail=stderr_tail,
-            )
+        death = Lost(
+            member=member,
+            reason=reason,
+            outcome=outcome,
+            fence=fence,
+            stdout_tail=stdout_tail,
+            stderr_tail=stderr_tail,
         )
+        self._deaths.append(death)
+        self._send(death)
 
     def bye(self) -> None:
         """Leave in good order; a supervisor takes its whole session with it."""
@@ -172,5 +177,6 @@ class Peer:
             return
         self.tasks.clear()
         self.greet()
-        for note in self._notes.values():
-            self._send(note)
+        unheard: list[ToBroker] = [*self._deaths, *self._notes.values()]
+        for message in unheard:
+            self._send(message)

@@ -5,8 +5,9 @@ go in one line on its standard input, and who it is in a second one, so that a s
 imported, before it is needed.
 
 A task is answered at once, unless tasks just like it have taken next to no time lately: then the answers of a few
-milliseconds travel together. Which task has begun is written where the supervisor sees it, so an answer that is lost
-with its process is a task done again, and never a task blamed for the next one's crash.
+milliseconds travel together, though never past the start of a task with a time limit, because the broker takes the
+first unanswered task for the one that is running. Which task has begun is written where the supervisor sees it, so an
+answer that is lost with its process is a task done again, and never a task blamed for the next one's crash.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Batch:
             self._streak < _QUICK_IN_A_ROW
             or not tasks
             or tasks[0].task.entry != entry
+            or tasks[0].task.time_limit_s is not None
             or len(self._answers) >= _HOLD_MOST
             or ended - (self._answers[0].ended_at or 0.0) > _HOLD_S
         ):

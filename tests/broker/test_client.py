@@ -110,6 +110,15 @@ def test_notes_are_sent_again_until_they_are_recorded(peer, broker):
     assert broker.heard() == [HELLO, Note(run_id="r", task_id="t", note_id=second, events=events)]
 
 
+def test_deaths_are_told_again_to_a_broker_that_does_not_know_their_teller(peer, broker):
+    """Its member may have said hello to a broker that began anew, and died, before it had done so itself."""
+    peer.lost("s/w2", "exit code 3", fence=7)
+    broker.heard()
+    broker.says(Refused(problem=UNKNOWN_PEER))
+    peer.receive()
+    assert broker.heard() == [HELLO, Lost(member="s/w2", reason="exit code 3", fence=7)]
+
+
 def test_other_refusals_are_kept_for_whoever_asks(peer, broker):
     broker.says(Refused(problem="an event was not recorded"), Stale(fences=(3,)))
     assert peer.receive() == [Refused(problem="an event was not recorded"), Stale(fences=(3,))]

@@ -1,0 +1,80 @@
+"""What a killed process leaves of its last write: any part of it, from the first byte on.
+
+Journals are the real ones, in real files. A kill is armed for the n-th commit to come: that commit is written whole,
+then its process is dead, and of the bytes that were new each file keeps a prefix that the dice choose. That is what a
+kill in the middle of a write leaves, and all that `process` allows to be lost. (A power cut may take whatever was not
+synced, which for `disk` is again the last group, since nothing is acknowledged before its fdatasync.)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+from epsilon_lab.workspace.journal import Journal
+
+
+class Killed(BaseException):
+    """The process is dead: nothing in it may catch this and go on."""
+
+
+class Disk:
+    """The files of one broker's process.
+
+    Args:
+        dice: Choose what is left.
+        die: Called when the kill strikes; the process must do nothing more afterwards.
+    """
+
+    def __init__(self, dice: Random, die: Callable[[], object]) -> None:
+        self.is_dead = False
+        self._dice = dice
+        self._die = die
+        self._commits_left: int | None = None
+
+    def kill_at(self, commits: int) -> None:
+        """Kill the process in the commit after so many more."""
+        self._commits_left = commits
+
+    def open(self, path: Path) -> Journal:
+        """Open a journal whose commits count."""
+        journal = _Journal.open(path)
+        assert isinstance(journal, _Journal)
+        journal.disk = self
+        return journal
+
+    def commit(self, path: Path, write: Callable[[], None]) -> None:
+        """Let a commit be written, or be the last thing that the process did; a dead process writes nothing."""
+        if self.is_dead:
+            return
+        if self._commits_left is None or self._commits_left > 0:
+            if self._commits_left is not None:
+                self._commits_left -= 1
+            write()
+            return
+        before = _sizes(path.parent)
+        write()
+        self.is_dead = True
+        for name, size in _sizes(path.parent).items():
+            kept = before.get(name, 0)
+            if size > kept:
+                os.truncate(name, kept + self._dice.choice((0, self._dice.randint(0, size - kept), size - kept)))
+        self._die()
+        raise Killed
+
+
+class _Journal(Journal):
+    """A journal that its process may die over."""
+
+    disk: Disk
+
+    def commit(self) -> None:
+        """Commit, or die."""
+        if self.pending:
+            self.disk.commit(self.path, super().commit)
+
+
+def _sizes(directory: Path) -> dict[Path, int]:
+    return {path: path.stat().st_size for path in directory.iterdir() if path.name.startswith("journal")}

@@ -1,0 +1,39 @@
+"""A kill in the middle of a write leaves any part of it, and a journal opens on whatever that is."""
+
+import contextlib
+import random
+
+import pytest
+
+from epsilon_lab.messages.events import WorkerLeft
+from epsilon_lab.simulation.disk import Disk, Killed
+from epsilon_lab.workspace.journal import Journal, read_journal
+
+
+def write(journal, *names):
+    journal.append(1.0, *(WorkerLeft(worker_id=name, reason="r") for name in names))
+    journal.commit()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_armed_commit_is_the_last_and_leaves_a_part_of_itself(tmp_path, seed):
+    deaths = []
+    disk = Disk(random.Random(seed), lambda: deaths.append("dead"))
+    journal = disk.open(tmp_path / "journal.ndjson")
+    write(journal, "a")
+    whole = journal.path.read_bytes()
+    disk.kill_at(1)
+    write(journal, "b")
+    between = journal.path.read_bytes()
+    with pytest.raises(Killed):
+        write(journal, "c", "d")
+    assert deaths == ["dead"]
+    left = journal.path.read_bytes()
+    assert left.startswith(between)
+    assert len(between) > len(whole)
+    write(journal, "from the grave")
+    journal.close()
+    assert journal.path.read_bytes() == left
+    with contextlib.closing(Journal.open(journal.path)) as again:
+        assert again.torn in (0, len(left) - len(between))
+    assert len(read_journal(tmp_path / "journal.ndjson").records) in (2, 4)

@@ -1,0 +1,70 @@
+"""Answers that travel together must not make the broker believe that their tasks are still running."""
+
+import itertools
+
+import pytest
+
+from epsilon_lab.broker.client import Peer
+from epsilon_lab.messages.frames import Done, Hello, Tasks, decode_from_peer, encode
+from epsilon_lab.messages.tasks import Assignment, Result, TaskSpec
+from epsilon_lab.messages.values import pack
+from epsilon_lab.transport import memory
+from epsilon_lab.workers.child import Batch
+
+
+class Scene:
+    """A child's batch, and a broker that counts what it has heard."""
+
+    def __init__(self, listener, peer):
+        self.listener, self.peer, self.batch = listener, peer, Batch(peer)
+        self.fences = itertools.count(1)
+
+    def give(self, count, **fields):
+        specs = [
+            TaskSpec(task_id=f"t{n}", kind="k", lane="process", entry="e", payload=pack(n), **fields)
+            for n in range(count)
+        ]
+        given = tuple(
+            Assignment(run_id="r", run_dir="/r", task=spec, attempt=1, fence=next(self.fences)) for spec in specs
+        )
+        assert self.listener.send("s/w1", encode(Tasks(assignments=given)))
+        self.peer.receive()
+
+    def work(self, count):
+        """Finish so many tasks in no time."""
+        for _ in range(count):
+            given = self.peer.tasks.popleft()
+            result = Result(
+                task_id=given.task.task_id, run_id="r", fence=given.fence, output=pack(1), started_at=5.0, ended_at=5.0
+            )
+            self.batch.add(result, given.task.entry)
+
+    def heard(self):
+        messages = [decode_from_peer(frame) for _, frame in self.listener.receive()]
+        return sum(len(message.results) for message in messages if isinstance(message, Done))
+
+
+@pytest.fixture
+def scene():
+    hello = Hello(pid=1, host="h", lanes=("process",), slots=1)
+    with (
+        memory.private_address() as address,
+        memory.listen(address) as listener,
+        memory.dial(address, "s/w1") as dialer,
+    ):
+        yield Scene(listener, Peer(dialer, hello))
+
+
+def test_answers_of_quick_tasks_travel_together(scene):
+    scene.give(30)
+    scene.work(20)
+    assert scene.heard() < 20
+    scene.work(10)
+    scene.batch.send()
+
+
+def test_no_answer_is_held_back_while_a_task_with_a_time_limit_runs(scene):
+    """It would be taken for the one that is running, and be charged for the time the next one takes."""
+    scene.give(30, time_limit_s=2.0)
+    scene.work(20)
+    assert scene.heard() == 20
