@@ -18,7 +18,15 @@ from typing import NamedTuple
 import msgspec
 
 from epsilon_lab.messages.budget import Budget
-from epsilon_lab.messages.events import BODIES, LlmCall, TasksAssigned, TasksCompleted, TasksFailed, restored
+from epsilon_lab.messages.events import (
+    BODIES,
+    LlmCall,
+    TasksAssigned,
+    TasksCompleted,
+    TasksExpired,
+    TasksFailed,
+    restored,
+)
 from epsilon_lab.messages.tasks import Assignment
 from epsilon_lab.messages.values import unpack
 from epsilon_lab.settings import BrokerSettings
@@ -279,6 +287,8 @@ class _Story:
                         if open_fences.pop(line.task_id, None) != line.fence or line.task_id in settled:
                             self.world.accuse(f"{job.run_id}/{line.task_id} was accepted with a fence it did not hold")
                         settled.add(line.task_id)
+                case TasksExpired(tasks=expired):
+                    settled.update(task_id for task_id, _ in expired)
                 case TasksFailed(tasks=failed):
                     for failure in failed:
                         if open_fences.pop(failure.task_id, None) != failure.fence:
@@ -304,6 +314,8 @@ class _Story:
             if harm >= SETTINGS.poison_limit:
                 allowed.add("dead")
             if work.fate == "asks" and budgets[task.partition("/")[0]] is not None:
+                allowed.add("failed")
+            if work.spec.finish_within_s is not None:
                 allowed.add("failed")
             if work.spec.time_limit_s is not None and not is_calm:
                 allowed.add("failed")  # it waited for a machine that did not answer longer than it may take

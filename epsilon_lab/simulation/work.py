@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Literal, NamedTuple
 
-from epsilon_lab.messages.tasks import Lane, TaskSpec
+from epsilon_lab.messages.tasks import Lane, Retry, TaskSpec
 from epsilon_lab.messages.values import pack
 
 Fate = Literal["works", "raises", "kills", "hangs", "asks"]
@@ -27,7 +27,7 @@ class Work(NamedTuple):
         """The status it must come to if no fault hits it."""
         if self.fate == "kills":
             return "dead"
-        return "failed" if self.bad > self.spec.retries else "completed"
+        return "failed" if self.bad > _tries(self.spec) else "completed"
 
 
 def draw_work(dice: Random, count: int) -> list[Work]:
@@ -47,9 +47,15 @@ def _draw(dice: Random, task_id: str) -> Work:
         entry="simulated",
         payload=pack(task_id),
         priority=dice.choice((0, 0, 1)),
-        retries=dice.randint(0, 2),
+        retry=Retry(limit=limit, base_s=dice.choice((0.0, 1.0))) if (limit := dice.randint(0, 2)) else None,
+        delay_s=dice.choice((0.0, 0.0, 0.0, 0.0, 2.0)),
+        finish_within_s=dice.choice((None,) * 9 + (15.0,)),
         time_limit_s=2.0 if fate == "hangs" else None,
         prefetch=dice.random() < 0.9,
     )
     seconds = dice.choice((0.0, 0.001, 0.02, 0.3, 3.0 if spec.time_limit_s is None else 0.3))
     return Work(spec, fate, seconds, bad)
+
+
+def _tries(spec: TaskSpec) -> int:
+    return 0 if spec.retry is None else spec.retry.limit

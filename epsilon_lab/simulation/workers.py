@@ -145,8 +145,9 @@ class Child:
         assert self._attempt is not None
         attempt, self._attempt = self._attempt, None
         self._held.append(attempt.answer())
-        coming = self._peer.tasks[0].task if self._peer.tasks else None
-        may_hold = coming is not None and coming.time_limit_s is None and attempt.work.seconds < _QUICK_S
+        near = [attempt.assignment, *itertools.islice(self._peer.tasks, 1)]
+        is_timed = any(each.task.time_limit_s or each.task.finish_within_s for each in near)
+        may_hold = len(near) > 1 and not is_timed and attempt.work.seconds < _QUICK_S
         if not may_hold or self._dice.random() < 0.5:
             results = tuple(each for each in self._held if isinstance(each, Result))
             failures = tuple(each for each in self._held if isinstance(each, Failure))

@@ -5,7 +5,7 @@ go in one line on its standard input, and who it is in a second one, so that a s
 imported, before it is needed.
 
 A task is answered at once, unless tasks just like it have taken next to no time lately: then the answers of a few
-milliseconds travel together, though never past the start of a task with a time limit, because the broker takes the
+milliseconds travel together, unless a limit of time is on them or on the task that comes, because the broker takes the
 first unanswered task for the one that is running. Which task has begun is written where the supervisor sees it, so an
 answer that is lost with its process is a task done again, and never a task blamed for the next one's crash.
 """
@@ -21,7 +21,7 @@ import msgspec
 
 from epsilon_lab.broker.client import Peer
 from epsilon_lab.messages.frames import Hello
-from epsilon_lab.messages.tasks import Failure, Result
+from epsilon_lab.messages.tasks import Failure, Result, TaskSpec
 from epsilon_lab.processes import tree
 from epsilon_lab.transport.zeromq import dial
 from epsilon_lab.workers.answers import send_answers
@@ -45,18 +45,19 @@ class Batch:
         self._entry = ""
         self._streak = 0
 
-    def add(self, answer: Result | Failure, entry: str) -> None:
-        """Take an answer, and send what is due."""
+    def add(self, answer: Result | Failure, task: TaskSpec) -> None:
+        """Take the answer of a task, and send what is due."""
         self._answers.append(answer)
         ended, started = answer.ended_at or 0.0, answer.started_at or 0.0
-        is_like_the_last = entry == self._entry and ended - started < _QUICK_S
-        self._entry, self._streak = entry, self._streak + 1 if is_like_the_last else 0
+        is_like_the_last = task.entry == self._entry and ended - started < _QUICK_S
+        self._entry, self._streak = task.entry, self._streak + 1 if is_like_the_last else 0
         tasks = self._peer.tasks
         if (
             self._streak < _QUICK_IN_A_ROW
             or not tasks
-            or tasks[0].task.entry != entry
-            or tasks[0].task.time_limit_s is not None
+            or tasks[0].task.entry != task.entry
+            or _is_timed(task)
+            or _is_timed(tasks[0].task)
             or len(self._answers) >= _HOLD_MOST
             or ended - (self._answers[0].ended_at or 0.0) > _HOLD_S
         ):
@@ -68,6 +69,10 @@ class Batch:
             send_answers(self._peer, self._answers)
             self._answers = []
         self._peer.receive()
+
+
+def _is_timed(task: TaskSpec) -> bool:
+    return task.time_limit_s is not None or task.beat_within_s is not None or task.finish_within_s is not None
 
 
 def serve(peer: Peer, progress: Progress, capture: Capture) -> None:
@@ -89,7 +94,7 @@ def serve(peer: Peer, progress: Progress, capture: Capture) -> None:
             os.fchdir(home)
             tree.reap_children()
             progress.ended()
-            batch.add(answer, assignment.task.entry)
+            batch.add(answer, assignment.task)
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ class Scene:
             result = Result(
                 task_id=given.task.task_id, run_id="r", fence=given.fence, output=pack(1), started_at=5.0, ended_at=5.0
             )
-            self.batch.add(result, given.task.entry)
+            self.batch.add(result, given.task)
 
     def heard(self):
         messages = [decode_from_peer(frame) for _, frame in self.listener.receive()]
@@ -63,8 +63,17 @@ def test_answers_of_quick_tasks_travel_together(scene):
     scene.batch.send()
 
 
-def test_no_answer_is_held_back_while_a_task_with_a_time_limit_runs(scene):
+@pytest.mark.parametrize("limit", ["time_limit_s", "beat_within_s", "finish_within_s"])
+def test_no_answer_is_held_back_while_a_task_with_a_limit_of_time_runs(scene, limit):
     """It would be taken for the one that is running, and be charged for the time the next one takes."""
-    scene.give(30, time_limit_s=2.0)
+    scene.give(30, **{limit: 2.0})
     scene.work(20)
     assert scene.heard() == 20
+
+
+def test_no_answer_of_a_task_with_a_limit_of_time_is_held_back(scene):
+    scene.give(20)
+    scene.give(1, time_limit_s=2.0)
+    scene.give(1)
+    scene.work(21)
+    assert scene.heard() == 21
