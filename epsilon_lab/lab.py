@@ -24,6 +24,7 @@ import anyio
 
 from epsilon_lab import ids
 from epsilon_lab.arguments import whole
+from epsilon_lab.broker.host import LONG_STALL_S
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
 from epsilon_lab.history import Runs
@@ -36,6 +37,7 @@ from epsilon_lab.runs import Run, open_run
 from epsilon_lab.settings import broker_settings
 from epsilon_lab.topologies.engine import Stimulus
 from epsilon_lab.topologies.plan import Topology
+from epsilon_lab.views.cells import AfterCells
 from epsilon_lab.views.ticker import Ticker
 from epsilon_lab.workspace.journal import Durability
 from epsilon_lab.workspace.layout import JOURNAL, RunDirectory
@@ -128,9 +130,11 @@ class Lab:
                 self.store = Tables(self.path)
             else:
                 kind = cast(Durability, durability)
+                self._told_s = 0.0
                 core = self._core = Core(self.path, workers=workers, durability=kind, settings=settings)
                 self.store = Tables(self.path, live_run_ids=core.live)
                 _OPEN[self.path] = self
+                self._cells = AfterCells(self._tell_of_stalls)
             self._arguments = {"workers": workers, "durability": durability, "broker": broker, "bind": bind}
         atexit.register(self.close)
 
@@ -162,6 +166,7 @@ class Lab:
         self._ticker.close()
         try:
             if self._core is not None:
+                self._cells.close()
                 self._core.close()
         finally:
             for panel in self._panels:  # frozen once the runs have ended
@@ -432,9 +437,26 @@ class Lab:
         self._check()
         if self._core is None:
             raise LabError(f"this lab only looks on and cannot {what}; open it with Lab({str(self.path)!r})")
+        self._tell_of_stalls()
         if trouble := self._core.trouble:
             warnings.warn(f"workers do not start: {trouble}", RuntimeWarning, stacklevel=3)
         return self._core
+
+    def _tell_of_stalls(self) -> None:
+        """Say, once, that this process kept the broker from its turns."""
+        if self._core is None or self._closed or self._core.failure is not None or os.getpid() != self._pid:
+            return
+        stood_s = self._core.stood_still_s()
+        stalled_s, self._told_s = stood_s - self._told_s, stood_s
+        if stalled_s > LONG_STALL_S:
+            warnings.warn_explicit(
+                f"the lab stood still for {stalled_s:.1f} s: a cell held the interpreter, or this process was stopped. "
+                f"Nothing expired of it, but nothing went on either; do such work in a task, "
+                f"or keep the lab in a process of its own: Lab({str(self.path)!r}, broker='sidecar')",
+                RuntimeWarning,
+                filename="epsilon_lab",  # the line at fault is the cell above
+                lineno=0,
+            )
 
 
 def _free_name(name: str, live: Mapping[str, str], *, given: bool) -> str:

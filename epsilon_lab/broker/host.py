@@ -13,6 +13,7 @@ socket is drained first, and then all deadlines move by as much as the broker wa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import anyio
 
@@ -41,7 +42,7 @@ from epsilon_lab.broker.stimuli import (
 )
 from epsilon_lab.clock import Clock
 from epsilon_lab.errors import BadFrame, InvalidInput, LabError
-from epsilon_lab.messages.events import Body
+from epsilon_lab.messages.events import Body, LabStalled
 from epsilon_lab.messages.frames import MAX_FRAME, Lost, Refused, Tasks, ToBroker, ToPeer, decode_from_peer, encode
 from epsilon_lab.messages.tasks import Event, TaskOutcome, TaskSpec
 from epsilon_lab.settings import BrokerSettings
@@ -51,8 +52,23 @@ from epsilon_lab.workspace.journal import Journal
 OnOutcomes = Callable[[list[TaskOutcome]], object]
 OnFailure = Callable[[str], object]
 
+LONG_STALL_S = 1.0
+"""Lateness that is put on record: below it lies what a busy machine does to anyone."""
+
 _DRAIN = 256
 """Frames taken in a turn, so that a flood does not put off the journal and the answers."""
+
+
+class Stalls(NamedTuple):
+    """How often, and for how long, the broker could not take its turn, so that deadlines had to move."""
+
+    stalls: int = 0
+    total_s: float = 0.0
+    longest_s: float = 0.0
+
+    def add(self, by: float) -> Stalls:
+        """Count one more."""
+        return Stalls(self.stalls + 1, self.total_s + by, max(self.longest_s, by))
 
 
 class _Home:
@@ -79,12 +95,14 @@ class BrokerHost:
 
     Attributes:
         lab_failure: Why the lab's own journal could not be written, the last time it could not.
+        stalls: When it could not take its turn.
     """
 
     def __init__(
         self, listener: Listener, *, lab_journal: Journal, settings: BrokerSettings, clock: Clock, epoch: int
     ) -> None:
         self.lab_failure: str | None = None
+        self.stalls = Stalls()
         self._listener = listener
         self._lab_journal = lab_journal
         self._tick_s = settings.tick_s
@@ -185,6 +203,11 @@ class BrokerHost:
         """The broker's epoch now: larger than that of any broker that knew one of its runs before."""
         return self._state.epoch
 
+    def stood_still_s(self) -> float:
+        """Seconds in all for which it could not take its turn, the one that is overdue now included."""
+        late = self._clock.monotonic() - self._last_turn - self._tick_s
+        return self.stalls.total_s + (late if late > self._tick_s / 2 else 0.0)
+
     def workers(self) -> list[WorkerRow]:
         """List who is at work; `last_seen` in wall seconds."""
         shift = self._clock.wall() - self._clock.monotonic()
@@ -213,6 +236,9 @@ class BrokerHost:
         self._hear(frames, now)
         if is_late:
             self._absorb(self._state.step(Stalled(late), now))
+            self.stalls = self.stalls.add(late)
+        if late > LONG_STALL_S:
+            self.record(None, LabStalled(by_s=late))
         if now >= self._next_tick:
             self._next_tick = now + self._tick_s
             self._absorb(self._state.step(Tick(), now))

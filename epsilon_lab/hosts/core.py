@@ -233,6 +233,10 @@ class Core:
         """Who is at work; `last_seen` in wall seconds."""
         return self.on_loop(self._host.workers)
 
+    def stood_still_s(self) -> float:
+        """Seconds in all for which this process did not let the broker take its turn."""
+        return self.on_loop(self._host.stood_still_s)
+
     @property
     def trouble(self) -> str:
         """Why workers do not start; empty while they do."""

@@ -443,6 +443,12 @@ class LabClosed(Body, frozen=True, kw_only=True):
     """`lab.closed`."""
 
 
+class LabStalled(Body, frozen=True, kw_only=True):
+    """`lab.stalled`: the broker could not take its turn; all deadlines moved by as much, so nothing expired of it."""
+
+    by_s: float
+
+
 class RunBorn(Body, frozen=True, kw_only=True):
     """`lab.run`: a run directory was made."""
 
@@ -490,6 +496,7 @@ BODIES: dict[str, type[Body]] = {
     "stage.brief": BriefWritten,
     "lab.opened": LabOpened,
     "lab.closed": LabClosed,
+    "lab.stalled": LabStalled,
     "lab.run": RunBorn,
     "worker.joined": WorkerJoined,
     "worker.left": WorkerLeft,

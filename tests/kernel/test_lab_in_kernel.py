@@ -76,6 +76,24 @@ def test_a_blocking_cell_expires_no_lease_and_work_goes_on(kernel: Kernel, block
         assert kernel.value(f"int({within}.iloc[0, 0])") > 50
 
 
+@pytest.mark.parametrize(
+    ("block", "is_told"),
+    [
+        pytest.param("while time.time() < since + 3: sum(range(150_000_000))", True, id="holding-the-gil"),
+        pytest.param("while time.time() < since + 3: sum(range(100))", False, id="burning-python"),
+    ],
+)
+def test_a_cell_that_stopped_the_lab_says_so_at_its_foot(kernel: Kernel, block: str, is_told: bool) -> None:
+    kernel.run("import time\n" + OPEN)
+    assert wait_until(lambda: kernel.value("len(lab.workers)") == 3, within_s=30)
+    cell = kernel.run(f"since = time.time()\n{block}")
+    assert ("the lab stood still for" in cell.stderr) == is_told
+    assert "broker='sidecar'" in cell.stderr or not is_told
+    assert "stood still" not in kernel.run("lab.workers").stderr, "once"
+    stalls = "lab.sql(\"select count(*) from events where type = 'lab.stalled'\").iloc[0, 0]"
+    assert kernel.value(f"int({stalls})") >= is_told
+
+
 def test_an_interrupt_ends_the_wait_and_not_the_run(kernel: Kernel) -> None:
     kernel.run(OPEN + HELD)
     cell = kernel.begin("print('waiting', flush=True); run.wait()")
