@@ -345,6 +345,15 @@ class Lab:
         return self.store.names()
 
     @property
+    def dead_letters(self) -> pd.DataFrame:
+        """Tasks given up because they took their workers down with them, of all runs, each with its history.
+
+        Columns: run_id, task_id, kind, leaf, attempts, worker_id, finished_at, error, history (a list of attempts).
+        """
+        self._check()
+        return self.store.frame("dead_letters")
+
+    @property
     def endpoint(self) -> str:
         """Where workers reach the broker."""
         return self._working("be reached").endpoint

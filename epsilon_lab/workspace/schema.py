@@ -28,6 +28,14 @@ class Table(NamedTuple):
     """How a frame is sorted."""
 
 
+class View(NamedTuple):
+    """A table that is read out of others."""
+
+    query: str
+    of: tuple[str, ...]
+    """The tables it is read out of."""
+
+
 TABLES: dict[str, Table] = {
     "runs": Table(
         "a run",
@@ -215,7 +223,7 @@ TABLES: dict[str, Table] = {
         "joined_at, worker_id",
     ),
     "dead_letters": Table(
-        "a task that took its workers down too often",
+        "a task that took its workers down too often, and what became of each attempt",
         {
             "run_id": "VARCHAR NOT NULL",
             "task_id": "VARCHAR NOT NULL",
@@ -225,6 +233,7 @@ TABLES: dict[str, Table] = {
             "worker_id": "VARCHAR",
             "finished_at": "TIMESTAMP",
             "error": "VARCHAR",
+            "history": "JSON",
         },
         (),
         "run_id, finished_at, task_id",
@@ -244,7 +253,18 @@ TABLES: dict[str, Table] = {
 }
 """Every table there is, by name."""
 
-VIEWS: dict[str, str] = {
-    "dead_letters": f"select {', '.join(TABLES['dead_letters'].columns)} from tasks where status = 'dead'",  # noqa: S608 - our own names
+VIEWS: dict[str, View] = {
+    "dead_letters": View(
+        """
+        select tasks.run_id, tasks.task_id, any_value(kind) as kind, any_value(leaf) as leaf,
+            any_value(attempts) as attempts, any_value(tasks.worker_id) as worker_id,
+            any_value(finished_at) as finished_at, any_value(tasks.error) as error,
+            to_json(list({attempt: each.attempt, outcome: each.outcome, error: each.error, worker_id: each.worker_id}
+                order by each.fence)) as history
+        from tasks join attempts each using (run_id, task_id)
+        where status = 'dead' group by tasks.run_id, tasks.task_id
+        """,
+        ("tasks", "attempts"),
+    ),
 }
 """Tables that are read out of others."""

@@ -242,8 +242,8 @@ class _Store:
             if name not in VIEWS:
                 columns = ", ".join(f'"{column}" {kind}' for column, kind in table.columns.items())
                 self._connection.execute(f"create table {name} ({columns})")
-        for name, query in VIEWS.items():
-            self._connection.execute(f"create view {name} as {query}")
+        for name, view in VIEWS.items():
+            self._connection.execute(f"create view {name} as {view.query}")
         for setting in _LOCK_DOWN:
             self._connection.execute(setting)
 
@@ -328,7 +328,7 @@ class _Store:
 def _named(query: str) -> Set[str]:
     """The stored tables a query names; all of them where it names none in plain sight."""
     words = set(re.findall(r"\w+", query.lower()))
-    stored = {"tasks" if word in VIEWS else word for word in words & TABLES.keys()}
+    stored = {name for word in words & TABLES.keys() for name in (VIEWS[word].of if word in VIEWS else (word,))}
     return stored or set(TABLES) - set(VIEWS)
 
 

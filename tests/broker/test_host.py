@@ -687,6 +687,24 @@ def test_last_seen_is_a_time_of_day(play):
     play(scene, clock=clock)
 
 
+def test_the_times_it_could_not_take_its_turn_are_counted_and_the_long_ones_put_on_record(play):
+    clock = ManualClock()
+
+    async def scene(home):
+        worker = await Worker(home, "a/w1").join()
+        seen = []
+        for seconds in (0.5, 3.5, 1.4):
+            clock.advance(seconds)
+            seen.append(home.host.stood_still_s())
+            worker.peer.greet()
+            await worker.expect(Welcome)
+        assert seen == pytest.approx([0.0, 3.0, 3.9]), "the turn that is overdue counts"
+        assert home.host.stalls == pytest.approx((2, 3.9, 3.0))
+        assert [r.type for r in read_journal(home.directory / "lab").records].count("lab.stalled") == 1
+
+    play(scene, clock=clock)
+
+
 # -- size -------------------------------------------------------------------------------------------------------------
 
 

@@ -191,7 +191,9 @@ def test_failures_say_what_the_last_attempt_left_behind(workspace: Workspace, ta
         ["bad", "E2", "T2", "out", "err"],
         ["dead", "E3", "T3", "out", "err"],
     ]
-    assert tables.frame("dead_letters", "r")["task_id"].tolist() == ["dead"]
+    [letter] = tables.frame("dead_letters", "r").to_dict("records")
+    assert (letter["task_id"], letter["error"]) == ("dead", "E3")
+    assert letter["history"] == [{"attempt": 3, "outcome": "failed", "error": "E3", "worker_id": "w"}]
 
 
 def test_a_candidates_frame_has_a_column_for_each_score_and_the_seed_first(
