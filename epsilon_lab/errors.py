@@ -7,6 +7,7 @@ Every message says what happened, to which id, and what to do next; the fields a
     ├── WorkspaceError      a directory cannot be used as asked
     │   ├── WorkspaceLocked     another process holds it
     │   └── JournalDamaged      a journal is broken elsewhere than at its torn tail
+    ├── QueueFull           the broker takes no more tasks for now; nothing was taken
     ├── BadFrame            bytes from a peer are not a message of this protocol
     ├── RunFailed           a run ended without an output
     ├── LeafFailed          a leaf says why it failed, in words meant for the row
@@ -72,6 +73,22 @@ class JournalDamaged(WorkspaceError):
         super().__init__(
             f"journal {path} is damaged at byte {offset}: {problem}; "
             f"nothing was changed. Restore the file from a copy, or move the run directory out of the workspace"
+        )
+
+
+class QueueFull(LabError):
+    """The broker takes no more tasks for now; none of the submission was taken.
+
+    Attributes:
+        tasks: How many more it would take.
+        payload_bytes: How many more bytes of payload it would take.
+    """
+
+    def __init__(self, what: str, *, tasks: int, payload_bytes: int) -> None:
+        self.tasks, self.payload_bytes = tasks, payload_bytes
+        super().__init__(
+            f"{what} not taken: the broker has room for {tasks:,} more tasks and {payload_bytes:,} more bytes of "
+            f"payload; submit fewer, wait until some are done, or raise EPSILON_QUEUE_TASKS or EPSILON_QUEUE_BYTES"
         )
 
 

@@ -53,6 +53,19 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     credit_window_s: Seconds = 0.02
     """Seconds of work that a worker may hold in advance."""
 
+    queue_tasks: Count = 1_000_000
+    """Most open tasks that the broker takes, over all runs; whoever submits more is held back."""
+
+    queue_bytes: Count = 2**30
+    """Most bytes of their payloads."""
+
+    key_lifetime_s: Seconds = 300.0
+    """Seconds for which the id of a settled task is remembered at least, so that a repeated submission is known."""
+
+    adoption_grace_s: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0
+    """Seconds for which tasks that an earlier broker had handed out are left to the workers that may still be at them;
+    0 where workers end with their broker."""
+
     aging: Annotated[float, msgspec.Meta(ge=0)] = 1 / 60
     """By how much a task's priority grows in a second of waiting; 0 lets larger priorities starve smaller ones."""
 

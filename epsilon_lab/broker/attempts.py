@@ -43,17 +43,20 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
     for task, status, output, failure in settled:
         board.settle(task, status, output=output, failure=failure)
     if lines.stale_fences:
+        board.counts.stale += len(lines.stale_fences)
         board.send(member.peer, Stale(fences=lines.stale_fences))
 
 
 def charge_failure(board: Board, task: Task, failure: Failure, lines: Lines, now: float) -> Final | None:
     """Count a failure of the task's own; its final status, or None where it is tried again, maybe later."""
     task.failed += 1
+    board.counts.failed += 1
     retry = task.spec.retry
     if retry is not None and is_tried_again(retry, failure, task.failed):
         delay_s = pause_s(retry, task.run.run_id, task.spec.task_id, task.attempt, task.failed)
         if task.finish_by is None or now + delay_s < task.finish_by:
             lines.fail(task, failure, then="queued", delay_s=delay_s)
+            task.fence = 0  # nobody can come back with it
             if delay_s > 0:
                 board.put_off(task, now + delay_s)
             else:
@@ -66,6 +69,11 @@ def charge_failure(board: Board, task: Task, failure: Failure, lines: Lines, now
 def charge_loss(board: Board, task: Task, failure: Failure, lines: Lines) -> Final | None:
     """Count a worker that went down with the task; its final status, or None where it is tried again."""
     task.lost += 1
+    task.is_suspect = task.lost >= board.settings.poison_limit - 1
+    if failure.outcome == "expired":
+        board.counts.expired += 1
+    else:
+        board.counts.crashed += 1
     again = task.lost < board.settings.poison_limit
     lines.fail(task, failure, then="queued" if again else "dead")
     if again:

@@ -7,11 +7,12 @@ of them do, in one manner, is done here. Nothing here decides.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from epsilon_lab.broker.lines import Lines
 from epsilon_lab.broker.members import Held, Member, Run, Session, Task
 from epsilon_lab.broker.queue import ReadyQueue
+from epsilon_lab.broker.stats import Counts
 from epsilon_lab.broker.stimuli import Effect, Record, Send, Settle
 from epsilon_lab.broker.timers import Timers
 from epsilon_lab.messages.events import Body
@@ -25,6 +26,13 @@ FENCE_BITS = 40
 
 Final = Literal["completed", "failed", "dead", "cancelled"]
 """What a settled task is."""
+
+
+class Room(NamedTuple):
+    """What a broker would still take."""
+
+    tasks: int
+    payload_bytes: int
 
 
 class Board:
@@ -43,21 +51,29 @@ class Board:
         limits: Attempts under way that have a limit of their own, by fence.
         runs: Open runs, by id.
         sessions: Supervisors and their members, by session.
+        tasks: How many tasks are open.
+        payload_bytes: What their payloads weigh.
+        counts: What happened so far, in numbers.
+        forgot_at: When ids of settled tasks were last let go.
         effects: What follows from the step under way.
     """
 
     __slots__ = (
         "_counter",
         "_tickets",
+        "counts",
         "deadlines",
         "delayed",
         "effects",
         "epoch",
+        "forgot_at",
         "limits",
+        "payload_bytes",
         "queue",
         "runs",
         "sessions",
         "settings",
+        "tasks",
     )
 
     def __init__(self, settings: BrokerSettings, epoch: int) -> None:
@@ -70,8 +86,18 @@ class Board:
         self.runs: dict[str, Run] = {}
         self.sessions: dict[str, Session] = {}
         self.effects: list[Effect] = []
+        self.tasks = 0
+        self.payload_bytes = 0
+        self.counts = Counts()
+        self.forgot_at = 0.0
         self._counter = 0
         self._tickets = 0
+
+    @property
+    def room(self) -> Room:
+        """What may still be submitted."""
+        settings = self.settings
+        return Room(max(0, settings.queue_tasks - self.tasks), max(0, settings.queue_bytes - self.payload_bytes))
 
     def members(self) -> Iterable[Member]:
         """All who said hello, supervisors too."""
@@ -90,7 +116,8 @@ class Board:
 
     def take(self, run: Run, spec: TaskSpec, submitted: float) -> Task:
         """Let a new task into its run; it is not queued yet."""
-        run.known.add(spec.task_id)
+        self.tasks += 1
+        self.payload_bytes += len(spec.payload.data)
         self._tickets += 1
         task = run.tasks[spec.task_id] = Task(run, spec, self._tickets, submitted)
         if (expires := task.expires) is not None:
@@ -101,7 +128,7 @@ class Board:
         """Put a task into the queue, at its old place if it had one."""
         spec = task.spec
         task.holder = task.wake_at = None
-        rank = self.settings.aging * task.submitted - spec.priority
+        rank = self.settings.aging * task.submitted - task.priority
         self.queue.push(task, lane=spec.lane, run_id=task.run.run_id, rank=rank, ticket=task.ticket)
 
     def put_off(self, task: Task, until: float) -> None:
@@ -109,6 +136,13 @@ class Board:
         task.holder = None
         task.wake_at = until
         self.delayed.set(task.ticket, until, task)
+
+    def forget(self, task: Task) -> None:
+        """Let a task that is in nobody's hands leave memory."""
+        del task.run.tasks[task.spec.task_id]
+        self.tasks -= 1
+        self.payload_bytes -= len(task.spec.payload.data)
+        self.deadlines.forget(task.ticket)
 
     def withdraw(self, task: Task) -> None:
         """Take a task that nobody holds out of the queue, or from among what was put off."""
@@ -134,7 +168,12 @@ class Board:
     def settle(self, task: Task, status: Final, *, output: Value | None = None, failure: Failure | None = None) -> None:
         """Forget a task and tell its submitter."""
         run_id, task_id = task.run.run_id, task.spec.task_id
-        del task.run.tasks[task_id]
-        self.deadlines.forget(task.ticket)
+        self.forget(task)
+        if status == "dead":
+            task.run.dead[task_id] = task
+            task.holder = None
+        else:
+            task.run.settled[task_id] = hash(task.spec)
+        self.counts.settled[status] += 1
         outcome = TaskOutcome(run_id=run_id, task_id=task_id, status=status, output=output, failure=failure)
         self.effects.append(Settle(outcome))

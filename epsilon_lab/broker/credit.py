@@ -26,8 +26,10 @@ def may_take(member: Member, task: Task, estimate: float | None, settings: Broke
         settings: Window, prefetch and limit.
     """
     holds, slots = len(member.held), member.hello.slots
+    if task.is_suspect:
+        return not holds
     if holds < slots:
-        return True
+        return slots == 1 or not _holds_a_suspect(member)
     if member.is_wide or not task.spec.prefetch or not _may_be_waited_behind(member):
         return False
     if estimate is None:
@@ -48,4 +50,10 @@ def waiting(member: Member) -> list[tuple[int, Task]]:
 
 def _may_be_waited_behind(member: Member) -> bool:
     places: list[Held] = [held for _, held in member.started()]
-    return all(held.task is not None and held.task.spec.prefetch for held in places)
+    return all(held.task is not None and held.task.spec.prefetch and not held.task.is_suspect for held in places)
+
+
+def _holds_a_suspect(member: Member) -> bool:
+    """A suspect is handed to empty hands only, so it is the first."""
+    first = next(iter(member.held.values()), None)
+    return first is not None and first.task is not None and first.task.is_suspect

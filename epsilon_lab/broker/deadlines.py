@@ -25,6 +25,8 @@ def look(board: Board, now: float) -> None:
                 leave(board, member, f"session {name} was silent for {now - session.heard:.1f} s", blame="expired")
     _look_at_attempts(board, now)
     _look_at_tasks(board, now)
+    _forget_settled(board, now)
+    board.counts.measure(now)
     for member in list(board.members()):
         member.away = False  # it may be connected again; the next batch will tell
         if member.kill_at is not None and now >= member.kill_at:
@@ -35,6 +37,8 @@ def look(board: Board, now: float) -> None:
 
 def move(board: Board, by: float, now: float) -> None:
     """Move every deadline by as much as the broker was late; each is told so when it comes up for a look."""
+    board.counts.stalls += 1
+    board.counts.stalled_s += by
     for session in board.sessions.values():
         session.heard = min(now, session.heard + by)
         for member in session.members.values():
@@ -53,6 +57,13 @@ def move(board: Board, by: float, now: float) -> None:
             task.start_by = min(now + spec.start_within_s, task.start_by + by)
         if task.finish_by is not None and spec.finish_within_s is not None:
             task.finish_by = min(now + spec.finish_within_s, task.finish_by + by)
+
+
+def _forget_settled(board: Board, now: float) -> None:
+    if now - board.forgot_at >= board.settings.key_lifetime_s:
+        board.forgot_at = now
+        for run in board.runs.values():
+            run.forget_settled()
 
 
 # -- attempts beyond a limit of their own -----------------------------------------------------------------------------
@@ -97,7 +108,7 @@ def _time_out(board: Board, member: Member, failures: list[tuple[Task, Failure]]
     for task, status, failure in settled:
         board.settle(task, status, failure=failure)
     if member.is_wide:
-        board.send(member.peer, Cancel(fences=tuple(task.fence for task, _ in failures)))
+        board.send(member.peer, Cancel(fences=tuple(failure.fence for _, failure in failures)))
     else:
         kill(board, member, f"task {failures[0][0].spec.task_id} exceeded its time limit", now)
 
@@ -126,6 +137,7 @@ def _look_at_tasks(board: Board, now: float) -> None:
         expired.setdefault(task.run.run_id, []).append((task, reason))
     for run_id, tasks in expired.items():
         board.record(run_id, TasksExpired(tasks=tuple((task.spec.task_id, reason) for task, reason in tasks)))
+        board.counts.overdue += len(tasks)
         for task, reason in tasks:
             board.settle(task, "failed", failure=failure_of(task, "expired", reason, retryable=False))
 

@@ -14,7 +14,7 @@ from typing import get_args
 from epsilon_lab.broker.attempts import take_back
 from epsilon_lab.broker.board import Board
 from epsilon_lab.broker.credit import is_open, may_take, waiting, waiting_since
-from epsilon_lab.broker.members import Held, Member, Task
+from epsilon_lab.broker.members import Member, Task
 from epsilon_lab.broker.notes import answer_asks
 from epsilon_lab.messages.events import TasksAssigned
 from epsilon_lab.messages.frames import Cancel, Tasks
@@ -73,9 +73,11 @@ def _hand_out(board: Board, lane: str, members: list[Member], batches: _Batches,
 def _hand(board: Board, member: Member, task: Task, estimate: float) -> Assignment:
     task.fence = board.next_fence()
     task.attempt += 1
+    board.counts.assigned += 1
+    if task.attempt > 1:
+        board.counts.redelivered += 1
     task.holder = member
-    member.held[task.fence] = Held(task, estimate)
-    member.backlog += estimate
+    member.hold(task, estimate)
     return Assignment(
         run_id=task.run.run_id, run_dir=task.run.run_dir, task=task.spec, attempt=task.attempt, fence=task.fence
     )

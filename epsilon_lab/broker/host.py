@@ -17,10 +17,13 @@ from typing import NamedTuple
 
 import anyio
 
+from epsilon_lab.broker.board import Room
 from epsilon_lab.broker.ledger import Ledger
 from epsilon_lab.broker.members import WorkerRow
 from epsilon_lab.broker.state import BrokerState
+from epsilon_lab.broker.stats import Stats
 from epsilon_lab.broker.stimuli import (
+    Accepted,
     Assign,
     CancelTasks,
     CloseBudget,
@@ -29,8 +32,11 @@ from epsilon_lab.broker.stimuli import (
     OpenRun,
     OpenTask,
     PauseRun,
+    Receipt,
     Received,
     Record,
+    Reprioritise,
+    Requeue,
     ResumeRun,
     Send,
     Settle,
@@ -130,6 +136,8 @@ class BrokerHost:
         left: Sequence[OpenTask] = (),
         epoch: int = 0,
         ledger: Ledger | None = None,
+        weight: float = 1.0,
+        dead: Sequence[OpenTask] = (),
     ) -> None:
         """Take tasks of this run from now on.
 
@@ -142,6 +150,8 @@ class BrokerHost:
             left: Tasks that an earlier broker had taken and not settled: they are queued, and not recorded again.
             epoch: The largest that any broker of this run had; this one's will be larger.
             ledger: What the run may spend and has spent; None for a new run without a budget.
+            weight: How many turns it gets for one of a run of weight 1.
+            dead: Its dead letters, which can be requeued.
 
         Raises:
             InvalidInput: The run is open already.
@@ -149,15 +159,37 @@ class BrokerHost:
         if run_id in self._homes:
             raise InvalidInput(f"run {run_id}", "is open already", "close it first")
         self._homes[run_id] = _Home(journal, on_outcomes, on_failure)
-        self._tell(OpenRun(run_id, run_dir, tuple(left), epoch, ledger))
+        self._tell(OpenRun(run_id, run_dir, tuple(left), epoch, ledger, weight, tuple(dead)))
 
-    def submit(self, run_id: str, tasks: Iterable[TaskSpec]) -> None:
-        """Queue tasks of an open run; all of them, or none.
+    def submit(self, run_id: str, tasks: Iterable[TaskSpec]) -> tuple[Receipt, ...]:
+        """Queue tasks of an open run; all of them, or none. What was submitted before, just so, is only answered again.
 
         Raises:
-            InvalidInput: The run is not open, a task was submitted before, or a task cannot be executed.
+            InvalidInput: The run is not open, another task has an id, or a task cannot be executed.
+            QueueFull: There are too many tasks already; `room` says how many would do.
         """
-        self._tell(Submit(run_id, tuple(tasks)))
+        *effects, accepted = self._state.step(Submit(run_id, tuple(tasks)), self._clock.monotonic())
+        assert isinstance(accepted, Accepted)
+        self._absorb(effects)
+        self._wake()
+        return accepted.receipts
+
+    @property
+    def room(self) -> Room:
+        """What may still be submitted, over all runs."""
+        return self._state.room
+
+    def reprioritise(self, run_id: str, task_id: str, priority: int) -> None:
+        """Put a task before or behind others of its run; one that is settled is passed over. It is not recorded."""
+        self._tell(Reprioritise(run_id, task_id, priority))
+
+    def requeue(self, run_id: str, task_ids: Sequence[str]) -> None:
+        """Try dead letters again, with nothing behind them; all of them, or none.
+
+        Raises:
+            InvalidInput: The run is not open, or a task is not dead.
+        """
+        self._tell(Requeue(run_id, tuple(task_ids)))
 
     def record(self, run_id: str | None, *bodies: Body | Event) -> None:
         """Put lines into a run's journal (None: the lab's), behind all that happened so far.
@@ -207,6 +239,10 @@ class BrokerHost:
         """Seconds in all for which it could not take its turn, the one that is overdue now included."""
         late = self._clock.monotonic() - self._last_turn - self._tick_s
         return self.stalls.total_s + (late if late > self._tick_s / 2 else 0.0)
+
+    def stats(self) -> Stats:
+        """Say how the broker stands, in numbers."""
+        return self._state.stats()
 
     def workers(self) -> list[WorkerRow]:
         """List who is at work; `last_seen` in wall seconds."""

@@ -21,26 +21,52 @@ class Ask(NamedTuple):
 
 
 class Run:
-    """A run: which ids it ever had, which tasks are open, how long its kinds of task take, what it has spent.
+    """A run: which tasks are open or dead, how long its kinds of task take, what it has spent.
 
-    `asks` holds, by the fence of the attempt, the requests that wait for the ledger's word, oldest first.
+    `asks` holds, by the fence of the attempt, the requests that wait for the ledger's word, oldest first. `settled` and
+    `settled_before` hold hashes of the tasks that were settled lately, by id.
     """
 
-    __slots__ = ("asks", "durations", "known", "ledger", "run_dir", "run_id", "tasks")
+    __slots__ = (
+        "asks",
+        "dead",
+        "durations",
+        "ledger",
+        "run_dir",
+        "run_id",
+        "settled",
+        "settled_before",
+        "tasks",
+    )
 
     def __init__(self, run_id: str, run_dir: str, ledger: Ledger | None = None) -> None:
         self.run_id = run_id
         self.run_dir = run_dir
         self.ledger = ledger or Ledger()
         self.asks: dict[int, Ask] = {}
-        self.known: set[str] = set()
         self.tasks: dict[str, Task] = {}
+        self.dead: dict[str, Task] = {}
+        self.settled: dict[str, int] = {}
+        self.settled_before: dict[str, int] = {}
         self.durations: dict[str, float] = {}
 
     def is_held(self, task_id: str, fence: int) -> bool:
         """Tell whether that attempt at a task is still in a worker's hands."""
         task = self.tasks.get(task_id)
         return task is not None and task.holder is not None and task.fence == fence
+
+    def knows(self, spec: TaskSpec) -> bool | None:
+        """Tell whether this very task was submitted before; None where another one was under its id."""
+        task_id = spec.task_id
+        task = self.tasks.get(task_id) or self.dead.get(task_id)
+        if task is not None:
+            return True if task.spec == spec else None
+        known = self.settled.get(task_id) or self.settled_before.get(task_id)
+        return False if known is None else (known == hash(spec) or None)
+
+    def forget_settled(self) -> None:
+        """Forget what had been settled when this was called last."""
+        self.settled_before, self.settled = self.settled, {}
 
     def learn(self, kind: str, seconds: float) -> None:
         """Follow a kind's duration, quickly upwards and slowly downwards: a long task must not be queued behind."""
@@ -62,7 +88,9 @@ class Task:
         "fence",
         "finish_by",
         "holder",
+        "is_suspect",
         "lost",
+        "priority",
         "run",
         "spec",
         "start_by",
@@ -79,6 +107,9 @@ class Task:
         self.start_by = None if spec.start_within_s is None else submitted + spec.start_within_s
         self.finish_by = None if spec.finish_within_s is None else submitted + spec.finish_within_s
         self.wake_at: float | None = None
+        self.priority = spec.priority
+        self.is_suspect = False
+        """Whether one more loss makes it a dead letter: then it is executed with nothing beside or behind it."""
         self.attempt = 0
         self.lost = 0
         self.failed = 0
@@ -172,6 +203,11 @@ class Member:
                     held.task.start_by = None
                     if (over_at := held.over_at) is not None:
                         self._limits.set(held.task.fence, over_at, held)
+
+    def hold(self, task: Task, estimate: float) -> None:
+        """Put a task, under its fence, at the end of its line."""
+        self.held[task.fence] = Held(task, estimate)
+        self.backlog += estimate
 
     def drop(self, fence: int, now: float) -> None:
         """Take a place out of its line; the next one is worked on from now."""

@@ -6,6 +6,7 @@ one is charged, and the rest go back unblamed.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import get_args
 
 import msgspec
@@ -15,8 +16,8 @@ from epsilon_lab.broker.board import Board
 from epsilon_lab.broker.lines import Lines, failure_of
 from epsilon_lab.broker.members import Member, Session, Task
 from epsilon_lab.broker.stimuli import Undelivered
-from epsilon_lab.messages.events import WorkerJoined, WorkerLeft
-from epsilon_lab.messages.frames import Hello, Kill, Lost, Refused, Tasks, Welcome
+from epsilon_lab.messages.events import TasksAdopted, WorkerJoined, WorkerLeft
+from epsilon_lab.messages.frames import Cancel, Hello, Kill, Lost, Refused, Tasks, Welcome
 from epsilon_lab.messages.tasks import AttemptOutcome, Failure
 
 _MOST_SLOTS = 10_000
@@ -41,15 +42,47 @@ def join(board: Board, peer: str, hello: Hello, now: float) -> None:
         session = board.sessions.setdefault(name, session)
         known = None
     if known is None:
-        session.members[peer] = Member(peer, hello, now, board.limits)
+        member = session.members[peer] = Member(peer, hello, now, board.limits)
     else:
+        member = known
         known.hello = hello
-        known.mark_started(now)
     if known is None and hello.slots:
         joined = WorkerJoined(worker_id=peer, pid=hello.pid, host=hello.host, slots=hello.slots, lanes=hello.lanes)
         board.record(None, joined)
+    if hello.held is not None and hello.slots:
+        _reconcile(board, member, hello.held, now)
+    member.mark_started(now)
     settings = board.settings
     board.send(peer, Welcome(epoch=board.epoch, lease_s=settings.lease_s, beat_s=settings.beat_s))
+
+
+def _reconcile(board: Board, member: Member, named: tuple[tuple[str, str, int], ...], now: float) -> None:
+    """Hold what a member says it has against what it was given."""
+    fences = {fence for _, _, fence in named}
+    missing = [fence for fence in member.held if fence not in fences]
+    take_back(board, member, missing, "its worker does not have it", now)
+    for fence in missing:
+        if fence in member.held:  # it was given up, and is no longer worked on either
+            member.drop(fence, now)
+    adopted: defaultdict[str, list[tuple[str, int, int]]] = defaultdict(list)
+    gone = []
+    for run_id, task_id, fence in named:
+        if fence in member.held:
+            continue
+        run = board.runs.get(run_id)
+        task = run.tasks.get(task_id) if run is not None else None
+        if task is None or task.holder is not None or task.fence != fence or task.spec.lane not in member.hello.lanes:
+            gone.append(fence)
+            continue
+        board.withdraw(task)
+        task.holder, task.wake_at = member, None
+        member.hold(task, task.run.durations.get(task.spec.kind, 0.0))
+        adopted[run_id].append((task_id, task.attempt, fence))
+    for run_id, tasks in adopted.items():
+        board.counts.adopted += len(tasks)
+        board.record(run_id, TasksAdopted(worker_id=member.peer, tasks=tuple(tasks)))
+    if gone:
+        board.send(member.peer, Cancel(fences=tuple(gone)))
 
 
 def bury(board: Board, boss: Member, lost: Lost) -> None:

@@ -33,8 +33,9 @@ from __future__ import annotations
 from typing import assert_never
 
 from epsilon_lab.broker import attempts, deadlines, dispatch, membership, notes, submissions
-from epsilon_lab.broker.board import Board
+from epsilon_lab.broker.board import Board, Room
 from epsilon_lab.broker.members import WorkerRow
+from epsilon_lab.broker.stats import Stats
 from epsilon_lab.broker.stimuli import (
     Assign,
     CancelTasks,
@@ -44,6 +45,8 @@ from epsilon_lab.broker.stimuli import (
     OpenRun,
     PauseRun,
     Received,
+    Reprioritise,
+    Requeue,
     ResumeRun,
     Stalled,
     Stimulus,
@@ -77,7 +80,9 @@ class BrokerState:
             now: Seconds on a clock that never goes back.
 
         Raises:
-            InvalidInput: A submission names an unknown run, a known task or an unknown lane; nothing was taken.
+            InvalidInput: A submission names an unknown run, an id that another task has or an unknown lane, or what is
+                to be requeued is not dead; nothing was taken.
+            QueueFull: A submission exceeds the marks; nothing was taken.
         """
         board = self.board
         effects = board.effects = []
@@ -96,6 +101,10 @@ class BrokerState:
                 membership.give_back(board, stimulus, now)
             case CancelTasks():
                 submissions.cancel(board, stimulus, now)
+            case Reprioritise():
+                submissions.reprioritise(board, stimulus)
+            case Requeue():
+                submissions.requeue(board, stimulus, now)
             case OpenRun():
                 submissions.open_run(board, stimulus, now)
             case PauseRun(run_id=run_id):
@@ -117,9 +126,40 @@ class BrokerState:
         return self.board.epoch
 
     @property
+    def room(self) -> Room:
+        """What may still be submitted."""
+        return self.board.room
+
+    @property
     def wakes_at(self) -> float | None:
         """When a task that was put off can be handed out; None where there is none."""
         return self.board.delayed.next_at
+
+    def stats(self) -> Stats:
+        """Say how it stands, in numbers."""
+        board, counts = self.board, self.board.counts
+        held = [(len(member.held), min(len(member.held), member.hello.slots)) for member in board.members()]
+        running = sum(begun for _, begun in held)
+        return Stats(
+            queued=len(board.queue),
+            delayed=len(board.delayed),
+            running=running,
+            prefetched=sum(all_ for all_, _ in held) - running,
+            payload_bytes=board.payload_bytes,
+            dead=sum(len(run.dead) for run in board.runs.values()),
+            rate=counts.rate,
+            completed=counts.settled["completed"],
+            assigned=counts.assigned,
+            redelivered=counts.redelivered,
+            adopted=counts.adopted,
+            failed=counts.failed,
+            crashed=counts.crashed,
+            expired=counts.expired,
+            overdue=counts.overdue,
+            stale=counts.stale,
+            stalls=counts.stalls,
+            stalled_s=counts.stalled_s,
+        )
 
     def workers(self) -> list[WorkerRow]:
         """List the members that execute tasks."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from epsilon_lab.broker.ledger import Ledger
@@ -37,7 +39,10 @@ class OpenTask(msgspec.Struct, frozen=True):
     """Who was given it last; empty for nobody."""
 
     fence: int = 0
-    """Of that assignment; 0 for none."""
+    """Of that assignment; 0 where it has ended, or there was none."""
+
+    priority: int | None = None
+    """As someone set it since its submission; None where nobody did."""
 
 
 class OpenRun(_Stimulus, frozen=True):
@@ -50,10 +55,16 @@ class OpenRun(_Stimulus, frozen=True):
     """The largest that any broker of this run had; from now on this broker's is larger."""
     ledger: Ledger | None = None
     """What it has spent and may spend; None for a new run without a budget. It is the broker's from now on."""
+    weight: float = 1.0
+    """How many turns it gets for one of a run of weight 1."""
+    dead: tuple[OpenTask, ...] = ()
+    """Its dead letters, which can be requeued."""
 
 
 class Submit(_Stimulus, frozen=True):
-    """Tasks to be executed; all of them are taken, or none."""
+    """Tasks to be executed; all of them are taken, or none. A task that was submitted before, just so, is not taken
+    again, but answered again. Answered by `Accepted`.
+    """
 
     run_id: str
     tasks: tuple[TaskSpec, ...]
@@ -65,6 +76,21 @@ class CancelTasks(_Stimulus, frozen=True):
     run_id: str
     task_ids: tuple[str, ...] | None
     reason: str
+
+
+class Reprioritise(_Stimulus, frozen=True):
+    """Someone puts a task before or behind others of its run; one that is settled or unknown is passed over."""
+
+    run_id: str
+    task_id: str
+    priority: int
+
+
+class Requeue(_Stimulus, frozen=True):
+    """Dead tasks are to be tried again, with nothing behind them; all of them, or none."""
+
+    run_id: str
+    task_ids: tuple[str, ...]
 
 
 class PauseRun(_Stimulus, frozen=True):
@@ -126,6 +152,8 @@ Stimulus = (
     OpenRun
     | Submit
     | CancelTasks
+    | Reprioritise
+    | Requeue
     | PauseRun
     | ResumeRun
     | CloseBudget
@@ -160,4 +188,22 @@ class Settle(msgspec.Struct, frozen=True):
     outcome: TaskOutcome
 
 
-Effect = Send | Record | Settle
+class Receipt(NamedTuple):
+    """What a submitter is told of a task that was taken."""
+
+    task_id: str
+    position: int | None
+    """Tasks of its lane that are ahead of it, at most: its priority and its run's turns may bring it forward. None
+    where it does not stand in the queue: put off, in a worker's hands, or settled."""
+
+    starts_in_s: float | None
+    """Seconds until it may be begun, by what tasks of its kind took so far; None where nobody knows."""
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """A submission was taken, and is safe once what was recorded so far is."""
+
+    receipts: tuple[Receipt, ...]
+
+
+Effect = Send | Record | Settle | Accepted

@@ -8,6 +8,7 @@ from epsilon_lab.arguments import number, whole
 from epsilon_lab.errors import InvalidInput
 
 _MOST = 10**15
+_MOST_SHARE = 1000
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr_omit_defaults=True):
@@ -24,6 +25,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
             overdraws it by as much; one that states no count is charged a token a byte.
         usd: US dollars at litellm's list prices, for models that have one.
         seconds: Seconds the run may work; while it is paused they stand still.
+        share: Its share of the workers beside other runs: 2 gets two turns for one of a run that says nothing.
 
     Raises:
         InvalidInput: A field is no positive number, or none is given.
@@ -33,13 +35,19 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
     tokens: int | None = None
     usd: float | None = None
     seconds: float | None = None
+    share: float | None = None
 
     def __post_init__(self) -> None:
         if not any(getattr(self, name) is not None for name in self.__struct_fields__):
-            raise InvalidInput("Budget", "limits nothing", "give calls=, tokens=, usd= or seconds=, or leave it out")
+            raise InvalidInput(
+                "Budget", "limits nothing", "give calls=, tokens=, usd=, seconds= or share=, or leave it out"
+            )
         for name in ("calls", "tokens"):
             if (value := getattr(self, name)) is not None:
                 msgspec.structs.force_setattr(self, name, whole(f"Budget {name}", value, least=1, most=_MOST))
         for name in ("usd", "seconds"):
             if (value := getattr(self, name)) is not None:
                 msgspec.structs.force_setattr(self, name, number(f"Budget {name}", value, least=0, above=True))
+        if self.share is not None:
+            share = number("Budget share", self.share, least=1 / _MOST_SHARE, most=_MOST_SHARE)
+            msgspec.structs.force_setattr(self, "share", share)

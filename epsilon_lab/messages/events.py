@@ -278,6 +278,19 @@ class TasksAdopted(Body, frozen=True, kw_only=True):
     """(task_id, attempt, fence)."""
 
 
+class TasksRequeued(Body, frozen=True, kw_only=True):
+    """`task.requeued`: dead letters that are tried again, their losses and failures forgiven."""
+
+    task_ids: tuple[str, ...]
+
+
+class TaskPrioritised(Body, frozen=True, kw_only=True):
+    """`task.prioritised`: someone put a task before or behind others of its run."""
+
+    task_id: str
+    priority: int
+
+
 class TasksCancelled(Body, frozen=True, kw_only=True):
     """`task.cancelled`."""
 
@@ -488,6 +501,8 @@ BODIES: dict[str, type[Body]] = {
     "task.stale": TasksStale,
     "task.expired": TasksExpired,
     "task.adopted": TasksAdopted,
+    "task.requeued": TasksRequeued,
+    "task.prioritised": TaskPrioritised,
     "task.cancelled": TasksCancelled,
     "artifact.saved": ArtifactSaved,
     "usage.llm_call": LlmCall,

@@ -31,6 +31,7 @@ from epsilon_lab.messages.events import (
     RunResumed,
     RunStarted,
     TaskLine,
+    TaskPrioritised,
     TasksAdopted,
     TasksAssigned,
     TasksCancelled,
@@ -38,6 +39,7 @@ from epsilon_lab.messages.events import (
     TasksExpired,
     TasksFailed,
     TasksReleased,
+    TasksRequeued,
     TasksStale,
     TasksSubmitted,
     TasksWaiting,
@@ -85,6 +87,7 @@ class Fold:
         self._run: Row | None = None
         self._state = ""  # what the journal says of the run; whether anyone is at it, the journal cannot know
         self._tasks: dict[str, Row] = {}
+        self._dead: dict[str, Row] = {}
         self._attempts: dict[int, Row] = {}
         self._workers: dict[str, Row] = {}
         self._calls: dict[str, LlmCall] = {}
@@ -184,7 +187,12 @@ class Fold:
                     self._update(task_id, status="failed", finished_at=ts, error=error)
             case TasksAdopted():
                 for task_id, attempt, fence in body.tasks:
-                    self._assign(task_id, attempt, fence, body.worker_id, ts)
+                    self._readopt(task_id, attempt, fence, body.worker_id, ts)
+            case TasksRequeued():
+                for task_id in body.task_ids:
+                    self._requeue(task_id)
+            case TaskPrioritised():
+                self._update(body.task_id, priority=body.priority)
             case TasksStale():
                 for task_id, fence in body.tasks:
                     self._late(task_id, fence, body.worker_id, ts)
@@ -292,6 +300,8 @@ class Fold:
             return
         task.update(columns)
         self._touch("tasks", task)
+        if task["status"] == "dead":  # it may be requeued
+            self._dead[task_id] = task
         if task["status"] not in ("waiting", "queued", "running"):
             del self._tasks[task_id]
 
@@ -299,6 +309,20 @@ class Fold:
         self._update(task_id, status="running", attempts=attempt, worker_id=worker_id, started_at=ts)
         row = self._attempt(task_id, fence, worker_id)
         row.update(attempt=attempt, started_at=ts, span_id=ids.span_id(str(self.run_id), task_id, attempt))
+
+    def _readopt(self, task_id: str, attempt: int, fence: int, worker_id: str, ts: float) -> None:
+        """An attempt that was given up for lost goes on."""
+        row = self._attempt(task_id, fence, worker_id)
+        row.update(attempt=attempt, outcome=None, ended_at=None, error=None, worker_id=worker_id)
+        row["started_at"] = row["started_at"] or ts
+        self._update(task_id, status="running", worker_id=worker_id, started_at=row["started_at"])
+
+    def _requeue(self, task_id: str) -> None:
+        """A dead letter is tried again."""
+        task = self._dead.pop(task_id, None)
+        if task is not None:
+            self._tasks[task_id] = task
+            self._update(task_id, **_NOBODY_AT_IT, finished_at=None, error=None)
 
     def _attempt(self, task_id: str, fence: int, worker_id: str) -> Row:
         """The row of an execution, touched; made where it is not known."""

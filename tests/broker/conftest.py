@@ -5,7 +5,7 @@ from collections import defaultdict
 import pytest
 
 from epsilon_lab.broker.state import BrokerState
-from epsilon_lab.broker.stimuli import Assign, OpenRun, Received, Record, Send, Settle, Submit, Tick
+from epsilon_lab.broker.stimuli import Accepted, Assign, OpenRun, Received, Record, Send, Settle, Submit, Tick
 from epsilon_lab.messages.frames import Done, Hello, Kill, Lost, Tasks
 from epsilon_lab.messages.tasks import Failure, Result, Retry, TaskSpec
 from epsilon_lab.messages.values import pack
@@ -37,6 +37,10 @@ class Answer(list):
     @property
     def outcomes(self):
         return [e.outcome for e in self if isinstance(e, Settle)]
+
+    @property
+    def receipts(self):
+        return [receipt for e in self if isinstance(e, Accepted) for receipt in e.receipts]
 
     @property
     def kills(self):

@@ -10,11 +10,13 @@ from epsilon_lab.broker.stimuli import (
     OpenRun,
     OpenTask,
     PauseRun,
+    Receipt,
     ResumeRun,
     Stalled,
+    Submit,
     Undelivered,
 )
-from epsilon_lab.errors import InvalidInput
+from epsilon_lab.errors import InvalidInput, QueueFull
 from epsilon_lab.messages.events import (
     LlmCall,
     TasksAssigned,
@@ -122,18 +124,100 @@ def test_a_submission_is_one_record(table):
     assert [line.task_id for line in record.tasks] == ["a", "b"]
 
 
-def test_a_known_task_is_refused_with_all_that_came_with_it(table):
+def test_another_task_under_a_known_id_is_refused_with_all_that_came_with_it(table, make_spec):
     table.join()
     table.submit("a")
-    with pytest.raises(InvalidInput, match="task a: was submitted"):
-        table.submit("b", "a")
+    other = make_spec("a", payload=pack("another"))
+    for _ in range(2):
+        with pytest.raises(InvalidInput, match="task a: was submitted to run r before, as another"):
+            table.step(Submit("r", (make_spec("b"), other)))
+        table.turn()
+        table.done("s/w1", "a")
     with pytest.raises(InvalidInput):
-        table.submit("c", "c")
+        table.step(Submit("r", (make_spec("c"), make_spec("c", priority=1))))
+    [record] = table.submit("b", "c").records()
+    assert [line.task_id for line in record.tasks] == ["b", "c"]
+
+
+def test_the_same_task_again_is_answered_again_and_executed_once(table):
+    table.join()
+    table.submit("a", "b", "b")
+    again = table.submit("a", "c")
+    assert [[line.task_id for line in record.tasks] for record in again.records()] == [["c"]]
+    assert [receipt.task_id for receipt in again.receipts] == ["a", "c"]
+    assert table.assigned() == {"s/w1": ["a", "b"]}
+    table.done("s/w1", "a", "b")
+    assert table.submit("a").records() == []
+    assert table.assigned() == {"s/w1": ["c"]}
+
+
+def test_a_settled_id_is_remembered_for_its_lifetime_and_no_longer_than_twice_that(make_table, make_spec):
+    table = make_table(key_lifetime_s=100.0, lease_s=1e6)
+    table.join()
+    table.submit("a")
+    table.turn()
+    table.later(99.0)
+    table.done("s/w1", "a")
+    table.later(99.0)
+    with pytest.raises(InvalidInput):
+        table.step(Submit("r", (make_spec("a", priority=3),)))
+    for _ in range(3):
+        table.later(100.0)
+    assert table.state.board.runs["r"].settled == table.state.board.runs["r"].settled_before == {}
+    assert table.submit("a").records() != []
+
+
+def test_receipts_say_where_tasks_stand_and_when_they_may_begin(table):
+    table.join("s/w1")
+    table.join("s/w2")
+    assert table.submit("a", "b").receipts == [Receipt("a", 0, None), Receipt("b", 1, None)]
+    table.turn()
+    table.done("s/w1", "a", started_at=0.0, ended_at=6.0)
+    table.submit("c", "d", "e")
+    assert table.submit("f").receipts == [Receipt("f", 3, 9.0)], "three tasks of 6 s before it, two workers"
+    assert table.submit("late", delay_s=60.0).receipts == [Receipt("late", None, 60.0)]
+    assert table.submit("a", "b").receipts == [Receipt("a", None, None), Receipt("b", None, None)]
+    assert table.submit("f").receipts == [Receipt("f", 3, 9.0)]
+
+
+# -- marks ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_exceeds_the_marks_is_refused_whole_and_nothing_is_dropped(make_table):
+    table = make_table(queue_tasks=4)
+    table.join()
+    table.submit("a", "b", "c")
+    with pytest.raises(QueueFull, match=r"2 tasks of run r, .* has room for 1 more tasks") as refused:
+        table.submit("d", "e")
+    assert refused.value.tasks == table.state.room.tasks == 1
+    table.submit("d", "a")
+    with pytest.raises(QueueFull):
+        table.submit("e")
     table.turn()
     table.done("s/w1", "a")
-    with pytest.raises(InvalidInput, match="task a"):
-        table.submit("a")
-    assert table.submit("b", "c").records() != []
+    table.submit("e")
+    table.step(CancelTasks("r", None, ""))
+    assert table.state.room.tasks == 4
+
+
+def test_bytes_are_counted_too(make_table, make_spec):
+    table = make_table(queue_bytes=1000)
+    heavy = [make_spec(name, payload=Value("json", b"x" * 400)) for name in "abc"]
+    table.step(Submit("r", tuple(heavy[:2])))
+    with pytest.raises(QueueFull, match="200 more bytes of payload"):
+        table.step(Submit("r", (heavy[2],)))
+    table.step(CloseRun("r"))
+    assert table.state.room == (1_000_000, 1000)
+    table.step(OpenRun("r", "/runs/r"))
+    table.step(Submit("r", (heavy[2],)))
+
+
+def test_what_another_broker_had_taken_is_taken_whatever_the_marks(make_table, make_spec):
+    table = make_table(queue_tasks=1)
+    table.step(OpenRun("q", "/runs/q", tuple(OpenTask(make_spec(name)) for name in "abc")))
+    assert table.state.room.tasks == 0
+    table.join()
+    assert table.assigned() == {"s/w1": ["a", "b"]}
 
 
 def test_a_run_that_is_not_open_is_refused(table):
@@ -801,7 +885,7 @@ def test_a_closed_run_leaves_nothing_and_says_nothing(table):
 
 
 def test_settled_tasks_leave_memory(table):
-    """A million finished tasks cost their ids."""
+    """A million finished tasks cost their ids, for a while."""
     table.join()
     for n in range(100):
         table.submit(f"t{n}")
@@ -810,7 +894,8 @@ def test_settled_tasks_leave_memory(table):
     board = table.state.board
     assert len(board.queue) == 0
     assert board.runs["r"].tasks == {}
-    assert len(board.runs["r"].known) == 100
+    assert len(board.runs["r"].settled) == 100
+    assert (board.tasks, board.payload_bytes) == (0, 0)
     assert all(not member.held and member.backlog == 0.0 for member in board.members())
 
 
@@ -821,11 +906,12 @@ def test_tasks_that_another_broker_left_are_queued_with_what_they_have_behind_th
     assert opened.records("q") == [], "they are on record already"
     table.boss()
     table.join("s/w1")
-    assert table.assigned() == {"s/w1": ["a", "b"]}
-    assert [table.given["s/w1"][name].attempt for name in "ab"] == [5, 1]
+    assert table.assigned() == {"s/w1": ["a"]}, "it is suspect, and runs alone"
     assert [outcome.status for outcome in table.fail("s/w1", "a").outcomes] == ["failed"], "its one retry is used up"
+    assert table.assigned() == {"s/w1": ["b"]}
+    assert [table.given["s/w1"][name].attempt for name in "ab"] == [5, 1]
     with pytest.raises(InvalidInput, match="was submitted to run q before"):
-        table.submit("b", run_id="q")
+        table.submit("b", run_id="q", priority=1)
 
 
 def test_a_task_that_another_broker_left_may_be_at_its_last_loss(make_table, make_spec):
