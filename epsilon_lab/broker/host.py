@@ -3,7 +3,8 @@
 A turn: take the frames that have arrived, let the rules answer each, hand out what is ready, commit every journal that
 was written to (one write a run), and only then send answers and tell submitters. Whatever came together leaves
 together: the batch is as large as the load makes it, and there is no timer. What submitters do in answer belongs to
-the same turn.
+the same turn. Where a commit is to survive a power cut, acknowledgements and outcomes wait until the disk has it
+(unsynced.py), and nothing else does: work is handed out and heard meanwhile.
 
 A journal that cannot be written ends its own run and no other: what would have been acknowledged is withheld. A frame
 that is no message is refused by name. If a turn came late (a cell that held the interpreter, a stopped process), the
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import anyio
+import anyio.to_thread
 
 from epsilon_lab.broker.board import Room
 from epsilon_lab.broker.ledger import Ledger
@@ -46,6 +48,7 @@ from epsilon_lab.broker.stimuli import (
     Tick,
     Undelivered,
 )
+from epsilon_lab.broker.unsynced import Unsynced
 from epsilon_lab.clock import Clock
 from epsilon_lab.errors import BadFrame, InvalidInput, LabError
 from epsilon_lab.messages.events import Body, LabStalled
@@ -57,6 +60,8 @@ from epsilon_lab.workspace.journal import Journal
 
 OnOutcomes = Callable[[list[TaskOutcome]], object]
 OnFailure = Callable[[str], object]
+Failed = dict[str | None, LabError]
+"""Runs whose journal (None: the lab's) could not be written, and why."""
 
 LONG_STALL_S = 1.0
 """Lateness that is put on record: below it lies what a busy machine does to anyone."""
@@ -120,6 +125,9 @@ class BrokerHost:
         self._outcomes: list[TaskOutcome] = []
         self._is_dirty = False
         self._in_turn = False
+        self._unsynced = Unsynced()
+        self._syncing: Unsynced | None = None
+        self._has_unsynced = anyio.Event()
         self._idle: anyio.CancelScope | None = None
         self._last_turn = self._next_tick = clock.monotonic()
 
@@ -191,8 +199,13 @@ class BrokerHost:
         """
         self._tell(Requeue(run_id, tuple(task_ids)))
 
-    def record(self, run_id: str | None, *bodies: Body | Event) -> None:
+    def record(self, run_id: str | None, *bodies: Body | Event, to_disk: bool = False) -> None:
         """Put lines into a run's journal (None: the lab's), behind all that happened so far.
+
+        Args:
+            run_id: The run.
+            *bodies: The lines.
+            to_disk: Whether they, and all before them, are to survive a power cut, whatever the journal's durability.
 
         Raises:
             InvalidInput: The run is not open, or a body cannot be written as JSON.
@@ -201,6 +214,8 @@ class BrokerHost:
             raise InvalidInput(f"run {run_id}", "is not open in this lab", "start or resume it first")
         for body in bodies:
             self._write(run_id, body)
+        if to_disk and (journal := self._journal(run_id)) is not None:
+            journal.to_disk()
         self._wake()
 
     def pause(self, run_id: str) -> None:
@@ -224,11 +239,17 @@ class BrokerHost:
         self._tell(CloseRun(run_id))
         self._homes.pop(run_id, None)
         self._touched.pop(run_id, None)
+        for batch in filter(None, (self._syncing, self._unsynced)):
+            batch.forget(run_id)
 
     def flush(self) -> None:
-        """Run the turn now: commit, then send and tell. Within a callback the running turn does it."""
-        if not self._in_turn:
-            self._end_turn()
+        """Run the turn now: commit, wait for the disk, send and tell. Within a callback the running turn does it."""
+        if self._in_turn:
+            return
+        self._end_turn()
+        while self._syncing is not None or self._unsynced.journals:
+            batch, self._syncing = self._syncing or self._take_unsynced(), None
+            self._end_turn(batch, batch.sync())
 
     @property
     def epoch(self) -> int:
@@ -253,6 +274,11 @@ class BrokerHost:
 
     async def serve(self) -> None:
         """Serve peers and submitters until cancelled."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._keep_syncing)
+            await self._take_turns()
+
+    async def _take_turns(self) -> None:
         self._last_turn = self._next_tick = self._clock.monotonic()
         while True:
             patience = 0.0 if self._is_dirty else max(0.0, self._next_look() - self._clock.monotonic())
@@ -260,6 +286,22 @@ class BrokerHost:
                 await self._listener.wait_readable()
             self._idle = None
             self._turn()
+
+    async def _keep_syncing(self) -> None:
+        """Put on disk, in a thread, whatever came together while the last sync was under way."""
+        while True:
+            await self._has_unsynced.wait()
+            self._has_unsynced = anyio.Event()
+            while self._unsynced.journals:
+                batch = self._syncing = self._take_unsynced()
+                failed = await anyio.to_thread.run_sync(batch.sync)
+                if self._syncing is batch:  # else someone could not wait, and has waited for the disk himself
+                    self._syncing = None
+                    self._end_turn(batch, failed)
+
+    def _take_unsynced(self) -> Unsynced:
+        batch, self._unsynced = self._unsynced, Unsynced()
+        return batch
 
     def _turn(self) -> None:
         now = self._clock.monotonic()
@@ -326,52 +368,88 @@ class BrokerHost:
             self._is_dirty = True
 
     def _write(self, run_id: str | None, body: Body | Event) -> None:
-        home = None if run_id is None else self._homes.get(run_id)
-        if home is None and run_id is not None:
+        journal = self._journal(run_id)
+        if journal is None:
             return  # closed in this very turn
-        journal = self._lab_journal if home is None else home.journal
         self._touched.setdefault(run_id, None)
         journal.append(self._clock.wall(), body)
 
-    def _end_turn(self) -> None:
-        """Hand out, commit, send, tell; again, as long as those who were told had something to say."""
+    def _end_turn(self, synced: Unsynced | None = None, lost: Failed | None = None) -> None:
+        """Hand out, commit, send, tell; again, as long as those who were told had something to say.
+
+        Args:
+            synced: What had to wait for the disk, and comes first.
+            lost: Those of its journals that the disk has not taken, and why.
+        """
         self._in_turn = True
         try:
+            if synced is not None:
+                self._release(synced.sends, synced.outcomes, lost or {})
             while self._is_dirty:
                 self._absorb(self._state.step(Assign(), self._clock.monotonic()))
                 self._is_dirty = False
                 failed = self._commit()
-                self._deliver(failed)
-                self._settle(failed)
-                for run_id, error in failed.items():
-                    self._fail(run_id, str(error))
+                self._release(*self._safe(), failed)
         finally:
             self._in_turn = False
 
-    def _commit(self) -> dict[str, LabError]:
-        """Commit what was written to; the runs whose records could not be."""
+    def _commit(self) -> Failed:
+        """Write down what journals were given; those that could not be written."""
         touched, self._touched = self._touched, {}
-        failed: dict[str, LabError] = {}
+        failed: Failed = {}
         for run_id, error in touched.items():
-            home = None if run_id is None else self._homes.get(run_id)
-            if home is None and run_id is not None:
+            journal = self._journal(run_id)
+            if journal is None:
                 continue
             try:
-                (self._lab_journal if home is None else home.journal).commit()
+                journal.write()
             except LabError as second:
                 error = error or second
-            if error is not None and run_id is not None:
+            if error is not None:
                 failed[run_id] = error
-            elif error is not None:
-                self.lab_failure = str(error)
+            elif journal.is_behind:
+                self._unsynced.journals[run_id] = journal
+                self._has_unsynced.set()
         return failed
 
-    def _deliver(self, failed: dict[str, LabError]) -> None:
-        """Send what the commit allows."""
+    def _journal(self, run_id: str | None) -> Journal | None:
+        """The journal of an open run (None: the lab's)."""
+        home = None if run_id is None else self._homes.get(run_id)
+        if home is not None:
+            return home.journal
+        return self._lab_journal if run_id is None else None
+
+    def _safe(self) -> tuple[list[Send], list[TaskOutcome]]:
+        """Take what may be said now; acknowledgements and outcomes of runs that the disk is behind with wait for it."""
         sends, self._sends = self._sends, []
+        outcomes, self._outcomes = self._outcomes, []
+        if self._syncing is None and not self._unsynced.journals:
+            return sends, outcomes
+        if self._syncing is not None:
+            self._unsynced.journals.update(self._syncing.journals)  # what waits now is not said before what waits there
+        waiting = self._unsynced.journals
+        self._unsynced.sends += [send for send in sends if send.run_id is not None and send.run_id in waiting]
+        self._unsynced.outcomes += [outcome for outcome in outcomes if outcome.run_id in waiting]
+        return (
+            [send for send in sends if send.run_id is None or send.run_id not in waiting],
+            [outcome for outcome in outcomes if outcome.run_id not in waiting],
+        )
+
+    def _release(self, sends: list[Send], outcomes: list[TaskOutcome], failed: Failed) -> None:
+        """Send and tell what nothing stands in the way of; runs whose records failed are told that instead."""
+        self._deliver(sends, failed)
+        self._settle(outcomes, failed)
+        for run_id, error in failed.items():
+            if run_id is None:
+                self.lab_failure = str(error)
+            else:
+                self._fail(run_id, str(error))
+
+    def _deliver(self, sends: list[Send], failed: Failed) -> None:
+        """Send what the commit allows."""
         for send in sends:
             message = send.message
-            if send.run_id in failed:
+            if send.run_id is not None and send.run_id in failed:
                 continue
             if failed and isinstance(message, Tasks):
                 withheld = tuple(each for each in message.assignments if each.run_id in failed)
@@ -392,9 +470,8 @@ class BrokerHost:
         elif not self._listener.send(peer, frame):
             self._tell(Undelivered(peer, message))
 
-    def _settle(self, failed: dict[str, LabError]) -> None:
+    def _settle(self, outcomes: list[TaskOutcome], failed: Failed) -> None:
         """Tell submitters what was settled and recorded."""
-        outcomes, self._outcomes = self._outcomes, []
         by_run: dict[str, list[TaskOutcome]] = {}
         for outcome in outcomes:
             by_run.setdefault(outcome.run_id, []).append(outcome)
