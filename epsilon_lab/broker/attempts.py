@@ -14,7 +14,7 @@ from epsilon_lab.broker.members import Member, Task
 from epsilon_lab.broker.notes import record_events, record_paid
 from epsilon_lab.broker.retrying import is_tried_again, pause_s
 from epsilon_lab.broker.soundness import value_problem
-from epsilon_lab.messages.frames import Done, Stale
+from epsilon_lab.messages.frames import Cancel, Done, Stale
 from epsilon_lab.messages.tasks import Failure, Result
 from epsilon_lab.messages.values import Value
 
@@ -39,6 +39,9 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
             settled.append((task, "completed", answer.output, None))
         elif status := charge_failure(board, task, answer, lines, now):
             settled.append((task, status, None, answer))
+    for fence in done.dropped:
+        if (held := member.held.get(fence)) is not None and held.task is None:
+            member.drop(fence, now)
     board.record_lines(lines)
     for task, status, output, failure in settled:
         board.settle(task, status, output=output, failure=failure)
@@ -88,19 +91,28 @@ def release(board: Board, task: Task, lines: Lines) -> None:
     board.enqueue(task)
 
 
-def take_back(board: Board, member: Member, fences: Iterable[int], reason: str, now: float) -> list[int]:
-    """Release what a member holds under these fences, as far as it still does."""
+def take_back(board: Board, member: Member, fences: Iterable[int], reason: str, now: float) -> None:
+    """Release what never reached a member, as far as it still holds it."""
     lines = Lines(member.peer)
-    taken = []
     for fence in fences:
         held = member.held.get(fence)
         if held is not None and held.task is not None:
             task = held.task
             member.drop(fence, now)
             release(board, task, lines)
-            taken.append(fence)
     board.record_lines(lines, reason)
-    return taken
+
+
+def recall(board: Board, member: Member, places: Iterable[tuple[int, Task]], reason: str, now: float) -> None:
+    """Release what waits in a member's hands, and have it not begin that."""
+    lines = Lines(member.peer)
+    recalled = []
+    for fence, task in places:
+        member.give_up(fence, now)
+        release(board, task, lines)
+        recalled.append(fence)
+    board.record_lines(lines, reason)
+    board.send(member.peer, Cancel(fences=tuple(recalled)))
 
 
 def _accept(member: Member, answer: Result | Failure, now: float) -> Task | None:

@@ -160,7 +160,10 @@ class Peer:
                 self.tasks.extend(assignments)
             case Cancel(fences=fences):
                 gone = set(fences)
+                dropped = tuple(task.fence for task in self.tasks if task.fence in gone)
                 self.tasks = deque(task for task in self.tasks if task.fence not in gone)
+                if dropped:
+                    self._send(Done(dropped=dropped))
             case Welcome():
                 self.welcome = message
                 self._is_greeting = False

@@ -7,7 +7,7 @@ none beyond its full length. Only what is due is looked at, apart from sessions 
 
 from __future__ import annotations
 
-from epsilon_lab.broker.attempts import charge_failure, take_back
+from epsilon_lab.broker.attempts import charge_failure, recall
 from epsilon_lab.broker.board import Board, Final
 from epsilon_lab.broker.lines import Lines, failure_of
 from epsilon_lab.broker.members import Held, Member, Task
@@ -29,7 +29,7 @@ def look(board: Board, now: float) -> None:
     board.counts.measure(now)
     for member in list(board.members()):
         member.away = False  # it may be connected again; the next batch will tell
-        if member.kill_at is not None and now >= member.kill_at:
+        if (since := member.given_up_since) is not None and now - since >= board.settings.grace_s:
             kill(board, member, "it did not stop a cancelled task in time", now)
         if member.killed_at is not None and now - member.killed_at > board.settings.lease_s:
             leave(board, member, "its supervisor did not say that it was killed")
@@ -47,8 +47,6 @@ def move(board: Board, by: float, now: float) -> None:
                     held.started = min(now, held.started + by)
                 if held.beat is not None:
                     held.beat = min(now, held.beat + by)
-            if member.kill_at is not None:
-                member.kill_at += by
             if member.killed_at is not None:
                 member.killed_at = min(now, member.killed_at + by)
     for task in board.deadlines:
@@ -97,10 +95,7 @@ def _time_out(board: Board, member: Member, failures: list[tuple[Task, Failure]]
     lines = Lines(member.peer)
     settled: list[tuple[Task, Final, Failure]] = []
     for task, failure in failures:
-        if member.is_wide:
-            member.drop(task.fence, now)
-        else:
-            member.held[task.fence].task = None
+        member.give_up(task.fence, now)
         if status := charge_failure(board, task, failure, lines, now):
             task.holder = None
             settled.append((task, status, failure))
@@ -131,8 +126,7 @@ def _look_at_tasks(board: Board, now: float) -> None:
             _time_out(board, member, [(task, failure)], now)
             continue
         if member is not None:
-            board.send(member.peer, Cancel(fences=(task.fence,)))
-            take_back(board, member, [task.fence], reason, now)
+            recall(board, member, [(task.fence, task)], reason, now)
         board.withdraw(task)
         expired.setdefault(task.run.run_id, []).append((task, reason))
     for run_id, tasks in expired.items():

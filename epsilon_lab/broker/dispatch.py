@@ -11,13 +11,13 @@ import heapq
 from collections import defaultdict
 from typing import get_args
 
-from epsilon_lab.broker.attempts import take_back
+from epsilon_lab.broker.attempts import recall
 from epsilon_lab.broker.board import Board
 from epsilon_lab.broker.credit import is_open, may_take, waiting, waiting_since
 from epsilon_lab.broker.members import Member, Task
 from epsilon_lab.broker.notes import answer_asks
 from epsilon_lab.messages.events import TasksAssigned
-from epsilon_lab.messages.frames import Cancel, Tasks
+from epsilon_lab.messages.frames import Tasks
 from epsilon_lab.messages.tasks import Assignment, Lane
 
 _Batches = dict[str, tuple[Member, list[Assignment]]]
@@ -88,19 +88,16 @@ def _recall(board: Board, members: list[Member], now: float) -> bool:
     idle = sum(not member.held for member in members)
     if not idle:
         return False
-    donors: list[tuple[float, Member, list[int]]] = []
+    donors: list[tuple[float, Member, list[tuple[int, Task]]]] = []
     for member in members:
         since = waiting_since(member, now)
         if since is not None:
-            fences = [fence for fence, task in waiting(member) if not board.queue.is_paused(task.run.run_id)]
-            if fences:
-                donors.append((since, member, fences))
-    recalled = False
-    for _, member, fences in sorted(donors, key=lambda each: each[0]):
-        taken = take_back(board, member, fences[:idle], "recalled for an idle worker", now)
-        board.send(member.peer, Cancel(fences=tuple(taken)))
-        idle -= len(taken)
-        recalled = True
+            places = [place for place in waiting(member) if not board.queue.is_paused(place[1].run.run_id)]
+            if places:
+                donors.append((since, member, places))
+    for _, member, places in sorted(donors, key=lambda each: each[0]):
+        recall(board, member, places[:idle], "recalled for an idle worker", now)
+        idle -= len(places[:idle])
         if not idle:
             break
-    return recalled
+    return bool(donors)

@@ -159,7 +159,7 @@ class Member:
         limits: Where to note when an attempt exceeds a limit of its own.
     """
 
-    __slots__ = ("_limits", "away", "backlog", "heard", "held", "hello", "kill_at", "killed_at", "peer")
+    __slots__ = ("_limits", "away", "backlog", "heard", "held", "hello", "killed_at", "peer")
 
     def __init__(self, peer: str, hello: Hello, now: float, limits: Timers[Held]) -> None:
         self.peer = peer
@@ -169,7 +169,6 @@ class Member:
         self.held: dict[int, Held] = {}
         self.backlog = 0.0
         self.away = False
-        self.kill_at: float | None = None
         self.killed_at: float | None = None
 
     @property
@@ -214,9 +213,27 @@ class Member:
         held = self.held.pop(fence)
         self._limits.forget(fence)
         self.backlog = self.backlog - held.estimate if self.held else 0.0
-        if held.task is None:
-            self.kill_at = None
         self.mark_started(now)
+
+    def give_up(self, fence: int, now: float) -> None:
+        """Take the task of a place away.
+
+        The place stays until the member says that it is free of it, since it may have begun the task when word of this
+        reaches it: a process that is believed idle while it hangs would keep whatever it is given next. A member that
+        can stop each of its tasks is free of it at once.
+        """
+        if self.is_wide:
+            self.drop(fence, now)
+            return
+        held = self.held[fence]
+        held.task = None
+        held.started = None if held.started is None else now
+        self._limits.forget(fence)
+
+    @property
+    def given_up_since(self) -> float | None:
+        """Since when it may be busy with nothing but what was given up."""
+        return next((held.started for _, held in self.started() if held.task is None), None)
 
 
 class WorkerRow(NamedTuple):

@@ -183,13 +183,8 @@ def _give_up(board: Board, tasks: list[Task], now: float) -> None:
         if member is None:
             board.withdraw(task)
             continue
-        held = member.held[task.fence]
-        if held.started is not None and not member.is_wide:
-            held.task = None
-            member.kill_at = now + board.settings.grace_s
-        else:
-            member.drop(task.fence, now)
-            cancelled[member.peer].append(task.fence)
+        member.give_up(task.fence, now)
+        cancelled[member.peer].append(task.fence)
         task.holder = None
     for peer, fences in cancelled.items():
         board.send(peer, Cancel(fences=tuple(fences)))

@@ -47,6 +47,8 @@ class Done(_Frame, frozen=True, kw_only=True, array_like=True, tag="done"):
 
     results: tuple[Result, ...] = ()
     failures: tuple[Failure, ...] = ()
+    dropped: tuple[int, ...] = ()
+    """Fences of what was cancelled before it was begun, and now never will be."""
 
 
 class Note(_Frame, frozen=True, kw_only=True, array_like=True, tag="note"):
@@ -113,7 +115,7 @@ class Tasks(_Frame, frozen=True, kw_only=True, array_like=True, tag="tasks"):
 
 
 class Cancel(_Frame, frozen=True, kw_only=True, array_like=True, tag="cancel"):
-    """To an async member: stop these. A `Done` for them would be stale."""
+    """Stop these, or do not begin them: an answer would be stale. What is not begun, `Done` says was `dropped`."""
 
     fences: tuple[int, ...]
 

@@ -126,6 +126,10 @@ class Table:
     def fail(self, peer, /, *task_ids, **fields):
         return self.say(peer, Done(failures=tuple(self.failure(peer, task_id, **fields) for task_id in task_ids)))
 
+    def drop(self, peer, /, *task_ids):
+        """Say of what was cancelled that it is never begun."""
+        return self.say(peer, Done(dropped=tuple(self.given[peer][task_id].fence for task_id in task_ids)))
+
     def lose(self, member="s/w1", **fields):
         return self.say("s/boss", Lost(**{"member": member, "reason": "killed by SIGSEGV"} | fields))
 

@@ -369,6 +369,47 @@ def test_what_waits_behind_a_long_task_is_recalled_for_an_idle_worker(table):
     assert [o.task_id for o in table.done("s/w1", "long").outcomes] == ["long"]
 
 
+def test_a_process_that_had_begun_what_was_recalled_is_not_believed_idle(table):
+    """It hangs in it: whatever else it were given would wait for ever."""
+    table.boss()
+    table.join("s/w1")
+    table.submit("long", "recalled")
+    table.turn()
+    table.join("s/w2")
+    table.now += 2 * RECALL_S
+    assert table.assigned() == {"s/w2": ["recalled"]}
+    table.done("s/w1", "long")
+    table.submit("next", prefetch=False)
+    assert table.assigned() == {}, "both are busy as far as anyone knows"
+    assert table.later(1.2).kills == ["s/w1"], "it did not say within its grace that it had not begun it"
+    assert table.lose("s/w1").records() == [], "nobody is to blame"
+    table.done("s/w2", "recalled")
+    assert table.assigned() == {"s/w2": ["next"]}
+
+
+def test_a_process_that_had_not_begun_what_was_recalled_is_given_more(table):
+    table.boss()
+    table.join("s/w1")
+    table.submit("long", "recalled")
+    table.turn()
+    table.join("s/w2")
+    table.now += 2 * RECALL_S
+    table.turn()
+    table.done("s/w1", "long")
+    table.drop("s/w1", "recalled")
+    table.submit("next", prefetch=False)
+    assert table.assigned() == {"s/w1": ["next"]}
+    assert table.later(5.0).kills == []
+
+
+def test_nobody_drops_what_is_still_its_own(table):
+    table.join()
+    table.submit("a")
+    table.turn()
+    assert table.drop("s/w1", "a") == []
+    assert [outcome.status for outcome in table.done("s/w1", "a").outcomes] == ["completed"]
+
+
 def test_work_of_a_paused_run_is_not_recalled(table):
     table.join("s/w1")
     table.submit("long", "waiting")
@@ -819,7 +860,8 @@ def test_cancelled_tasks_are_settled_wherever_they_are(table):
     assert [(o.task_id, o.status, o.failure.error) for o in answer.outcomes] == [
         (name, "cancelled", "enough") for name in ("running", "held", "queued")
     ]
-    assert answer.sent(Cancel) == [Cancel(fences=(table.given["s/w1"]["held"].fence,))]
+    given = table.given["s/w1"]
+    assert answer.sent(Cancel) == [Cancel(fences=(given["running"].fence, given["held"].fence))]
     assert table.assigned() == {}
 
 
@@ -880,6 +922,7 @@ def test_a_closed_run_leaves_nothing_and_says_nothing(table):
     assert answer.outcomes == []
     assert kinds(answer.sent()) == ["Cancel"]
     table.done("s/w1", "a")
+    table.drop("s/w1", "b")
     assert table.assigned() == {"s/w1": ["other"]}
     assert table.step(CloseRun("r")) == []
 

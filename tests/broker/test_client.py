@@ -90,6 +90,12 @@ def test_assignments_line_up_until_they_are_cancelled(peer, broker, make_spec):
     assert peer.welcome == WELCOME
 
 
+def test_what_is_cancelled_before_it_is_begun_is_said_to_be_dropped(peer, broker, make_spec):
+    broker.says(WELCOME, tasks(make_spec, 1, 2, 3), Cancel(fences=(2, 3, 9)), Cancel(fences=(9,)))
+    peer.receive()
+    assert broker.heard() == [Done(dropped=(2, 3))]
+
+
 def test_a_forgotten_peer_greets_once_and_drops_what_it_was_given(peer, broker, make_spec):
     forgotten = Refused(problem=f"{UNKNOWN_PEER} 's/w1'")
     broker.says(WELCOME, tasks(make_spec, 1, 2), forgotten, forgotten, forgotten)

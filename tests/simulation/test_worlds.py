@@ -8,8 +8,8 @@ import pytest
 
 from epsilon_lab.simulation.__main__ import main, play_in_scratch, report
 
-CHUNK = 60
-CHUNKS = 3
+CHUNK = 50
+CHUNKS = 20
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
