@@ -2,6 +2,7 @@
 
 python -m epsilon_lab demo                  the first notebook, headless: leaderboard, score curve, run directory
 python -m epsilon_lab resume WORKSPACE RUN  go on with a run that its lab left unfinished, and wait for its end
+python -m epsilon_lab broker WORKSPACE      be the sidecar of Lab(WORKSPACE, broker="sidecar"); --stop ends it
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from epsilon_lab.errors import LabError
+from epsilon_lab.workspace.journal import Durability
 from epsilon_lab.workspace.layout import JOURNAL
 
 NOTEBOOK = Path("notebooks") / "01_population_search.ipynb"
@@ -36,10 +38,24 @@ def main(arguments: list[str] | None = None) -> int:
     resume_parser.add_argument("run", help="the run's id, or its name")
     resume_parser.add_argument("--trust", action="store_true", help="load the functions of a run born elsewhere")
     resume_parser.add_argument("--workers", type=int, default=4, help="child processes; default: %(default)s")
+    broker_parser = commands.add_parser("broker", help='be the sidecar of a workspace: Lab(..., broker="sidecar")')
+    broker_parser.add_argument("workspace", type=Path, help="the directory of runs, as given to Lab(...)")
+    broker_parser.add_argument("--workers", type=int, default=4, help="child processes; default: %(default)s")
+    broker_parser.add_argument(
+        "--durability", choices=get_args(Durability), default="process", help="default: %(default)s"
+    )
+    broker_parser.add_argument(
+        "--linger", type=float, help="end after so many seconds without kernels and runs; default: never"
+    )
+    broker_parser.add_argument("--stop", action="store_true", help="end the one that is at work, and wait until it has")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "demo":
             demo(chosen.notebook, chosen.out)
+        elif chosen.command == "broker" and chosen.stop:
+            stop_broker(chosen.workspace.resolve())
+        elif chosen.command == "broker":
+            broker(chosen.workspace.resolve(), chosen.workers, chosen.durability, chosen.linger)
         else:
             resume(chosen.workspace, chosen.run, trust=chosen.trust, workers=chosen.workers)
     except LabError as error:
@@ -73,6 +89,39 @@ def resume(workspace: Path, name: str, *, trust: bool = False, workers: int = 4)
         run.wait()
     print(f"{run.status}: {run.reason}")
     _report(_near(run.path))
+
+
+def broker(workspace: Path, workers: int, durability: Durability, linger_s: float | None) -> None:
+    """Be the sidecar of a workspace until Ctrl-C, SIGTERM or `--stop`; runs that have not ended are interrupted.
+
+    Args:
+        workspace: The directory of runs; made where it is missing.
+        workers: Child processes.
+        durability: What an acknowledged event survives.
+        linger_s: Seconds to stay while nothing is live and nobody is attached; None to stay for ever.
+
+    Raises:
+        LabError: The workspace is another process's, or cannot be written to.
+    """
+    from epsilon_lab.hosts.service import serve  # noqa: PLC0415 - the demo does without
+
+    def ready() -> None:
+        print(f"process {os.getpid()} serves Lab({str(_near(workspace))!r}, broker='sidecar')", flush=True)
+
+    serve(workspace, workers=workers, durability=durability, linger_s=linger_s, ready=ready)
+    print("ended", flush=True)
+
+
+def stop_broker(workspace: Path) -> None:
+    """End the sidecar of a workspace in good order and wait until it has.
+
+    Raises:
+        LabError: It is another machine's, or does not end.
+    """
+    from epsilon_lab.hosts.sidecar import end_sidecar  # noqa: PLC0415 - the demo does without
+
+    pid = end_sidecar(workspace)
+    print(f"no sidecar is at work in {_near(workspace)}" if pid is None else f"process {pid} has ended")
 
 
 def demo(notebook: Path, out: Path) -> None:

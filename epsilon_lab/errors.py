@@ -8,6 +8,7 @@ Every message says what happened, to which id, and what to do next; the fields a
     │   ├── WorkspaceLocked     another process holds it
     │   └── JournalDamaged      a journal is broken elsewhere than at its torn tail
     ├── QueueFull           the broker takes no more tasks for now; nothing was taken
+    ├── SidecarLost         the process that does a lab's work has ended
     ├── BadFrame            bytes from a peer are not a message of this protocol
     ├── RunFailed           a run ended without an output
     ├── LeafFailed          a leaf says why it failed, in words meant for the row
@@ -19,6 +20,8 @@ Every message says what happened, to which id, and what to do next; the fields a
 """
 
 from __future__ import annotations
+
+import shlex
 
 
 class LabError(Exception):
@@ -50,11 +53,18 @@ class WorkspaceLocked(WorkspaceError):
         host: The holder's host name.
     """
 
-    def __init__(self, path: str, pid: int | None, host: str | None, *, is_gone: bool = False) -> None:
+    def __init__(
+        self, path: str, pid: int | None, host: str | None, *, is_gone: bool = False, is_sidecar: bool = False
+    ) -> None:
         self.path, self.pid, self.host = path, pid, host
         holder = f"process {pid} on {host}" if pid is not None else "another process"
         if is_gone:
             what = f"is held by workers of {holder}, which is gone; end what it left (as `ps` shows)"
+        elif is_sidecar:
+            what = (
+                f"has a sidecar, {holder}; attach to it: Lab({path!r}, broker='sidecar'), "
+                f"or end it: python -m epsilon_lab broker {shlex.quote(path)} --stop"
+            )
         else:
             what = f"is open in {holder}; close it there"
         super().__init__(f"workspace {path!r} {what}, or look on without a lock: Lab({path!r}, read_only=True)")
@@ -89,6 +99,23 @@ class QueueFull(LabError):
         super().__init__(
             f"{what} not taken: the broker has room for {tasks:,} more tasks and {payload_bytes:,} more bytes of "
             f"payload; submit fewer, wait until some are done, or raise EPSILON_QUEUE_TASKS or EPSILON_QUEUE_BYTES"
+        )
+
+
+class SidecarLost(LabError):
+    """The process that does a lab's work has ended, or cannot be reached.
+
+    Attributes:
+        path: The workspace.
+        pid: The process.
+    """
+
+    def __init__(self, path: str, pid: int | None) -> None:
+        self.path, self.pid = path, pid
+        super().__init__(
+            f"the sidecar of workspace {path!r}, process {pid}, has ended (lab/sidecar.log says what it said); "
+            f"what it had acknowledged is on disk: close() this lab, open Lab({path!r}, broker='sidecar'), "
+            f"and lab.resume(...) what is interrupted"
         )
 
 

@@ -1,11 +1,12 @@
 """The composition root: it wires the rooms together and holds no rules.
 
-A lab is a workspace as a user holds it. The work is done by a core (hosts/core.py), on threads of this process; what is
-seen of it is read from the disk, past and present alike.
+A lab is a workspace as a user holds it. The work is done by a core (hosts/core.py), on threads of this process or in a
+sidecar; what is seen of it is read from the disk, past and present alike.
 """
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import html
 import os
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -26,9 +27,10 @@ from epsilon_lab import ids
 from epsilon_lab.arguments import whole
 from epsilon_lab.broker.host import LONG_STALL_S
 from epsilon_lab.clock import SystemClock
-from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
+from epsilon_lab.errors import InvalidInput, LabError, SidecarLost, WorkspaceError
 from epsilon_lab.history import Runs
 from epsilon_lab.hosts.core import Core, owns
+from epsilon_lab.hosts.sidecar import Sidecar
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import RunStarted
 from epsilon_lab.messages.values import is_text
@@ -49,6 +51,9 @@ if TYPE_CHECKING:
     from epsilon_lab.views.figures import ScoreFigure
     from epsilon_lab.views.live import LivePanel
 
+_LOOK_S = 0.2
+"""Seconds between looks at a run of another process that only its journal tells of."""
+
 _OPEN: dict[Path, Lab] = {}
 _OPENING = threading.RLock()
 os.register_at_fork(after_in_child=_OPEN.clear)
@@ -63,7 +68,8 @@ class Lab:
         path: The workspace; made where it is missing.
         workers: Child processes, each running one task at a time.
         durability: What an acknowledged event survives: `memory`, `process` (kill -9 of this process) or `disk`.
-        broker: `kernel`: the broker lives in this process.
+        broker: `kernel`: broker and workers belong to this process, and end with it. `sidecar`: to a process of its
+            own, which is started where there is none; runs go on while kernels come and go.
         bind: None: reached from this machine and user alone.
         read_only: Look on: tables, frames, past and live runs, without broker and lock.
 
@@ -77,13 +83,16 @@ class Lab:
     __epsilon_live__ = True
 
     _arguments: dict[str, Any]
+    _asked: Set[str]
 
     def __new__(cls, path: str | os.PathLike[str] = "runs", **arguments: Any) -> Lab:
         """Give the live lab of that path, if there is one."""
         with _OPENING:
             live = _OPEN.get(_absolute(path))
             if live is None or arguments.get("read_only"):
-                return super().__new__(cls)
+                lab = super().__new__(cls)
+                lab._asked = arguments.keys()
+                return lab
             live._reopen(path, arguments)  # noqa: SLF001 - its own class
             return live
 
@@ -105,15 +114,15 @@ class Lab:
         workers = whole("workers", workers, least=1, most=most)
         if durability not in get_args(Durability):
             raise InvalidInput("durability", f"must be 'memory', 'process' or 'disk', got {durability!r}")
-        if broker != "kernel":
-            raise InvalidInput("broker", f"{broker!r} is not known to this version", "use broker='kernel'")
+        if broker not in ("kernel", "sidecar"):
+            raise InvalidInput("broker", f"must be 'kernel' or 'sidecar', got {broker!r}")
         if bind is not None:
             raise InvalidInput("bind", "this version is reached from this machine alone", "leave it None")
         self.path = _absolute(path)
         self.read_only = bool(read_only)
         settings = broker_settings(os.environ)
         self._clock = SystemClock()
-        self._core: Core | None = None
+        self._core: Core | Sidecar | None = None
         self._handles: dict[str, Run] = {}
         self._panels: list[LivePanel] = []
         self._ticker = Ticker()
@@ -131,8 +140,16 @@ class Lab:
             else:
                 kind = cast(Durability, durability)
                 self._told_s = 0.0
-                core = self._core = Core(self.path, workers=workers, durability=kind, settings=settings)
-                self.store = Tables(self.path, live_run_ids=core.live)
+                if broker == "sidecar":
+                    self._core = Sidecar(
+                        self.path,
+                        workers=workers if "workers" in self._asked else None,
+                        durability=kind if "durability" in self._asked else None,
+                    )
+                    workers, durability = self._core.workers_wanted, self._core.durability
+                else:
+                    self._core = Core(self.path, workers=workers, durability=kind, settings=settings)
+                self.store = Tables(self.path, live_run_ids=self._core.live)
                 _OPEN[self.path] = self
                 self._cells = AfterCells(self._tell_of_stalls)
             self._arguments = {"workers": workers, "durability": durability, "broker": broker, "bind": bind}
@@ -153,7 +170,8 @@ class Lab:
     def close(self) -> None:
         """Stop broker and workers and let go of the workspace; closing twice does nothing.
 
-        Runs that have not ended are `interrupted`: everything acknowledged is on disk, and `lab.resume` goes on.
+        Runs that have not ended are `interrupted`: everything acknowledged is on disk, and `lab.resume` goes on. A
+        sidecar is let go of instead, and its runs go on.
         """
         if os.getpid() != self._pid:
             return  # a fork has none of the lab's threads; the lab belongs to its parent
@@ -165,17 +183,23 @@ class Lab:
         atexit.unregister(self.close)
         self._ticker.close()
         try:
+            if isinstance(self._core, Sidecar):
+                self._freeze()
             if self._core is not None:
                 self._cells.close()
                 self._core.close()
         finally:
-            for panel in self._panels:  # frozen once the runs have ended
-                panel.close()
+            self._freeze()
             self.store.close()
             self.store = Tables(self.path)  # for the handles
             with _OPENING:
                 if _OPEN.get(self.path) is self:
                     del _OPEN[self.path]
+
+    def _freeze(self) -> None:
+        """Have panels show their last look, for good: how the runs stand when the lab has done with them."""
+        for panel in self._panels:
+            panel.close()
 
     def __enter__(self) -> Lab:
         self._opened_by_with.append(self._is_fresh)
@@ -254,7 +278,9 @@ class Lab:
                 budget=budget,
             )
             runner = core.begin(directory, plan, started, events)
-        except BaseException as error:
+        except SidecarLost:  # which may have the run; its journal says
+            raise
+        except Exception as error:
             shutil.rmtree(directory.path, ignore_errors=True)
             if isinstance(error, OSError):
                 raise WorkspaceError(f"run directory {directory.path} cannot be written ({error.strerror})") from error
@@ -286,13 +312,13 @@ class Lab:
             raise InvalidInput("trust", f"must be True or False, got {trust!r}")
         with self._resuming:
             directory = RunDirectory(self.path / self._known_run(run_id))
-            live = self._handles.get(directory.run_id)
-            if live is not None and live.is_live_here:
+            if core.is_at(directory.run_id):
+                live = self.runs[directory.run_id]
                 live.resume()
                 return live
             found = core.resume(directory.run_id, trust=trust)
             run = self._handles[directory.run_id] = open_run(self, directory, found.topology, found.runner)
-        self._warn_of_strangers(found.runner.plan.runs_strangers, stacklevel=3)
+        self._warn_of_strangers(found.runs_strangers, stacklevel=3)
         if found.torn:
             warnings.warn(
                 f"the last {found.torn} bytes of {directory.journal} were lines that a crash had cut short; they were "
@@ -393,8 +419,7 @@ class Lab:
     def __repr__(self) -> str:
         if self._core is None:
             return f"<Lab {str(self.path)!r}: read only>"
-        workers = self._arguments["workers"]
-        state = "closed" if self._closed else f"{workers} workers, {len(self._core.live())} live runs"
+        state = "closed" if self._closed else str(self._core)
         return f"<Lab {str(self.path)!r}: {state}>"
 
     def _repr_html_(self) -> str:
@@ -405,6 +430,20 @@ class Lab:
     def is_at(self, run_id: str) -> bool:
         """Whether this lab is at the run, so that it can be steered from here."""
         return self._core is not None and run_id in self._core.live()
+
+    def wait_for_news(self, run_id: str, timeout_s: float | None) -> None:
+        """Wait until a run that this process is not at may have ended, at most so many seconds; perhaps fewer."""
+        if isinstance(self._core, Sidecar) and not self._closed:
+            self._core.await_end(run_id, timeout_s)
+        else:
+            time.sleep(_LOOK_S if timeout_s is None else min(_LOOK_S, timeout_s))
+
+    async def news(self, run_id: str) -> None:
+        """The same for a coroutine."""
+        if isinstance(self._core, Sidecar) and not self._closed:
+            await self._core.ended(run_id)
+        else:
+            await asyncio.sleep(_LOOK_S)
 
     def steer(self, run_id: str, stimulus: Stimulus) -> bool:
         """Tell a live run something, which is on record then; False where this lab is not at it."""
@@ -435,26 +474,28 @@ class Lab:
             raise LabError(f"the lab at {str(self.path)!r} belongs to process {self._pid}; a fork cannot use it")
         if self._closed:
             raise LabError(f"the lab at {str(self.path)!r} is closed; open it again with Lab({str(self.path)!r})")
-        if self._core is not None and (failure := self._core.failure) is not None:
+        if isinstance(self._core, Core) and (failure := self._core.failure) is not None:
             raise LabError(
                 f"the lab at {str(self.path)!r} broke down ({type(failure).__name__}: {failure}); "
                 f"close() it and open it again"
             ) from failure
 
-    def _working(self, what: str) -> Core:
+    def _working(self, what: str) -> Core | Sidecar:
         """The core, for whoever wants something done."""
         self._check()
         if self._core is None:
             raise LabError(f"this lab only looks on and cannot {what}; open it with Lab({str(self.path)!r})")
         self._tell_of_stalls()
+        if isinstance(self._core, Sidecar) and self._core.failure is not None:
+            raise self._core.failure
         if trouble := self._core.trouble:
             warnings.warn(f"workers do not start: {trouble}", RuntimeWarning, stacklevel=3)
         return self._core
 
     def _tell_of_stalls(self) -> None:
         """Say, once, that this process kept the broker from its turns."""
-        if self._core is None or self._closed or self._core.failure is not None or os.getpid() != self._pid:
-            return
+        if not isinstance(self._core, Core) or self._closed or self._core.failure or os.getpid() != self._pid:
+            return  # a sidecar does not stand still with this process
         stood_s = self._core.stood_still_s()
         stalled_s, self._told_s = stood_s - self._told_s, stood_s
         if stalled_s > LONG_STALL_S:

@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from epsilon_lab.views.live import LivePanel, StaticFrame
     from epsilon_lab.workspace.tables import Tables
 
-_LOOK_S = 0.2
-"""Seconds between looks at a run that is live in another process."""
-
 
 class Home(Protocol):
     """What a run needs of its lab."""
@@ -59,6 +56,14 @@ class Home(Protocol):
 
     def is_at(self, run_id: str) -> bool:
         """Whether this lab is at the run, so that it can be steered from here."""
+        ...
+
+    def wait_for_news(self, run_id: str, timeout_s: float | None) -> None:
+        """Wait until a run that this process is not at may have ended, at most so many seconds; perhaps fewer."""
+        ...
+
+    async def news(self, run_id: str) -> None:
+        """The same for a coroutine."""
         ...
 
     def steer(self, run_id: str, stimulus: Stimulus) -> bool:
@@ -110,6 +115,7 @@ class Run:
         self._home = home
         self._directory = directory
         self._runner = runner
+        self._seen = ""
         self._observer: tuple[Tables, Observer] | None = None
         self._panel: LivePanel | None = None
         self.run_id = directory.run_id
@@ -137,7 +143,8 @@ class Run:
         """`running`, `paused`, `completed`, `failed`, `stopped` or `interrupted`."""
         if self._runner is not None:
             return self._runner.state.status
-        return str(self._row("status") or "interrupted")
+        self._seen = str(self._row("status") or "interrupted")
+        return self._seen
 
     @property
     def reason(self) -> str:
@@ -152,12 +159,15 @@ class Run:
         return self._home.is_at(self.run_id)
 
     def __repr__(self) -> str:
-        status = self._runner.state.status if self._runner is not None else "not live here"
-        return f"<{type(self).__name__} {self.run_id}: {status}>"
+        return f"<{type(self).__name__} {self.run_id}: {self._last_status}>"
 
     def _repr_html_(self) -> str:
-        status = self._runner.state.status if self._runner is not None else "not live here"
-        return f"<code>{html.escape(self.run_id)}</code> {html.escape(status)}"
+        return f"<code>{html.escape(self.run_id)}</code> {html.escape(self._last_status)}"
+
+    @property
+    def _last_status(self) -> str:
+        """Its status without a look at the disk."""
+        return self._runner.state.status if self._runner is not None else self._seen or "not looked at yet"
 
     # -- waiting and steering --------------------------------------------------------------------------------------
 
@@ -187,10 +197,11 @@ class Run:
                 return False
             return True
         until = None if timeout is None else time.monotonic() + timeout
-        while self.status in LIVE:  # in another process, whose journal is all that is seen of it from here
-            if until is not None and time.monotonic() >= until:
+        while self.status in LIVE:  # in another process
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
                 return False
-            time.sleep(_LOOK_S)
+            self._home.wait_for_news(self.run_id, left)
         return True
 
     def __await__(self) -> Generator[Any, None, Run]:
@@ -203,8 +214,8 @@ class Run:
             ended = asyncio.Event()
             done.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(ended.set))
             await ended.wait()
-        while self.status in LIVE:  # noqa: ASYNC110 - in another process: there is nothing to wait for but its file
-            await asyncio.sleep(_LOOK_S)
+        while self.status in LIVE:  # in another process
+            await self._home.news(self.run_id)
         return self._result()
 
     def _result(self) -> Run:

@@ -40,6 +40,7 @@ from epsilon_lab.topologies.recovery import Recovered, beginning, recover
 from epsilon_lab.topologies.runner import Runner
 from epsilon_lab.transport.zeromq import listen, private_address
 from epsilon_lab.workers.leaves import AsyncLane
+from epsilon_lab.workers.place import Place, mark
 from epsilon_lab.workers.supervisor import Supervisor
 from epsilon_lab.workspace.journal import Durability, Journal, read_journal
 from epsilon_lab.workspace.layout import JOURNAL, RunDirectory
@@ -58,6 +59,11 @@ class LiveRun(NamedTuple):
     torn: int = 0
     """Bytes that were cut off its journal's end when it was taken up: lines that a crash had cut short."""
 
+    @property
+    def runs_strangers(self) -> bool:
+        """Programs run that nobody has read."""
+        return self.runner.plan.runs_strangers
+
 
 class Core:
     """Broker, workers and live runs of a workspace. Methods may be called from any thread, and wait.
@@ -67,6 +73,7 @@ class Core:
         workers: Child processes, each running one task at a time.
         durability: What an acknowledged event survives.
         settings: What the broker's rules are tuned by.
+        control: Path of the socket on which this process takes commands, if it is a sidecar.
 
     Attributes:
         endpoint: Where workers reach the broker.
@@ -79,7 +86,9 @@ class Core:
         JournalDamaged: The lab's own journal is broken.
     """
 
-    def __init__(self, path: Path, *, workers: int, durability: Durability, settings: BrokerSettings) -> None:
+    def __init__(
+        self, path: Path, *, workers: int, durability: Durability, settings: BrokerSettings, control: str | None = None
+    ) -> None:
         self.path = path
         self.failure: BaseException | None = None
         self._workers = workers
@@ -88,7 +97,7 @@ class Core:
         self._clock = SystemClock()
         self._live: dict[str, LiveRun] = {}
         self._resuming = threading.Lock()
-        self._lock = WorkspaceLock(path)
+        self._lock = WorkspaceLock(path, control)
         self._lock.acquire()
         with ExitStack() as stack:
             stack.callback(self._lock.release)
@@ -115,7 +124,10 @@ class Core:
             self._stack = stack.pop_all()
 
     def __repr__(self) -> str:
-        return f"<Core of {str(self.path)!r}: {self._workers} workers, {len(self.live())} live runs>"
+        return f"<Core of {str(self.path)!r}: {self}>"
+
+    def __str__(self) -> str:
+        return f"{self._workers} workers, {len(self.live())} live runs"
 
     def close(self) -> None:
         """Stop broker and workers and let go of the workspace; closing twice does nothing.
@@ -157,8 +169,17 @@ class Core:
         self.on_loop(self._begin, live, partial(runner.begin, [started, *events]))
         return runner
 
-    def resume(self, run_id: str, *, trust: bool) -> LiveRun:
+    def is_at(self, run_id: str) -> bool:
+        """Tell whether a run is live here."""
+        return self.at(run_id) is not None
+
+    def resume(self, run_id: str, *, trust: bool, place: Place | None = None) -> LiveRun:
         """Go on with a run that its lab left unfinished, unless that is happening already.
+
+        Args:
+            run_id: The run.
+            trust: Also where it was born elsewhere, although its functions are pickles.
+            place: Where its code belongs, if that is not this process's own place.
 
         Raises:
             InvalidInput: It has ended, was born elsewhere and is not trusted, a live run has its name, or its model
@@ -168,9 +189,9 @@ class Core:
                 was changed.
         """
         with self._resuming:
-            return self._at(run_id) or self._resume(RunDirectory(self.path / run_id), trust=trust)
+            return self.at(run_id) or self._resume(RunDirectory(self.path / run_id), trust=trust, place=place)
 
-    def _resume(self, run: RunDirectory, *, trust: bool) -> LiveRun:
+    def _resume(self, run: RunDirectory, *, trust: bool, place: Place | None) -> LiveRun:
         records, end, _ = read_journal(run.journal)
         started = beginning(run.run_id, records)
         if not trust and not owns(self.path, run.run_id):
@@ -186,6 +207,7 @@ class Core:
         check_files(run, found)
         validate_models(run, plan, started.budget)
         mend_files(run, found)
+        mark(run, place)
         journal = Journal.open(run.journal, self._durability, after=end)
         runner = Runner(run, journal, plan, host=self._host, clock=self._clock, found=found)
         live = LiveRun(started.name, started.topology, runner, journal.torn)
@@ -205,7 +227,8 @@ class Core:
             raise
         runner.done.add_done_callback(lambda _: self._live.pop(run_id, None))
 
-    def _at(self, run_id: str) -> LiveRun | None:
+    def at(self, run_id: str) -> LiveRun | None:
+        """A run that it is at; None where it is not."""
         live = self._live.get(run_id)
         return None if live is None or live.runner.done.done() else live
 
@@ -222,7 +245,7 @@ class Core:
         Returns:
             False where there is no such live run.
         """
-        live = self._at(run_id)
+        live = self.at(run_id)
         if live is not None:
             self.on_loop(live.runner.obey, stimulus)
         return live is not None

@@ -38,15 +38,15 @@ class Settled(msgspec.Struct, frozen=True):
     outcomes: tuple[TaskOutcome, ...]
 
 
-class Pause(msgspec.Struct, frozen=True):
+class Pause(msgspec.Struct, frozen=True, tag=True):
     """Assign nothing more; what runs, finishes."""
 
 
-class Resume(msgspec.Struct, frozen=True):
+class Resume(msgspec.Struct, frozen=True, tag=True):
     """Go on."""
 
 
-class Stop(msgspec.Struct, frozen=True):
+class Stop(msgspec.Struct, frozen=True, tag=True):
     """End early with what there is."""
 
     reason: str

@@ -313,7 +313,7 @@ class _Recovery:
         self._pass_line()
 
     def _next_line(self) -> Body | None:
-        return next((line for effect in self._pending if (line := _line(effect)) is not None), None)
+        return next((line for effect in self._pending if (line := line_of(effect)) is not None), None)
 
     def _pass_line(self) -> None:
         """Strike off the effects up to the next line, which the journal has."""
@@ -329,7 +329,7 @@ class _Recovery:
                 self._delayed.update((task.task_id, now + task.delay_s) for task in effect.tasks if task.delay_s)
             if isinstance(effect, CloseBudget):
                 self._found.ledger.close(effect.reason)
-            if _line(effect) is not None:
+            if line_of(effect) is not None:
                 return
 
     def _diverged(self, record: Record, how: str) -> LabError:
@@ -344,7 +344,7 @@ _ENGINES = ("task.waiting", "task.submitted", "task.cancelled")
 """Lines about tasks that follow from the engine's own effects."""
 
 
-def _line(effect: EngineEffect) -> Body | None:
+def line_of(effect: EngineEffect) -> Body | None:
     """The line an effect puts on record by itself; files describe themselves in lines that nothing depends on."""
     match effect:
         case Emit(body=body):

@@ -54,7 +54,7 @@ class SearchSettings(msgspec.Struct, frozen=True, kw_only=True):
     evaluations: int | None = None
 
 
-class BriefEdit(msgspec.Struct, frozen=True):
+class BriefEdit(msgspec.Struct, frozen=True, tag=True):
     """A person's version of a generation's brief."""
 
     generation: int

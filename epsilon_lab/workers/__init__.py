@@ -5,6 +5,7 @@ member.py       one child as its supervisor holds it: process, lifeline, what it
 guardian.py     the process above each child: ends the child's whole tree, whoever died first
 child.py        the loop that takes tasks and answers
 orders.py       what a child is told before it works
+place.py        where a run's code belongs: working directory and sys.path
 progress.py     which task a child has started, readable after its death
 answers.py      results and failures on their way to the broker
 execution.py    an assignment becomes a result or a failure

@@ -28,6 +28,7 @@ from epsilon_lab.workers.answers import send_answers
 from epsilon_lab.workers.capture import Capture
 from epsilon_lab.workers.execution import execute
 from epsilon_lab.workers.orders import Identity, Orders, take_up
+from epsilon_lab.workers.place import Whereabouts
 from epsilon_lab.workers.progress import Progress
 
 _QUICK_S = 0.0002
@@ -77,7 +78,7 @@ def _is_timed(task: TaskSpec) -> bool:
 
 def serve(peer: Peer, progress: Progress, capture: Capture) -> None:
     """Greet the broker, then work for ever."""
-    home = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    whereabouts = Whereabouts()
     batch = Batch(peer)
     progress.ready()  # first: whoever was greeted may have to be told of our death
     peer.greet()
@@ -90,8 +91,8 @@ def serve(peer: Peer, progress: Progress, capture: Capture) -> None:
         while peer.tasks:
             assignment = peer.tasks.popleft()
             progress.started(assignment.fence)
+            whereabouts.go(assignment.run_dir)
             answer = execute(assignment, capture)
-            os.fchdir(home)
             tree.reap_children()
             progress.ended()
             batch.add(answer, assignment.task)

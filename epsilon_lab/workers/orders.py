@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
-from pathlib import Path
 
 import msgspec
+
+from epsilon_lab.workers.place import Place
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,8 +17,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """The broker's."""
 
     progress_fd: int
-    sys_path: tuple[str, ...]
-    cwd: str | None
+    place: Place
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,14 +28,11 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 def give(address: str, progress_fd: int) -> Orders:
     """Write orders that make a child see the files and modules that this process sees."""
-    cwd = None
-    with suppress(FileNotFoundError):  # the directory was removed under the kernel
-        cwd = str(Path.cwd())
-    return Orders(address=address, progress_fd=progress_fd, sys_path=tuple(map(str, sys.path)), cwd=cwd)
+    return Orders(address=address, progress_fd=progress_fd, place=Place.here())
 
 
 def take_up(orders: Orders) -> None:
     """Go where the orders say."""
-    sys.path[:] = orders.sys_path
-    if orders.cwd is not None:
-        os.chdir(orders.cwd)
+    sys.path[:] = orders.place.sys_path
+    if orders.place.cwd is not None:
+        os.chdir(orders.place.cwd)

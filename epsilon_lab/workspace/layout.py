@@ -7,10 +7,12 @@ renamed), so that a reader never meets half a file.
     runs/                           the workspace
     ├── lab/journal.ndjson          epochs, sessions, births of runs
     ├── lab/lock                    who holds the workspace
+    ├── lab/sidecar.log             what a sidecar said
     └── cap-set-4-20261121-…/       a run
         ├── journal.ndjson          everything that happened; from 64 MiB on it goes on in journal.ndjson.000002 …
         ├── STOP                    put there by anyone to end the run
         ├── plan.json               the rules the run is played by, where they are more than its tasks
+        ├── place.json              where its code belongs, under a sidecar: working directory, sys.path
         ├── code/<sha256>.pkl       functions that travel, pickled once
         ├── candidates/g001-c003.py
         ├── prompts/g001-c003-0.md, replies/g001-c003-0.md
@@ -35,6 +37,8 @@ from epsilon_lab.settings import INLINE_LIMIT
 JOURNAL = "journal.ndjson"
 STOP = "STOP"
 PLAN = "plan.json"
+PLACE = "place.json"
+SIDECAR_LOG = "lab/sidecar.log"
 
 
 class RunDirectory:

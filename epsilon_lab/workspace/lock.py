@@ -1,7 +1,7 @@
 """One writer a workspace, because two brokers that believe in the same journal would each undo the other.
 
 The lock is an flock on `lab/lock`: the system drops it when its holder dies, however it dies, so a stale lock does not
-exist and is never "broken". The file's text only says who holds it.
+exist and is never "broken". The file's text only says who holds it, and where a sidecar is spoken to.
 
 The guardians of the holder's workers hold it too, until nothing of their workers is left. So whoever gets the workspace
 after a kernel was killed knows that no worker of the dead one can still write into it; that takes milliseconds, which
@@ -27,22 +27,36 @@ _PATIENCE_S = 10.0
 _LOOK_S = 0.01
 
 
-class _Holder(msgspec.Struct, frozen=True):
+class Holder(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who holds, or held, a workspace, as far as its lock file says."""
+
     pid: int | None = None
     host: str | None = None
     born: int | None = None
+    control: str | None = None
+    """Path of the socket on which a sidecar takes commands; None where the holder is a kernel."""
 
     @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine."""
+        return self.host == socket.gethostname()
+
     def is_gone(self) -> bool:
         """Whether it is known to have ended."""
-        return self.pid is not None and self.host == socket.gethostname() and not is_there(self.pid, self.born)
+        return self.pid is not None and self.is_here and not is_there(self.pid, self.born)
 
 
 class WorkspaceLock:
-    """The right to write to a workspace; held by at most one process (and one lock object) at a time."""
+    """The right to write to a workspace; held by at most one process (and one lock object) at a time.
 
-    def __init__(self, directory: Path | str) -> None:
+    Args:
+        directory: The workspace.
+        control: Path of the socket on which this process takes commands, if it is a sidecar.
+    """
+
+    def __init__(self, directory: Path | str, control: str | None = None) -> None:
         self.directory = Path(directory)
+        self._control = control
         self._handle: int | None = None
 
     def __repr__(self) -> str:
@@ -105,8 +119,14 @@ class WorkspaceLock:
         try:
             while not _lock(handle):
                 holder = _read(handle)
-                if not holder.is_gone or time.monotonic() > until:
-                    raise WorkspaceLocked(str(self.directory), holder.pid, holder.host, is_gone=holder.is_gone)
+                if not holder.is_gone() or time.monotonic() > until:
+                    raise WorkspaceLocked(
+                        str(self.directory),
+                        holder.pid,
+                        holder.host,
+                        is_gone=holder.is_gone(),
+                        is_sidecar=holder.control is not None,
+                    )
                 time.sleep(_LOOK_S)
         except OSError as error:
             raise WorkspaceError(
@@ -114,13 +134,25 @@ class WorkspaceLock:
                 f"its file system has no locks: use a directory on a local disk"
             ) from error
         try:
-            text = msgspec.json.encode(_Holder(os.getpid(), socket.gethostname(), birth(os.getpid())))
+            text = msgspec.json.encode(Holder(os.getpid(), socket.gethostname(), birth(os.getpid()), self._control))
             os.ftruncate(handle, 0)
             os.pwrite(handle, text, 0)
         except OSError as error:
             raise WorkspaceError(
                 f"workspace {str(self.directory)!r} cannot be written to ({error.strerror}); free space on its disk"
             ) from error
+
+
+def holder_of(directory: Path | str) -> Holder:
+    """Read who holds a workspace, or was the last to hold it; without taking the lock."""
+    try:
+        handle = os.open(WorkspaceLock(directory).path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return Holder()
+    try:
+        return _read(handle)
+    finally:
+        os.close(handle)
 
 
 def _lock(handle: int) -> bool:
@@ -131,8 +163,8 @@ def _lock(handle: int) -> bool:
     return True
 
 
-def _read(handle: int) -> _Holder:
+def _read(handle: int) -> Holder:
     try:
-        return msgspec.json.decode(os.pread(handle, 4096, 0), type=_Holder)
+        return msgspec.json.decode(os.pread(handle, 4096, 0), type=Holder)
     except (msgspec.MsgspecError, UnicodeDecodeError, OSError):
-        return _Holder()
+        return Holder()

@@ -78,7 +78,7 @@ def test_a_search_goes_on_to_the_same_end(runs):
     with Lab(runs, workers=2) as lab:
         before = lab.runs[run_id]
         assert before.status == "interrupted"
-        assert repr(before) == f"<SearchRun {run_id}: not live here>"
+        assert repr(before) == f"<SearchRun {run_id}: interrupted>"
         assert f"lab.resume({run_id!r})" in before.reason
         with pytest.raises(RunFailed, match="resume"):
             before.wait(1)

@@ -1,0 +1,386 @@
+"""A sidecar does a lab's work while kernels come and go, and says so when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from epsilon_lab import Lab, LabError, PopulationSearch, Problem, WorkQueue
+from epsilon_lab.errors import InvalidInput, JournalDamaged, RunFailed, SidecarLost, WorkspaceLocked
+from epsilon_lab.hosts.commands import CONTROL_VERSION, LENGTH, MAX_COMMAND
+from epsilon_lab.hosts.sidecar import end_sidecar
+from epsilon_lab.testing.census import wait_until
+from epsilon_lab.workspace.lock import holder_of
+from epsilon_lab.workspace.presence import is_there
+
+
+def double(item):
+    return item * 2
+
+
+def gate(path):
+    """A task that notes each of its executions, and ends once the file `go` exists."""
+
+    def held(item):
+        import os
+        import select
+
+        with open(path / "executed", "a") as file:
+            file.write(f"{item}\n")
+        while not os.path.exists(path / "go"):
+            select.select([], [], [], 0.01)
+        return item * 10
+
+    return held
+
+
+def executed(path):
+    return sorted(map(int, (path / "executed").read_text().split()))
+
+
+def two_started(path):
+    assert wait_until(lambda: (path / "executed").exists() and len(executed(path)) == 2, within_s=30)
+
+
+# -- attaching -------------------------------------------------------------------------------------------------------
+
+
+def test_a_kernel_that_comes_back_finds_its_run_going_on_and_nothing_is_done_twice(runs, tmp_path):
+    with Lab(runs, workers=2, broker="sidecar") as lab:
+        run = lab.start(WorkQueue(range(6), gate(tmp_path)), name="long")
+        panel = run.panel()
+        two_started(tmp_path)
+        pid = lab._core.pid
+    assert run.status == "running", "the handle of a lab that has let go still answers from the disk"
+    assert "running" in repr(panel)
+    with pytest.raises(LabError, match="closed"):
+        run.pause()
+    with Lab(runs, broker="sidecar") as lab:
+        assert lab._core.pid == pid
+        again = lab.runs["long"]
+        assert again.status == "running"
+        assert again.is_live_here
+        assert again.panel() is not None
+        (tmp_path / "go").touch()
+        assert again.wait(60).results() == [item * 10 for item in range(6)]
+        assert executed(tmp_path) == list(range(6))
+        attempts = again.frame("attempts")
+        given_back = attempts["error"].fillna("").str.startswith("recalled")  # by a busy worker to an idle one
+        assert attempts[~given_back]["outcome"].tolist() == ["completed"] * 6
+        assert repr(again) == f"<Run {again.run_id}: completed>"
+
+
+def test_arguments_that_differ_from_a_running_sidecars_are_refused_with_both_values(lab, runs):
+    code = (
+        "import sys\nfrom epsilon_lab import Lab\n"
+        "for asked in ({'workers': 3}, {'durability': 'disk'}, {}, {'workers': 2, 'durability': 'process'}):\n"
+        "    try:\n        with Lab(sys.argv[1], broker='sidecar', **asked) as lab: print(repr(lab))\n"
+        "    except ValueError as error:\n        print(error)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code, str(runs)], capture_output=True, text=True, timeout=60)
+    assert said.returncode == 0, said.stderr
+    workers, durability, *fine = said.stdout.splitlines()
+    assert "workers=2, not 3" in workers
+    assert "--stop" in workers
+    assert "durability='process', not 'disk'" in durability
+    assert fine == [repr(lab)] * 2
+    with pytest.raises(LabError, match="broker='sidecar', not 'kernel'"):
+        Lab(runs, broker="kernel")
+
+
+def test_a_kernel_of_its_own_is_refused_where_a_sidecar_is_and_told_the_ways_out(runs):
+    with Lab(runs, workers=1, broker="sidecar") as lab:
+        pid = lab._core.pid
+    with pytest.raises(WorkspaceLocked, match=rf"sidecar, process {pid} .*broker='sidecar'.*broker .* --stop"):
+        Lab(runs)
+    assert end_sidecar(runs) == pid
+    assert end_sidecar(runs) is None
+    Lab(runs, workers=1).close()
+
+
+def test_a_sidecar_is_refused_where_a_kernel_is(runs):
+    code = "import sys\nfrom epsilon_lab import Lab\nLab(sys.argv[1], broker='sidecar')\n"
+    with Lab(runs, workers=1):
+        said = subprocess.run([sys.executable, "-c", code, str(runs)], capture_output=True, text=True, timeout=60)
+    assert f"WorkspaceLocked: workspace '{runs}' is open in process {os.getpid()}" in said.stderr
+
+
+def test_kernels_that_come_at_the_same_time_share_one_sidecar(runs, start):
+    code = (
+        "import sys\nfrom epsilon_lab import Lab\n"
+        "with Lab(sys.argv[1], broker='sidecar', workers=1) as lab:\n"
+        "    print(lab._core.pid, flush=True)\n    sys.stdin.readline()\n"
+    )
+    kernels = [start("-c", code, str(runs)) for _ in range(3)]
+    pids = {kernel.stdout.readline().strip() for kernel in kernels}
+    assert pids == {str(holder_of(runs).pid)}, [kernel.communicate() for kernel in kernels]
+    for kernel in kernels:
+        kernel.communicate("\n", timeout=30)
+
+
+def test_what_hinders_a_sidecar_is_said_in_the_kernel(runs):
+    (runs / "lab").mkdir(parents=True)
+    (runs / "lab" / "journal.ndjson").write_text("no journal\n")
+    with pytest.raises(JournalDamaged, match="damaged at byte 0") as told:
+        Lab(runs, broker="sidecar")
+    assert told.value.offset == 0
+    (runs / "lab" / "journal.ndjson").unlink()
+    Lab(runs, workers=1, broker="sidecar").close()
+
+
+def test_a_sidecar_that_cannot_even_start_leaves_its_last_words(runs, monkeypatch):
+    monkeypatch.setattr("epsilon_lab.hosts.sidecar._BOOT", "import sys; sys.exit('not today')")
+    with pytest.raises(LabError, match="does not start: not today"):
+        Lab(runs, broker="sidecar")
+
+
+# -- two kernels -----------------------------------------------------------------------------------------------------
+
+
+def test_a_second_kernel_sees_waits_for_and_steers_what_the_first_started(lab, runs, tmp_path):
+    run = lab.start(WorkQueue(range(4), gate(tmp_path)), name="shared")
+    code = (
+        "import sys\nfrom epsilon_lab import Lab, WorkQueue\n"
+        "with Lab(sys.argv[1], broker='sidecar') as lab:\n"
+        "    run = lab.runs['shared']\n    run.pause()\n    print(run.status)\n"
+        "    print(lab.resume('shared').status)\n"
+        "    try:\n        lab.start(WorkQueue([1], abs), name='shared')\n"
+        "    except ValueError as error:\n        print(error)\n"
+        "    run.stop()\n    print(run.wait(30).status)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code, str(runs)], capture_output=True, text=True, timeout=60)
+    assert said.returncode == 0, said.stderr
+    paused, resumed, namesake, stopped = said.stdout.splitlines()
+    assert (paused, resumed, stopped) == ("paused", "running", "stopped")
+    assert f"'shared' is the name of the live run {run.run_id}" in namesake
+    assert run.wait(30).status == "stopped"
+    assert len(lab.runs) == 1
+
+
+# -- waiting ---------------------------------------------------------------------------------------------------------
+
+
+def test_many_wait_at_once_from_threads_and_coroutines(lab, tmp_path):
+    run = lab.start(WorkQueue(range(2), gate(tmp_path)))
+    two_started(tmp_path)
+    threads = [threading.Thread(target=run.wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+
+    async def both():
+        async def wait():
+            return await run
+
+        waiting = [asyncio.create_task(wait()) for _ in range(3)]
+        cancelled = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        (tmp_path / "go").touch()
+        return await asyncio.gather(*waiting)
+
+    assert asyncio.run(both()) == [run] * 3
+    for thread in threads:
+        thread.join(30)
+    assert run.results() == [0, 10]
+
+
+# -- what belongs to the kernel --------------------------------------------------------------------------------------
+
+
+def test_each_runs_code_has_the_place_of_the_kernel_that_started_it(lab, tmp_path, monkeypatch):
+    def where(item):
+        import os
+        import sys
+
+        return os.getcwd(), sys.path[-1]
+
+    first = Path.cwd()
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / place / "modules")])
+        found = lab.start(WorkQueue(range(8), where)).wait(60).results()
+        assert set(found) == {(str(tmp_path / place), str(tmp_path / place / "modules"))}
+    assert first != Path.cwd()
+
+
+def test_a_key_that_is_set_in_a_cell_reaches_async_leaves_and_no_disk(lab, runs, monkeypatch):
+    async def ask(item):
+        import os
+
+        return os.environ.get("LATE_API_KEY", "")[:3]
+
+    assert lab.start(WorkQueue([1], ask)).wait(60).results() == [""]
+    monkeypatch.setenv("LATE_API_KEY", "sk-very-secret-indeed")
+    assert lab.start(WorkQueue([1], ask)).wait(60).results() == ["sk-"]
+    assert not [path for path in runs.rglob("*") if path.is_file() and b"very-secret" in path.read_bytes()]
+
+
+def test_a_search_in_a_sidecar_takes_a_persons_brief(lab, tmp_path):
+    go = tmp_path / "go"
+
+    def propose(context):
+        import os
+        import select
+
+        while context.generation == 2 and not os.path.exists(go):
+            select.select([], [], [], 0.01)
+        return f"def solve():\n    return {len(context.brief or '')} + {context.dice.random()}\n"
+
+    problem = Problem("numbers", "Return a number.", "def solve():\n    return 0.0\n", score=float)
+    run = lab.start(
+        PopulationSearch(problem, proposer=propose, population=4, generations=3, elites=1, diverse=1, fresh=1)
+    )
+    assert wait_until(lambda: len(run.frame("briefs")) >= 2, within_s=60)
+    generation = int(run.frame("briefs")["generation"].max())
+    run.brief(generation, text="Mine now.")
+    assert run.brief(generation) == "Mine now."
+    go.touch()
+    assert run.wait(60).status == "completed"
+    assert run.best.score > 0
+
+
+# -- ends ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_sidecar_that_is_killed_is_missed_at_once_and_its_runs_go_on_in_the_next(runs, tmp_path):
+    with Lab(runs, workers=2, broker="sidecar") as lab:
+        done = lab.start(WorkQueue(range(20), double)).wait(60)
+        run = lab.start(WorkQueue(range(4), gate(tmp_path)), name="long")
+        two_started(tmp_path)
+        pid, workers = lab._core.pid, lab.workers["pid"].tolist()
+        waiting = threading.Timer(0.2, os.kill, (pid, signal.SIGKILL))
+        waiting.start()
+        with pytest.raises(RunFailed, match="interrupted"):
+            run.wait(30)
+        waiting.join()
+        for call in (lambda: lab.start(WorkQueue([1], double)), lambda: lab.resume("long"), lambda: lab.workers):
+            with pytest.raises(SidecarLost, match=f"process {pid}, has ended.*close.*resume"):
+                call()
+        assert run.status == "interrupted"
+        assert done.results() == [2 * item for item in range(20)], "what is on disk can be read"
+        assert wait_until(lambda: not any(is_there(worker, None) for worker in workers), within_s=10)
+    (tmp_path / "go").touch()
+    with Lab(runs, broker="sidecar") as lab:
+        assert lab._core.pid != pid
+        again = lab.resume("long")
+        assert again.wait(60).results() == [0, 10, 20, 30]
+        assert lab.runs[done.run_id].results() == [2 * item for item in range(20)]
+
+
+def test_a_stopped_process_hinders_nobody_who_only_looks(lab, tmp_path, monkeypatch):
+    monkeypatch.setattr("epsilon_lab.hosts.sidecar._PATIENCE_S", 0.1)
+    run = lab.start(WorkQueue(range(2), gate(tmp_path)))
+    two_started(tmp_path)
+    os.kill(lab._core.pid, signal.SIGSTOP)
+    try:
+        assert run.status == "running"
+        assert len(lab.sql("select * from tasks")) == 2
+        with pytest.raises(TimeoutError):
+            run.wait(0.2)
+    finally:
+        os.kill(lab._core.pid, signal.SIGCONT)
+    (tmp_path / "go").touch()
+    assert run.wait(60).results() == [0, 10]
+
+
+def broker(start, runs, *arguments):
+    """A sidecar in the foreground, at work."""
+    script = start("-m", "epsilon_lab", "broker", str(runs), "--workers", "1", *arguments)
+    assert "broker='sidecar'" in script.stdout.readline(), script.communicate()
+    return script
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_in_good_order(runs, tmp_path, start, number):
+    script = broker(start, runs)
+    with Lab(runs, broker="sidecar") as lab:
+        run = lab.start(WorkQueue([1], gate(tmp_path)))
+        assert wait_until((tmp_path / "executed").exists, within_s=30)
+        script.send_signal(number)
+        assert script.wait(30) == 0, script.communicate()
+        with pytest.raises(SidecarLost):
+            lab.workers  # noqa: B018
+        assert run.status == "interrupted"
+    with Lab(runs, workers=1, read_only=True) as reader:
+        assert "lab.closed" in reader.sql("select type from events where run_id is null")["type"].tolist()
+
+
+def test_it_stays_while_a_run_is_live_and_ends_by_itself_when_nobody_needs_it(runs, tmp_path, start):
+    script = broker(start, runs, "--linger", "0.1")
+    with Lab(runs, broker="sidecar") as lab:
+        lab.start(WorkQueue([1], gate(tmp_path)), name="alone")
+        assert wait_until((tmp_path / "executed").exists, within_s=30)
+    with pytest.raises(subprocess.TimeoutExpired):
+        script.wait(1.5)
+    (tmp_path / "go").touch()
+    assert script.wait(30) == 0
+    with Lab(runs, read_only=True) as reader:
+        assert reader.runs["alone"].status == "completed"
+
+
+def test_what_it_says_is_kept_in_a_file_that_stays_short(runs):
+    async def flood(item):
+        import sys
+
+        for _ in range(40):
+            sys.stderr.write("x" * 99_999 + "\n")
+        sys.stderr.flush()
+        return item
+
+    with Lab(runs, workers=1, broker="sidecar") as lab:
+        log = runs / "lab" / "sidecar.log"
+        assert log.stat().st_mode & 0o777 == 0o600
+        lab.start(WorkQueue([1], flood)).wait(60)
+        assert wait_until(lambda: 0 < log.stat().st_size < 1 << 20, within_s=10)
+
+
+# -- strangers -------------------------------------------------------------------------------------------------------
+
+
+def message(body):
+    return LENGTH.pack(len(body)) + body
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x01",
+        b"GET / HTTP/1.1\r\n\r\n",
+        LENGTH.pack(MAX_COMMAND + 1) + b"x",
+        message(b""),
+        message(bytes([CONTROL_VERSION])),
+        message(bytes([CONTROL_VERSION]) + b"\xc1garbage"),
+        message(bytes([CONTROL_VERSION + 1]) + b"\x80"),
+        message(bytes([CONTROL_VERSION]) + b"\x81\xa4type\xa5Adopt"),
+        message(bytes([CONTROL_VERSION]) + b"\x91" * 5000),
+    ],
+)
+def test_garbage_is_refused_and_the_sidecar_goes_on(lab, runs, data):
+    address = holder_of(runs).control
+    assert Path(address).stat().st_mode & 0o777 == 0o600
+    assert Path(address).parent.stat().st_mode & 0o777 == 0o700
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(30)
+        line.connect(address)
+        line.sendall(data)
+        line.shutdown(socket.SHUT_WR)
+        answer = line.recv(65536)
+    assert not answer or b"BadFrame" in answer
+    assert lab.start(WorkQueue([1], double)).wait(60).results() == [2]
+
+
+def test_a_run_that_is_none_is_refused_by_name(lab):
+    with pytest.raises(InvalidInput, match="nowhere"):
+        lab.resume("nowhere")
+    with pytest.raises(InvalidInput, match="run directory"):
+        lab._core.resume("../elsewhere", trust=True)
