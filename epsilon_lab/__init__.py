@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from epsilon_lab.search.replay import Replay as Replay
     from epsilon_lab.topologies.population_search import PopulationSearch as PopulationSearch
     from epsilon_lab.topologies.work_queue import WorkQueue as WorkQueue
+    from epsilon_lab.workers.current import current_task as current_task
 
 __version__ = "0.1.0"
 
@@ -58,6 +59,7 @@ _HOMES = {
     "Run": "epsilon_lab.runs",
     "SearchRun": "epsilon_lab.runs",
     "WorkQueue": "epsilon_lab.topologies.work_queue",
+    "current_task": "epsilon_lab.workers.current",
     "problems": "epsilon_lab.problems",
 }
 
@@ -75,6 +77,7 @@ __all__ = [
     "SearchRun",
     "WorkQueue",
     "__version__",
+    "current_task",
     "problems",
 ]
 

@@ -25,6 +25,7 @@ import anyio
 
 from epsilon_lab import ids
 from epsilon_lab.arguments import whole
+from epsilon_lab.broker.desk import Correspondence, LabSubscription
 from epsilon_lab.broker.host import LONG_STALL_S
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput, LabError, SidecarLost, WorkspaceError
@@ -126,6 +127,7 @@ class Lab:
         self._handles: dict[str, Run] = {}
         self._panels: list[LivePanel] = []
         self._ticker = Ticker()
+        self._line: Correspondence | None = None
         self._closing = threading.Lock()
         self._resuming = threading.Lock()
         self._closed = False
@@ -182,6 +184,8 @@ class Lab:
             self._closed = True
         atexit.unregister(self.close)
         self._ticker.close()
+        if self._line is not None:
+            self._line.close()
         try:
             if isinstance(self._core, Sidecar):
                 self._freeze()
@@ -347,6 +351,66 @@ class Lab:
             return self.runs[key].run_id
         except KeyError as error:
             raise InvalidInput("run_id", str(error.args[0])) from None
+
+    # -- talking ---------------------------------------------------------------------------------------------------
+
+    def publish(self, topic: str, value: object) -> None:
+        """Say something on a topic, to every task and cell that listens, now or later; the last value stays.
+
+        Args:
+            topic: Any name; it is there from its first use on.
+            value: Plain data of at most 64 KiB: None, bool, int, float, str, lists and dicts of these.
+
+        Raises:
+            InvalidInput: The name or the value cannot travel.
+            LabError: The lab is closed, or opened read-only.
+        """
+        self._talking("lab.publish()").publish(topic, value)
+
+    def subscribe(self, topic: str, *, timeout_s: float | None = None) -> LabSubscription:
+        """Listen to a topic: its last value, then whatever is said from now on.
+
+            for message in lab.subscribe("best", timeout_s=5):
+                print(message.value, message.sender)
+
+        Args:
+            topic: Its name.
+            timeout_s: After how many seconds of silence a loop over it ends; None: never.
+
+        Returns:
+            A subscription: loop over it (`async for` in a coroutine), or look at `.latest`; `.missed` counts what was
+            said while nobody read, and is no longer kept.
+        """
+        return self._talking("lab.subscribe()").subscribe(topic, timeout_s)
+
+    def send(self, to: str, value: object) -> None:
+        """Put a message where one task, or one inbox, will read it; it lies there when this returns.
+
+        Args:
+            to: `<run_id>/<task_id>` of a task that has not ended, or the name of an inbox.
+            value: Plain data, as for `publish`.
+
+        Raises:
+            InvalidInput: The address or the value cannot travel.
+            LabError: Nobody has that address, or it takes no more.
+        """
+        self._talking("lab.send()").send(to, value)
+
+    def inbox(self, name: str = "lab", *, timeout_s: float | None = None) -> LabSubscription:
+        """Open an inbox, to which tasks send by its name, and loop over it as over a subscription.
+
+        Args:
+            name: Its address: tasks call `current_task().send("lab", value)`.
+            timeout_s: After how many seconds of silence a loop over it ends; None: never.
+        """
+        return self._talking("lab.inbox()").inbox(name, timeout_s)
+
+    def _talking(self, what: str) -> Correspondence:
+        core = self._working(f"use {what}")
+        self.refuse_on_loop(what)
+        with self._closing:
+            self._line = self._line or Correspondence(core.endpoint, f"desk-{os.getpid()}-{secrets.token_hex(4)}/desk")
+            return self._line
 
     # -- looking ---------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,9 @@ credit.py    how much a member may hold
 lines.py     what became of tasks, as records
 soundness.py what a peer sent, looked at before it is recorded
 queue.py     what is ready, and whose turn it is
+post.py      what agents say to each other, and who waits to hear it
+topics.py    what is kept of it
 host.py      the shell, and the only place that waits: frames in, journals committed, then frames out
 client.py    a peer's end of the conversation
+desk.py      a peer on a loop that asks and is answered
 """

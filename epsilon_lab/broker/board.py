@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from epsilon_lab.broker.lines import Lines
 from epsilon_lab.broker.members import Held, Member, Run, Session, Task
+from epsilon_lab.broker.post import Post
 from epsilon_lab.broker.queue import ReadyQueue
 from epsilon_lab.broker.stats import Counts
 from epsilon_lab.broker.stimuli import Effect, Record, Send, Settle
@@ -49,6 +50,7 @@ class Board:
         delayed: Tasks put off, by ticket, at the time when they are queued.
         deadlines: Tasks with a deadline, by ticket.
         limits: Attempts under way that have a limit of their own, by fence.
+        post: What agents said, and who waits to hear it.
         runs: Open runs, by id.
         sessions: Supervisors and their members, by session.
         tasks: How many tasks are open.
@@ -69,6 +71,7 @@ class Board:
         "forgot_at",
         "limits",
         "payload_bytes",
+        "post",
         "queue",
         "runs",
         "sessions",
@@ -83,6 +86,7 @@ class Board:
         self.delayed: Timers[Task] = Timers()
         self.deadlines: Timers[Task] = Timers()
         self.limits: Timers[Held] = Timers()
+        self.post = Post()
         self.runs: dict[str, Run] = {}
         self.sessions: dict[str, Session] = {}
         self.effects: list[Effect] = []
@@ -169,6 +173,8 @@ class Board:
         """Forget a task and tell its submitter."""
         run_id, task_id = task.run.run_id, task.spec.task_id
         self.forget(task)
+        if (box := task.run.mailboxes.pop(task_id, None)) is not None:
+            self.post.close(self, box)
         if status == "dead":
             task.run.dead[task_id] = task
             task.holder = None

@@ -26,21 +26,32 @@ So is word of deaths: a member may have said hello to a broker that began anew, 
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+
+import anyio
+import msgspec
 
 from epsilon_lab.messages.frames import (
     UNKNOWN_PEER,
+    Beat,
     Bye,
     Cancel,
     Denied,
+    Direct,
     Done,
+    Forget,
     Hello,
     Lost,
+    News,
     Note,
+    Publish,
+    Read,
     Recorded,
     Refused,
     Renew,
+    Subscribe,
     Tasks,
     ToBroker,
     ToPeer,
@@ -53,6 +64,10 @@ from epsilon_lab.transport.base import Dialer
 
 _DEATHS = 64
 """Deaths told again to a broker that does not know their teller. One that it knows of already means nothing to it."""
+Question = Note | Publish | Direct | Subscribe | Read
+"""What has an answer of its own."""
+
+Answer = Recorded | Denied | News
 
 
 class Peer:
@@ -70,7 +85,8 @@ class Peer:
         self.refusals: deque[str] = deque(maxlen=16)
         self._dialer = dialer
         self._hello = hello
-        self._notes: dict[int, Note] = {}
+        self._notes: dict[int, Question] = {}
+        self._askers: dict[int, Callable[[Answer], object]] = {}
         self._deaths: deque[Lost] = deque(maxlen=_DEATHS)
         self._last_note = 0
         self._is_greeting = False
@@ -116,14 +132,78 @@ class Peer:
     def note(self, run_id: str, task_id: str, events: tuple[Event, ...], fence: int | None = None) -> int:
         """Ask for journal lines of an attempt to be made safe; the answer has the number returned."""
         self._last_note += 1
-        note = Note(run_id=run_id, task_id=task_id, note_id=self._last_note, events=events, fence=fence)
-        self._notes[note.note_id] = note
-        self._send(note)
-        return note.note_id
+        return self._put(Note(run_id=run_id, task_id=task_id, note_id=self._last_note, events=events, fence=fence))
+
+    def ask(self, question: Question, on_answer: Callable[[Answer], object]) -> int:
+        """Say something that has an answer, and be called with it; whatever the broker forgets meanwhile, it is heard.
+
+        Args:
+            question: What to ask; it is given a number of its own.
+            on_answer: Called once, while this peer receives.
+        """
+        self._last_note += 1
+        self._askers[self._last_note] = on_answer
+        return self._put(msgspec.structs.replace(question, note_id=self._last_note))
+
+    def request(self, question: Question, timeout_s: float | None = None) -> Answer | None:
+        """Ask, and block until there is an answer; None where there was none in time.
+
+        Args:
+            question: What to ask.
+            timeout_s: Seconds to wait at most; None: for ever.
+        """
+        answers: list[Answer] = []
+        note_id = self.ask(question, answers.append)
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            while not answers:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return None
+                self.poll(left)
+                self.receive()
+            return answers[0]
+        finally:
+            if not answers:
+                self.forget(note_id)
+
+    async def answer(self, question: Question) -> Answer:
+        """Ask, and wait for the answer, while someone else on this loop receives."""
+        answers: list[Answer] = []
+        has_come = anyio.Event()
+
+        def take(answer: Answer) -> None:
+            answers.append(answer)
+            has_come.set()
+
+        note_id = self.ask(question, take)
+        try:
+            await has_come.wait()
+            await anyio.lowlevel.checkpoint_if_cancelled()  # the answer may have come together with a `Cancel`
+        finally:
+            if not answers:
+                self.forget(note_id)
+        return answers[0]
+
+    def forget(self, note_id: int) -> None:
+        """Wait no more for an answer: a question is dropped, what was told stands, and is told again where it must."""
+        self._askers.pop(note_id, None)
+        if isinstance(self._notes.get(note_id), Subscribe | Read):
+            del self._notes[note_id]
+            self._send(Forget(note_ids=(note_id,)))
+
+    def _put(self, question: Question) -> int:
+        self._notes[question.note_id] = question
+        self._send(question)
+        return question.note_id
 
     def renew(self) -> None:
         """Beat: this session lives. Supervisors do this every `welcome.beat_s` seconds."""
         self._send(Renew())
+
+    def beat(self, fence: int) -> None:
+        """Say that an attempt makes progress."""
+        self._send(Beat(fences=(fence,)))
 
     def lost(
         self,
@@ -167,8 +247,10 @@ class Peer:
             case Welcome():
                 self.welcome = message
                 self._is_greeting = False
-            case Recorded(note_id=note_id) | Denied(note_id=note_id):
+            case Recorded(note_id=note_id) | Denied(note_id=note_id) | News(note_id=note_id):
                 self._notes.pop(note_id, None)
+                if (on_answer := self._askers.pop(note_id, None)) is not None:
+                    on_answer(message)
             case Refused(problem=problem) if problem.startswith(UNKNOWN_PEER):
                 self._greet_again()
             case Refused(problem=problem):

@@ -39,6 +39,7 @@ from epsilon_lab.broker.stimuli import (
     Record,
     Reprioritise,
     Requeue,
+    RestoreTopics,
     ResumeRun,
     Send,
     Settle,
@@ -53,6 +54,7 @@ from epsilon_lab.clock import Clock
 from epsilon_lab.errors import BadFrame, InvalidInput, LabError
 from epsilon_lab.messages.events import Body, LabStalled
 from epsilon_lab.messages.frames import MAX_FRAME, Lost, Refused, Tasks, ToBroker, ToPeer, decode_from_peer, encode
+from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import Event, TaskOutcome, TaskSpec
 from epsilon_lab.settings import BrokerSettings
 from epsilon_lab.transport.base import Listener
@@ -218,6 +220,10 @@ class BrokerHost:
             journal.to_disk()
         self._wake()
 
+    def restore_topics(self, last: dict[str, Message]) -> None:
+        """Know what was last said on the topics of this lab before this broker."""
+        self._tell(RestoreTopics(last))
+
     def pause(self, run_id: str) -> None:
         """Assign nothing more of this run; what is assigned, finishes."""
         self._tell(PauseRun(run_id))
@@ -333,6 +339,7 @@ class BrokerHost:
     def _hear(self, frames: list[tuple[str, bytes]], now: float) -> None:
         """Let the rules answer each frame; word of a death comes last, behind what the dead still said."""
         messages: list[tuple[str, ToBroker]] = []
+        self._is_dirty |= bool(frames)  # also a question that has no effect yet may be answered in this turn
         for peer, frame in frames:
             try:
                 messages.append((peer, decode_from_peer(frame)))

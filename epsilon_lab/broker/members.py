@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from epsilon_lab.broker.ledger import Ledger
 from epsilon_lab.broker.timers import Timers
+from epsilon_lab.broker.topics import Mailbox
 from epsilon_lab.messages.events import LlmCall
 from epsilon_lab.messages.frames import Hello
 from epsilon_lab.messages.tasks import TaskSpec
@@ -23,8 +24,9 @@ class Ask(NamedTuple):
 class Run:
     """A run: which tasks are open or dead, how long its kinds of task take, what it has spent.
 
-    `asks` holds, by the fence of the attempt, the requests that wait for the ledger's word, oldest first. `settled` and
-    `settled_before` hold hashes of the tasks that were settled lately, by id.
+    `asks` holds, by the fence of the attempt, the requests that wait for the ledger's word, oldest first. `mailboxes`
+    holds, by task, what was said to those that are open. `settled` and `settled_before` hold hashes of the tasks that
+    were settled lately, by id.
     """
 
     __slots__ = (
@@ -32,6 +34,7 @@ class Run:
         "dead",
         "durations",
         "ledger",
+        "mailboxes",
         "run_dir",
         "run_id",
         "settled",
@@ -48,6 +51,7 @@ class Run:
         self.dead: dict[str, Task] = {}
         self.settled: dict[str, int] = {}
         self.settled_before: dict[str, int] = {}
+        self.mailboxes: dict[str, Mailbox] = {}
         self.durations: dict[str, float] = {}
 
     def is_held(self, task_id: str, fence: int) -> bool:

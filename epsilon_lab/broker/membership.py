@@ -17,7 +17,7 @@ from epsilon_lab.broker.lines import Lines, failure_of
 from epsilon_lab.broker.members import Member, Session, Task
 from epsilon_lab.broker.stimuli import Undelivered
 from epsilon_lab.messages.events import TasksAdopted, WorkerJoined, WorkerLeft
-from epsilon_lab.messages.frames import Cancel, Hello, Kill, Lost, Refused, Tasks, Welcome
+from epsilon_lab.messages.frames import Cancel, Hello, Kill, Lost, News, Refused, Tasks, Welcome
 from epsilon_lab.messages.tasks import AttemptOutcome, Failure
 
 _MOST_SLOTS = 10_000
@@ -110,6 +110,7 @@ def leave(
     name = member.peer.partition("/")[0]
     session = board.sessions[name]
     del session.members[member.peer]
+    board.post.forget(member.peer)
     if not session.members:
         del board.sessions[name]
     guilty: set[int] = set()
@@ -153,6 +154,8 @@ def kill(board: Board, member: Member, reason: str, now: float) -> None:
 def give_back(board: Board, undelivered: Undelivered, now: float) -> None:
     """Release tasks that did not reach their member."""
     member = board.member(undelivered.peer)
+    if isinstance(undelivered.message, News):
+        board.post.park(undelivered.peer, undelivered.message)
     if member is None or not isinstance(undelivered.message, Tasks):
         return
     member.away = undelivered.is_gone

@@ -2,7 +2,7 @@
 
 No socket, clock, dice or file: `now` is an argument, so a test owns time, and a simulation can own everything. The
 rules themselves stand beside this file, one noun each, around one board: submissions, dispatch (with queue and credit),
-attempts, notes (with the ledger), membership, deadlines.
+attempts, notes (with the ledger), membership, deadlines; and post, which routes what agents say to each other.
 
     submitted ──> queued ──> assigned ──> completed | failed | dead | cancelled      (settled, and out of memory)
                     ^            │
@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from epsilon_lab.broker import attempts, deadlines, dispatch, membership, notes, submissions
+from epsilon_lab.broker import attempts, deadlines, dispatch, membership, notes, post, submissions
 from epsilon_lab.broker.board import Board, Room
 from epsilon_lab.broker.members import WorkerRow
 from epsilon_lab.broker.stats import Stats
@@ -47,6 +47,7 @@ from epsilon_lab.broker.stimuli import (
     Received,
     Reprioritise,
     Requeue,
+    RestoreTopics,
     ResumeRun,
     Stalled,
     Stimulus,
@@ -54,7 +55,23 @@ from epsilon_lab.broker.stimuli import (
     Tick,
     Undelivered,
 )
-from epsilon_lab.messages.frames import UNKNOWN_PEER, Beat, Bye, Done, Hello, Lost, Note, Refused, Renew, ToBroker
+from epsilon_lab.messages.frames import (
+    UNKNOWN_PEER,
+    Beat,
+    Bye,
+    Direct,
+    Done,
+    Forget,
+    Hello,
+    Lost,
+    Note,
+    Publish,
+    Read,
+    Refused,
+    Renew,
+    Subscribe,
+    ToBroker,
+)
 from epsilon_lab.settings import BrokerSettings
 
 
@@ -91,10 +108,14 @@ class BrokerState:
                 _hear(board, peer, message, now)
             case Assign():
                 dispatch.assign(board, now)
+                board.post.flush(board)
+            case RestoreTopics(last=last):
+                board.post.restore(last)
             case Submit():
                 submissions.submit(board, stimulus, now)
             case Tick():
                 deadlines.look(board, now)
+                board.post.unpark()
             case Stalled(by=by):
                 deadlines.move(board, by, now)
             case Undelivered():
@@ -182,6 +203,14 @@ def _hear(board: Board, peer: str, message: ToBroker, now: float) -> None:
             attempts.take_answers(board, member, message, now)
         case Note():
             notes.take_note(board, member, message, now)
+        case Publish():
+            post.take_publication(board, member, message)
+        case Direct():
+            post.take_letter(board, member, message)
+        case Subscribe() | Read():
+            post.take_question(board, member, message)
+        case Forget():
+            post.give_up_questions(board, member, message)
         case Beat():
             notes.take_beat(member, message, now)
         case Renew():

@@ -9,6 +9,7 @@ import msgspec
 from epsilon_lab.broker.ledger import Ledger
 from epsilon_lab.messages.events import Body
 from epsilon_lab.messages.frames import ToBroker, ToPeer
+from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import Event, TaskOutcome, TaskSpec
 
 
@@ -43,6 +44,9 @@ class OpenTask(msgspec.Struct, frozen=True):
 
     priority: int | None = None
     """As someone set it since its submission; None where nobody did."""
+
+    messages: tuple[Message, ...] = ()
+    """What was said to it."""
 
 
 class OpenRun(_Stimulus, frozen=True):
@@ -118,6 +122,12 @@ class CloseRun(_Stimulus, frozen=True):
     run_id: str
 
 
+class RestoreTopics(_Stimulus, frozen=True):
+    """An earlier broker of this lab had these topics, and this was last said on them."""
+
+    last: dict[str, Message]
+
+
 class Received(_Stimulus, frozen=True):
     """A peer said something."""
 
@@ -158,6 +168,7 @@ Stimulus = (
     | ResumeRun
     | CloseBudget
     | CloseRun
+    | RestoreTopics
     | Received
     | Undelivered
     | Assign

@@ -16,6 +16,7 @@ from epsilon_lab.broker.lines import failure_of
 from epsilon_lab.broker.members import Run, Task
 from epsilon_lab.broker.receipts import Desk
 from epsilon_lab.broker.stimuli import Accepted, CancelTasks, OpenRun, OpenTask, Reprioritise, Requeue, Submit
+from epsilon_lab.broker.topics import Mailbox
 from epsilon_lab.errors import InvalidInput, QueueFull
 from epsilon_lab.messages.events import TasksCancelled, TasksRequeued, TasksSubmitted, task_line
 from epsilon_lab.messages.frames import MAX_FRAME, Cancel
@@ -129,6 +130,8 @@ def close_run(board: Board, run_id: str, now: float) -> None:
         for task in tasks:
             board.forget(task)
         board.queue.drop(run_id)
+        for box in run.mailboxes.values():
+            board.post.close(board, box)
 
 
 def _known(board: Board, run_id: str) -> Run:
@@ -165,6 +168,8 @@ def _retake(board: Board, run: Run, left: OpenTask, now: float) -> Task:
         task.priority = left.priority
     if left.attempt:
         task.start_by = None
+    if left.messages:
+        run.mailboxes[left.spec.task_id] = Mailbox(left.messages)
     return task
 
 

@@ -26,6 +26,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from epsilon_lab.agents import llm
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.broker.members import WorkerRow
+from epsilon_lab.broker.topics import last_values
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.events import Body, LabClosed, LabOpened, RunBorn, RunStarted
@@ -284,6 +285,7 @@ class Core:
                 listener, lab_journal=self._lab_journal, settings=self._settings, clock=self._clock, epoch=self._epoch
             )
             me = os.getpid()
+            self._host.restore_topics(last_values(read_journal(self.path / "lab" / JOURNAL).records))
             self._host.record(None, LabOpened(epoch=self._epoch, pid=me, host=socket.gethostname(), born=birth(me)))
             self._host.flush()
             self._supervisor = Supervisor(

@@ -11,6 +11,7 @@ from typing import cast
 import msgspec
 
 from epsilon_lab.messages.budget import Budget
+from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import AttemptOutcome, Event, Lane, Retry, TaskSpec
 from epsilon_lab.messages.values import Value
 
@@ -45,6 +46,36 @@ def restored(value: StoredValue) -> Value:
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all event bodies."""
+
+
+class MessageLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A `Message` as a journal shows it."""
+
+    seq: int
+    sender: str
+    value: msgspec.Raw
+    sent_at: float
+    traceparent: str = ""
+    epoch: int = 0
+    id: str = ""
+
+
+def message_line(message: Message) -> MessageLine:
+    """Show a message as a journal does."""
+    return MessageLine(
+        seq=message.seq,
+        sender=message.sender,
+        value=msgspec.Raw(message.data),
+        sent_at=message.sent_at,
+        traceparent=message.traceparent,
+        epoch=message.epoch,
+        id=message.id,
+    )
+
+
+def message_of(line: MessageLine) -> Message:
+    """Take a message back from a journal."""
+    return Message(line.seq, line.sender, bytes(line.value), line.sent_at, line.traceparent, line.epoch, line.id)
 
 
 # -- run. : written by the engine ---------------------------------------------------------------------------------
@@ -298,6 +329,13 @@ class TasksCancelled(Body, frozen=True, kw_only=True):
     reason: str
 
 
+class MessagesSent(Body, frozen=True, kw_only=True):
+    """`message.sent`: to tasks of a run, in its journal; to an inbox of the lab, in the lab's own."""
+
+    messages: tuple[tuple[str, MessageLine], ...]
+    """(task_id or inbox, message)."""
+
+
 # -- artifact. , usage. : emitted by leaves and by the engine --------------------------------------------------------
 
 
@@ -468,6 +506,12 @@ class RunBorn(Body, frozen=True, kw_only=True):
     run_id: str
 
 
+class TopicsPublished(Body, frozen=True, kw_only=True):
+    """`topic.published`: the last that was said on each topic in one turn; its number counts what was said before."""
+
+    topics: dict[str, MessageLine]
+
+
 class WorkerJoined(Body, frozen=True, kw_only=True):
     """`worker.joined`."""
 
@@ -504,6 +548,7 @@ BODIES: dict[str, type[Body]] = {
     "task.requeued": TasksRequeued,
     "task.prioritised": TaskPrioritised,
     "task.cancelled": TasksCancelled,
+    "message.sent": MessagesSent,
     "artifact.saved": ArtifactSaved,
     "usage.llm_call": LlmCall,
     "stage.candidate": CandidateSettled,
@@ -513,6 +558,7 @@ BODIES: dict[str, type[Body]] = {
     "lab.closed": LabClosed,
     "lab.stalled": LabStalled,
     "lab.run": RunBorn,
+    "topic.published": TopicsPublished,
     "worker.joined": WorkerJoined,
     "worker.left": WorkerLeft,
 }

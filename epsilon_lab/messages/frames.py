@@ -11,6 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from epsilon_lab.errors import BadFrame
+from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import Assignment, Event, Failure, Lane, Result
 
 PROTOCOL_VERSION = 2
@@ -100,6 +101,59 @@ class Bye(_Frame, frozen=True, kw_only=True, array_like=True, tag="bye"):
     """A session ends in good order; unfinished tasks go back to the queue unblamed."""
 
 
+class Publish(_Frame, frozen=True, kw_only=True, array_like=True, tag="publish"):
+    """A topic has a new value; answered by `Recorded` or `Denied`."""
+
+    note_id: int
+    topic: str
+    data: bytes
+    """JSON, one line."""
+
+    sent_at: float
+    fence: int | None = None
+    """Of the attempt that says so; None where no task does."""
+
+
+class Direct(_Frame, frozen=True, kw_only=True, array_like=True, tag="direct"):
+    """A message to one address; answered by `Recorded` once it lies there, or by `Denied`."""
+
+    note_id: int
+    to: str
+    data: bytes
+    sent_at: float
+    fence: int | None = None
+
+
+class Subscribe(_Frame, frozen=True, kw_only=True, array_like=True, tag="subscribe"):
+    """What has this topic to say after that place? Answered once, by `News`: whoever wants more asks again."""
+
+    note_id: int
+    topic: str
+    after: tuple[int, int] | None = None
+    """Epoch and number of the last message read; None for the last value alone."""
+
+    wait: bool = True
+    """Answer when there is something; otherwise now."""
+
+
+class Read(_Frame, frozen=True, kw_only=True, array_like=True, tag="read"):
+    """What lies at this address after that number? Answered once, by `News`."""
+
+    note_id: int
+    after: int = 0
+    inbox: str = ""
+    """An inbox of that name, which is there from now on; what was read of it is gone. Empty for the task's own."""
+
+    fence: int | None = None
+    wait: bool = True
+
+
+class Forget(_Frame, frozen=True, kw_only=True, array_like=True, tag="forget"):
+    """Nobody waits for the answer to these any more."""
+
+    note_ids: tuple[int, ...]
+
+
 class Welcome(_Frame, frozen=True, kw_only=True, array_like=True, tag="welcome"):
     """The broker knows the peer."""
 
@@ -134,7 +188,7 @@ class Stale(_Frame, frozen=True, kw_only=True, array_like=True, tag="stale"):
 
 
 class Recorded(_Frame, frozen=True, kw_only=True, array_like=True, tag="recorded"):
-    """A `Note` is as safe as the lab's durability says."""
+    """What a `Note`, `Publish` or `Direct` said is as safe as the lab's durability says."""
 
     note_id: int
     reply_tokens: int | None = None
@@ -142,10 +196,26 @@ class Recorded(_Frame, frozen=True, kw_only=True, array_like=True, tag="recorded
 
 
 class Denied(_Frame, frozen=True, kw_only=True, array_like=True, tag="denied"):
-    """The request that a `Note` asked for must not go out; the rest of the note is as safe as durability says."""
+    """What was asked is not done.
+
+    The request of a `Note` must not go out (the rest of the note is safe); a `Publish` or `Direct` was passed on to
+    nobody; a `Subscribe` or `Read` cannot be answered.
+    """
 
     note_id: int
     reason: str
+
+
+class News(_Frame, frozen=True, kw_only=True, array_like=True, tag="news"):
+    """What was asked for by `Subscribe` or `Read`, oldest first."""
+
+    note_id: int
+    messages: tuple[Message, ...] = ()
+    missed: int = 0
+    """Messages before these that are no longer kept: whoever asks too late is given the last one alone."""
+
+    place: tuple[int, int] = (0, 0)
+    """Where to go on."""
 
 
 class Refused(_Frame, frozen=True, kw_only=True, array_like=True, tag="refused"):
@@ -154,8 +224,8 @@ class Refused(_Frame, frozen=True, kw_only=True, array_like=True, tag="refused")
     problem: str
 
 
-ToBroker = Hello | Done | Note | Renew | Beat | Lost | Bye
-ToPeer = Welcome | Tasks | Cancel | Kill | Stale | Recorded | Denied | Refused
+ToBroker = Hello | Done | Note | Renew | Beat | Lost | Bye | Publish | Direct | Subscribe | Read | Forget
+ToPeer = Welcome | Tasks | Cancel | Kill | Stale | Recorded | Denied | News | Refused
 
 _ENCODER = msgspec.msgpack.Encoder()
 _FROM_PEER: msgspec.msgpack.Decoder[ToBroker] = msgspec.msgpack.Decoder(ToBroker)

@@ -35,6 +35,7 @@ from epsilon_lab.messages.events import (
     Body,
     FailedLine,
     LlmCall,
+    MessagesSent,
     RunAdopted,
     RunEnded,
     RunExhausted,
@@ -47,9 +48,11 @@ from epsilon_lab.messages.events import (
     TasksExpired,
     TasksFailed,
     TasksSubmitted,
+    message_of,
     restored,
     task_line,
 )
+from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import Failure, TaskOutcome
 from epsilon_lab.messages.values import Value
 from epsilon_lab.topologies.engine import (
@@ -215,6 +218,11 @@ class _Recovery:
             case TasksAdopted():
                 for task_id, _, fence in body.tasks:
                     self._change(task_id, worker_id=body.worker_id, fence=fence)
+            case MessagesSent():
+                for task_id, line in body.messages:
+                    if task_id in self._found.left:
+                        messages = self._found.left[task_id].messages
+                        self._change(task_id, messages=(*messages, message_of(line)))
             case TasksCompleted():
                 for done in body.tasks:
                     self._settle(done.task_id, "completed", output=self._read(restored(done.output)))
@@ -283,7 +291,7 @@ class _Recovery:
         )
         self._settle(task_id, "failed", failure=failure)
 
-    def _change(self, task_id: str, **changes: int | str) -> None:
+    def _change(self, task_id: str, **changes: int | str | tuple[Message, ...]) -> None:
         self._found.left[task_id] = msgspec.structs.replace(self._found.left[task_id], **changes)
 
     def _said(self, body: Body) -> Stimulus | None:

@@ -9,6 +9,7 @@ place.py        where a run's code belongs: working directory and sys.path
 progress.py     which task a child has started, readable after its death
 answers.py      results and failures on their way to the broker
 execution.py    an assignment becomes a result or a failure
+current.py      what running code may ask of the task it runs in
 capture.py      what a task prints, at the level of descriptors, its tail kept
 leaves.py       the async lane: many leaves at once on one loop
 """

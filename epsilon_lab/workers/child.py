@@ -92,7 +92,7 @@ def serve(peer: Peer, progress: Progress, capture: Capture) -> None:
             assignment = peer.tasks.popleft()
             progress.started(assignment.fence)
             whereabouts.go(assignment.run_dir)
-            answer = execute(assignment, capture)
+            answer = execute(assignment, capture, peer)
             tree.reap_children()
             progress.ended()
             batch.add(answer, assignment.task)

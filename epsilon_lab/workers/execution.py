@@ -20,11 +20,13 @@ import msgspec
 import epsilon_lab
 from epsilon_lab.agents.function import Entry, resolve
 from epsilon_lab.agents.leaf import Leaf, Recorder
+from epsilon_lab.broker.client import Peer
 from epsilon_lab.errors import BudgetExhausted, InvalidInput, LabError, LeafFailed, ModelRefused
 from epsilon_lab.messages.tasks import Assignment, AttemptOutcome, Failure, Result
 from epsilon_lab.messages.values import as_json, pack, unpack
 from epsilon_lab.processes.account import printable
 from epsilon_lab.workers.capture import Capture
+from epsilon_lab.workers.current import CURRENT, CurrentTask
 from epsilon_lab.workspace.layout import RunDirectory
 
 _HOUSE = str(Path(epsilon_lab.__file__).parent) + os.sep
@@ -116,21 +118,25 @@ class Attempt:
         return msgspec.structs.replace(self.failed(Refused("cancelled")), outcome="cancelled")
 
 
-def execute(assignment: Assignment, capture: Capture | None = None) -> Result | Failure:
+def execute(assignment: Assignment, capture: Capture | None = None, peer: Peer | None = None) -> Result | Failure:
     """Run a task of the process lane, here and now.
 
     Args:
         assignment: The task.
         capture: Where its output goes, for the tails of a failure.
+        peer: The line by which it may speak to others while it runs.
     """
     if capture is not None:
         capture.begin()
     attempt = Attempt(assignment)
+    CURRENT.set(CurrentTask(assignment, peer) if peer is not None else None)
     try:
         entry, arguments = attempt.prepare(in_async_lane=False)
         return attempt.completed(entry.call(*arguments))
     except BaseException as error:  # noqa: BLE001 - user code may raise anything, and the child lives on
         return attempt.failed(error, capture.tails() if capture is not None else ("", ""))
+    finally:
+        CURRENT.set(None)
 
 
 def error_line(error: BaseException) -> str:

@@ -15,11 +15,12 @@ from contextlib import closing
 import anyio
 
 from epsilon_lab.broker.client import Peer
-from epsilon_lab.errors import BudgetExhausted
-from epsilon_lab.messages.frames import Cancel, Denied, Hello, Recorded
+from epsilon_lab.errors import BudgetExhausted, LabError
+from epsilon_lab.messages.frames import Cancel, Denied, Hello, Note, Recorded
 from epsilon_lab.messages.tasks import Assignment, Event, Failure, Result
 from epsilon_lab.transport.zeromq import dial
 from epsilon_lab.workers.answers import send_answers
+from epsilon_lab.workers.current import CURRENT, AsyncCurrentTask
 from epsilon_lab.workers.execution import Attempt
 
 
@@ -37,7 +38,6 @@ class AsyncLane:
         self._peer_id = peer_id
         self._slots = slots
         self._scopes: dict[int, anyio.CancelScope] = {}
-        self._notes: dict[int, asyncio.Future[int | None]] = {}
         self._answers: list[Result | Failure] = []
         self._has_answers = anyio.Event()
 
@@ -53,23 +53,17 @@ class AsyncLane:
                 while True:
                     await peer.wait()
                     for message in peer.receive():
-                        match message:
-                            case Cancel(fences=fences):
-                                for fence in fences:
-                                    if fence in self._scopes:
-                                        self._scopes[fence].cancel()
-                            case Recorded(note_id=note_id, reply_tokens=most):
-                                if waiting := self._waiting(note_id):
-                                    waiting.set_result(most)
-                            case Denied(note_id=note_id, reason=reason):
-                                if waiting := self._waiting(note_id):
-                                    waiting.set_exception(BudgetExhausted(reason))
+                        if isinstance(message, Cancel):
+                            for fence in message.fences:
+                                if fence in self._scopes:
+                                    self._scopes[fence].cancel()
                     while peer.tasks:
                         assignment = peer.tasks.popleft()
                         group.start_soon(self._run, peer, assignment, name=f"leaf {assignment.task.task_id}")
 
     async def _run(self, peer: Peer, assignment: Assignment) -> None:
-        attempt = Attempt(assignment, functools.partial(self._record, peer, assignment))
+        attempt = Attempt(assignment, functools.partial(_record, peer, assignment))
+        CURRENT.set(AsyncCurrentTask(assignment, peer))
         answer: Result | Failure | None = None
         with anyio.CancelScope() as scope:
             self._scopes[assignment.fence] = scope
@@ -97,19 +91,18 @@ class AsyncLane:
             answers, self._answers = self._answers, []
             send_answers(peer, answers)
 
-    async def _record(self, peer: Peer, assignment: Assignment, events: tuple[Event, ...]) -> int | None:
-        note_id = peer.note(assignment.run_id, assignment.task.task_id, events, assignment.fence)
-        answer: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        self._notes[note_id] = answer
-        try:
-            return await answer
-        finally:
-            del self._notes[note_id]
 
-    def _waiting(self, note_id: int) -> asyncio.Future[int | None] | None:
-        """The leaf that waits for the answer to a note; none where it was cancelled meanwhile."""
-        answer = self._notes.get(note_id)
-        return None if answer is None or answer.done() else answer
+async def _record(peer: Peer, assignment: Assignment, events: tuple[Event, ...]) -> int | None:
+    note = Note(
+        run_id=assignment.run_id, task_id=assignment.task.task_id, note_id=0, events=events, fence=assignment.fence
+    )
+    match await peer.answer(note):
+        case Recorded(reply_tokens=most):
+            return most
+        case Denied(reason=reason):
+            raise BudgetExhausted(reason)
+        case unexpected:
+            raise LabError(f"a note was answered by {type(unexpected).__name__}")
 
 
 def _is_cancelled(error: BaseException) -> bool:

@@ -24,6 +24,8 @@ from epsilon_lab.messages.events import (
     LabClosed,
     LabOpened,
     LlmCall,
+    MessageLine,
+    MessagesSent,
     RunAdopted,
     RunBorn,
     RunEnded,
@@ -43,6 +45,7 @@ from epsilon_lab.messages.events import (
     TasksStale,
     TasksSubmitted,
     TasksWaiting,
+    TopicsPublished,
     WorkerJoined,
     WorkerLeft,
 )
@@ -199,6 +202,12 @@ class Fold:
             case TasksCancelled():
                 for task_id in body.task_ids:
                     self._cancel(task_id, body.reason, ts)
+            case TopicsPublished():
+                for topic, said in body.topics.items():
+                    self._say(said, ts, topic=topic)
+            case MessagesSent():
+                for name, said in body.messages:
+                    self._say(said, ts, recipient=name if self.run_id is None else f"{self.run_id}/{name}")
             case ArtifactSaved():
                 self._add("artifacts", body, created_at=ts)
             case LlmCall():
@@ -396,6 +405,10 @@ class Fold:
                     self._end(row, "cancelled", ts, error=reason or None)
                     self._touch("attempts", row)
         self._update(task_id, status="cancelled", finished_at=ts, error=reason or None)
+
+    def _say(self, line: MessageLine, ts: float, *, topic: str | None = None, recipient: str | None = None) -> None:
+        _, trace_id, span_id, _ = line.traceparent.split("-") if line.traceparent else (None, None, None, None)
+        self._add("messages", line, ts=ts, topic=topic, recipient=recipient, trace_id=trace_id, span_id=span_id)
 
     # -- the lab ------------------------------------------------------------------------------------------------------
 

@@ -238,6 +238,24 @@ TABLES: dict[str, Table] = {
         (),
         "run_id, finished_at, task_id",
     ),
+    "messages": Table(
+        "a message that was recorded: of a topic the last of each turn, of an address every one",
+        {
+            "run_id": "VARCHAR",
+            "seq": "BIGINT NOT NULL",
+            "ts": "TIMESTAMP",
+            "topic": "VARCHAR",
+            "recipient": "VARCHAR",
+            "sender": "VARCHAR NOT NULL",
+            "value": "JSON",
+            "sent_at": "TIMESTAMP",
+            "trace_id": "VARCHAR",
+            "span_id": "VARCHAR",
+            "epoch": "BIGINT NOT NULL",
+        },
+        (),
+        "ts, topic, recipient, seq",
+    ),
     "events": Table(
         "a line of a journal; the lab's own have no run_id",
         {
