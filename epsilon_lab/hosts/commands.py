@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from epsilon_lab import errors
+from epsilon_lab.broker.board import Room
 from epsilon_lab.broker.members import WorkerRow
 from epsilon_lab.errors import BadFrame, LabError
 from epsilon_lab.topologies.engine import Pause, Resume, Stop
@@ -94,6 +95,8 @@ class Standing(_Command, frozen=True):
     """Why workers do not start; empty while they do."""
 
     at_work: tuple[WorkerRow, ...]
+    room: Room
+    """What may still be submitted."""
 
 
 class Adopted(_Command, frozen=True):

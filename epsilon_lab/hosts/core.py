@@ -24,6 +24,7 @@ import msgspec
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from epsilon_lab.agents import llm
+from epsilon_lab.broker.board import Room
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.broker.members import WorkerRow
 from epsilon_lab.broker.topics import last_values
@@ -256,6 +257,11 @@ class Core:
     def workers(self) -> list[WorkerRow]:
         """Who is at work; `last_seen` in wall seconds."""
         return self.on_loop(self._host.workers)
+
+    @property
+    def room(self) -> Room:
+        """What may still be submitted, over all runs."""
+        return self._host.room
 
     def stood_still_s(self) -> float:
         """Seconds in all for which this process did not let the broker take its turn."""

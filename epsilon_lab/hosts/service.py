@@ -174,6 +174,7 @@ class Service:
             live=self._core.live(),
             trouble=self._core.trouble,
             at_work=tuple(self._core.workers()),
+            room=self._core.room,
         )
 
     def _adopt(self, command: Adopt) -> Adopted:

@@ -25,6 +25,7 @@ from typing import TypeVar, cast
 
 import epsilon_lab
 from epsilon_lab.broker.members import WorkerRow
+from epsilon_lab.broker.submissions import check_room
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import BadFrame, LabError, SidecarLost, WorkspaceError, WorkspaceLocked
 from epsilon_lab.hosts.commands import (
@@ -148,16 +149,32 @@ class Sidecar:
 
         Raises:
             InvalidInput: A live run has its name.
+            QueueFull: It submits more tasks than the sidecar takes for now.
             WorkspaceError: Its journal cannot be written.
             SidecarLost: The sidecar ended; whether it has the run, the run's journal says.
         """
+        opening = self._opening(run, plan)
         journal = Journal.open(run.journal, self.durability)
         try:
-            journal.append(self._clock.wall(), started, *events, *_opening(run, plan))
+            journal.append(self._clock.wall(), started, *events, *opening)
             journal.commit()
         finally:
             journal.close()
         self.resume(run.run_id, trust=True)
+
+    def _opening(self, run: RunDirectory, plan: Plan) -> list[Body]:
+        """What a run's rules write as it begins, up to the last task they submit."""
+        effects = RunState(run.run_id, plan).step(Start(), 0.0)
+        submits = [place for place, effect in enumerate(effects) if isinstance(effect, Submit)]
+        tasks = [task for place in submits for task in cast(Submit, effects[place]).tasks]
+        check_room(self._ask(Look(), Standing).room, run.run_id, tasks)
+        lines: list[Body] = []
+        for effect in effects[: max(submits, default=-1) + 1]:
+            if isinstance(effect, Write):
+                lines.append(run.save(effect.ref, effect.text, kind=effect.kind))
+            elif (line := line_of(effect)) is not None:
+                lines.append(line)
+        return lines
 
     def resume(self, run_id: str, *, trust: bool) -> Adopted:
         """Have it go on with a run, unless it does.
@@ -354,16 +371,3 @@ def _expect(kind: type[T], answer: Answer) -> T:
     if not isinstance(answer, kind):
         raise BadFrame(f"the sidecar answered with {type(answer).__name__}, where {kind.__name__} was expected")
     return answer
-
-
-def _opening(run: RunDirectory, plan: Plan) -> list[Body]:
-    """What a run's rules write as it begins, up to the last task they submit."""
-    effects = RunState(run.run_id, plan).step(Start(), 0.0)
-    submits = [place for place, effect in enumerate(effects) if isinstance(effect, Submit)]
-    lines: list[Body] = []
-    for effect in effects[: max(submits, default=-1) + 1]:
-        if isinstance(effect, Write):
-            lines.append(run.save(effect.ref, effect.text, kind=effect.kind))
-        elif (line := line_of(effect)) is not None:
-            lines.append(line)
-    return lines

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from epsilon_lab import Lab, LabError, PopulationSearch, Problem, WorkQueue
-from epsilon_lab.errors import InvalidInput, JournalDamaged, RunFailed, SidecarLost, WorkspaceLocked
+from epsilon_lab.errors import InvalidInput, JournalDamaged, QueueFull, RunFailed, SidecarLost, WorkspaceLocked
 from epsilon_lab.hosts.commands import CONTROL_VERSION, LENGTH, MAX_COMMAND
 from epsilon_lab.hosts.sidecar import end_sidecar
 from epsilon_lab.testing.census import wait_until
@@ -384,3 +384,13 @@ def test_a_run_that_is_none_is_refused_by_name(lab):
         lab.resume("nowhere")
     with pytest.raises(InvalidInput, match="run directory"):
         lab._core.resume("../elsewhere", trust=True)
+
+
+def test_more_than_a_sidecar_takes_is_refused_before_anything_is_written(runs, monkeypatch):
+    monkeypatch.setenv("EPSILON_QUEUE_TASKS", "10")
+    with Lab(runs, workers=1, broker="sidecar") as lab:
+        with pytest.raises(QueueFull, match=r"11 tasks of run .* not taken") as told:
+            lab.start(WorkQueue(range(11), double))
+        assert told.value.tasks == 10
+        assert len(lab.runs) == 0
+        assert lab.start(WorkQueue(range(10), double)).wait(60).status == "completed"
