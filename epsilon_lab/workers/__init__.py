@@ -8,6 +8,7 @@ orders.py       what a child is told before it works
 place.py        where a run's code belongs: working directory and sys.path
 progress.py     which task a child has started, readable after its death
 answers.py      results and failures on their way to the broker
+batch.py        answers of short tasks, held a moment so that they travel together
 execution.py    an assignment becomes a result or a failure
 current.py      what running code may ask of the task it runs in
 capture.py      what a task prints, at the level of descriptors, its tail kept

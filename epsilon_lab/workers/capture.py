@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import IO
 
@@ -46,9 +47,13 @@ class Capture:
     Args:
         stdout: Descriptor of the file that standard output appends to.
         stderr: The same for standard error.
+
+    Attributes:
+        beside: What the thread does besides, at every look while tasks run.
     """
 
     def __init__(self, stdout: int = 1, stderr: int = 2) -> None:
+        self.beside: Callable[[], object] = lambda: None
         self._fds = (stdout, stderr)
         self._streams = tuple(
             open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
@@ -62,12 +67,17 @@ class Capture:
 
     def begin(self) -> None:
         """Forget what was printed, before a task: also give it back the streams that another task took or closed."""
-        for index, (fd, name) in enumerate(zip(self._fds, ("stdout", "stderr"), strict=True)):
-            stream = self._streams[index]
-            if getattr(sys, name) is not stream or stream.closed:
-                self._restore(index, name)
-            if os.fstat(fd).st_size:
-                os.ftruncate(fd, 0)
+        out, err = self._streams
+        if sys.stdout is not out or out.closed:
+            self._restore(0, "stdout")
+        if sys.stderr is not err or err.closed:
+            self._restore(1, "stderr")
+        for fd in self._fds:
+            try:
+                if os.lseek(fd, 0, os.SEEK_END):  # the cheapest way to ask for a size; appending minds no position
+                    os.ftruncate(fd, 0)
+            except OSError:  # a task put something there that is no file
+                continue
 
     def tails(self) -> tuple[str, str]:
         """The last of what the task printed to stdout and stderr."""
@@ -109,6 +119,7 @@ class Capture:
             if self._over:
                 return
             time.sleep(_LOOK_S)
+            self.beside()
             for fd in self._fds:
                 size = os.fstat(fd).st_size
                 if size > _CUT_ABOVE:

@@ -21,65 +21,21 @@ import msgspec
 
 from epsilon_lab.broker.client import Peer
 from epsilon_lab.messages.frames import Hello
-from epsilon_lab.messages.tasks import Failure, Result, TaskSpec
 from epsilon_lab.processes import tree
 from epsilon_lab.transport.zeromq import dial
-from epsilon_lab.workers.answers import send_answers
+from epsilon_lab.workers.batch import Batch
 from epsilon_lab.workers.capture import Capture
 from epsilon_lab.workers.execution import execute
 from epsilon_lab.workers.orders import Identity, Orders, take_up
 from epsilon_lab.workers.place import Whereabouts
 from epsilon_lab.workers.progress import Progress
 
-_QUICK_S = 0.0002
-_QUICK_IN_A_ROW = 8
-_HOLD_S = 0.002
-_HOLD_MOST = 64
-
-
-class Batch:
-    """Answers not sent yet."""
-
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
-        self._answers: list[Result | Failure] = []
-        self._entry = ""
-        self._streak = 0
-
-    def add(self, answer: Result | Failure, task: TaskSpec) -> None:
-        """Take the answer of a task, and send what is due."""
-        self._answers.append(answer)
-        ended, started = answer.ended_at or 0.0, answer.started_at or 0.0
-        is_like_the_last = task.entry == self._entry and ended - started < _QUICK_S
-        self._entry, self._streak = task.entry, self._streak + 1 if is_like_the_last else 0
-        tasks = self._peer.tasks
-        if (
-            self._streak < _QUICK_IN_A_ROW
-            or not tasks
-            or tasks[0].task.entry != task.entry
-            or _is_timed(task)
-            or _is_timed(tasks[0].task)
-            or len(self._answers) >= _HOLD_MOST
-            or ended - (self._answers[0].ended_at or 0.0) > _HOLD_S
-        ):
-            self.send()
-
-    def send(self) -> None:
-        """Send all of them, and hear what is new."""
-        if self._answers:
-            send_answers(self._peer, self._answers)
-            self._answers = []
-        self._peer.receive()
-
-
-def _is_timed(task: TaskSpec) -> bool:
-    return task.time_limit_s is not None or task.beat_within_s is not None or task.finish_within_s is not None
-
 
 def serve(peer: Peer, progress: Progress, capture: Capture) -> None:
     """Greet the broker, then work for ever."""
     whereabouts = Whereabouts()
     batch = Batch(peer)
+    capture.beside = batch.send_late
     progress.ready()  # first: whoever was greeted may have to be told of our death
     peer.greet()
     while True:

@@ -57,7 +57,7 @@ class Attempt:
         task = self._assignment.task
         try:
             entry = resolve(task.entry, self._assignment.run_dir)
-            payload = unpack(self.leaf.run.fetch(task.payload))
+            payload = unpack(task.payload if task.payload.form != "file" else self.leaf.run.fetch(task.payload))
         except Exception as error:
             raise Refused(error_line(error)) from error
         if entry.is_async is not in_async_lane:

@@ -6,10 +6,10 @@ import pytest
 
 from epsilon_lab.broker.client import Peer
 from epsilon_lab.messages.frames import Done, Hello, Tasks, decode_from_peer, encode
-from epsilon_lab.messages.tasks import Assignment, Result, TaskSpec
+from epsilon_lab.messages.tasks import Assignment, Failure, Result, TaskSpec
 from epsilon_lab.messages.values import pack
 from epsilon_lab.transport import memory
-from epsilon_lab.workers.child import Batch
+from epsilon_lab.workers.batch import Batch
 
 
 class Scene:
@@ -41,7 +41,7 @@ class Scene:
 
     def heard(self):
         messages = [decode_from_peer(frame) for _, frame in self.listener.receive()]
-        return sum(len(message.results) for message in messages if isinstance(message, Done))
+        return sum(len(message.results + message.failures) for message in messages if isinstance(message, Done))
 
 
 @pytest.fixture
@@ -61,6 +61,31 @@ def test_answers_of_quick_tasks_travel_together(scene):
     assert scene.heard() < 20
     scene.work(10)
     scene.batch.send()
+
+
+def test_a_long_task_does_not_keep_the_answers_before_it(scene):
+    """Some thread that is not busy with it sends them."""
+    scene.give(30)
+    scene.work(20)
+    held = 20 - scene.heard()
+    assert held > 0
+    scene.batch.send_late()
+    assert scene.heard() == held
+    scene.batch.send_late()
+    assert scene.heard() == 0
+
+
+def test_a_failure_is_told_at_once(scene):
+    scene.give(30)
+    scene.work(20)
+    held = 20 - scene.heard()
+    given = scene.peer.tasks.popleft()
+    failure = Failure(
+        task_id=given.task.task_id, run_id="r", fence=given.fence, outcome="failed", error="x", started_at=5.0,
+        ended_at=5.0,
+    )  # fmt: skip
+    scene.batch.add(failure, given.task)
+    assert scene.heard() == held + 1
 
 
 @pytest.mark.parametrize("limit", ["time_limit_s", "beat_within_s", "finish_within_s"])

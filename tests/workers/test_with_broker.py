@@ -128,6 +128,20 @@ async def test_both_lanes_do_their_tasks(tmp_path: Path) -> None:
         assert await lab.outputs(*negatives) == [-n for n in range(300)]
 
 
+async def test_a_long_task_keeps_no_answer_of_the_short_ones_before_it(tmp_path: Path) -> None:
+    def work(gate: Path | None) -> None:
+        while gate is not None and not gate.exists():
+            time.sleep(0.01)
+
+    gate = tmp_path / "gate"
+    async with lab_at(tmp_path, workers=1) as lab:
+        *short, long = lab.submit(work, *[None] * 300, gate)
+        await lab.settled(*short)
+        assert long not in lab.outcomes
+        gate.touch()
+        await lab.settled(long)
+
+
 async def test_a_large_output_and_its_row_are_there_together(tmp_path: Path) -> None:
     async with lab_at(tmp_path) as lab:
         (task,) = lab.submit(lambda size: b"x" * size, 200 << 20)
