@@ -29,7 +29,8 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
         if task is None:
             _set_aside(board, lines, answer)
             continue
-        record_events(board, member, task.run, answer.events)
+        if answer.events:
+            record_events(board, member, task.run, answer.events)
         if isinstance(answer, Result) and (problem := value_problem(answer.output)):
             answer = failure_of(task, "failed", f"the worker's answer cannot be recorded: {problem}", retryable=False)
         if isinstance(answer, Result):

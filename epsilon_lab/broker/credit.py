@@ -4,7 +4,7 @@ without a round trip each and long ones do not wait behind each other. Pure.
 
 from __future__ import annotations
 
-from epsilon_lab.broker.members import Held, Member, Task
+from epsilon_lab.broker.members import Member, Task
 from epsilon_lab.settings import BrokerSettings
 
 RECALL_S = 0.1
@@ -25,16 +25,18 @@ def may_take(member: Member, task: Task, estimate: float | None, settings: Broke
         estimate: Seconds that tasks of this kind take; None while nothing is known.
         settings: Window, prefetch and limit.
     """
-    holds, slots = len(member.held), member.hello.slots
+    holds, slots = len(member.held), member.slots
     if task.is_suspect:
         return not holds
     if holds < slots:
         return slots == 1 or not _holds_a_suspect(member)
-    if member.is_wide or not task.spec.prefetch or not _may_be_waited_behind(member):
+    if member.is_wide or not task.spec.prefetch:
         return False
     if estimate is None:
-        return holds < slots + settings.prefetch
-    return holds < settings.credit_max and member.backlog + estimate <= settings.credit_window_s
+        has_room = holds < slots + settings.prefetch
+    else:
+        has_room = holds < settings.credit_max and member.backlog + estimate <= settings.credit_window_s
+    return has_room and _may_be_waited_behind(member)
 
 
 def waiting_since(member: Member, now: float) -> float | None:
@@ -49,8 +51,9 @@ def waiting(member: Member) -> list[tuple[int, Task]]:
 
 
 def _may_be_waited_behind(member: Member) -> bool:
-    places: list[Held] = [held for _, held in member.started()]
-    return all(held.task is not None and held.task.spec.prefetch and not held.task.is_suspect for held in places)
+    """Tell so of a member that works on one task at a time, which is the first it holds."""
+    task = next(iter(member.held.values())).task
+    return task is not None and task.spec.prefetch and not task.is_suspect
 
 
 def _holds_a_suspect(member: Member) -> bool:

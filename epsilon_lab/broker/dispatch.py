@@ -50,7 +50,7 @@ def assign(board: Board, now: float) -> None:
 
 def _hand_out(board: Board, lane: str, members: list[Member], batches: _Batches, now: float) -> None:
     """Give tasks to the least loaded member, one by one, as long as it may take the next."""
-    heap = [(len(member.held) / member.hello.slots, place) for place, member in enumerate(members)]
+    heap = [(len(member.held) / member.slots, place) for place, member in enumerate(members)]
     heapq.heapify(heap)
     queue, settings = board.queue, board.settings
     while heap and (task := queue.peek(lane)) is not None:
@@ -65,9 +65,10 @@ def _hand_out(board: Board, lane: str, members: list[Member], batches: _Batches,
             heapq.heappop(heap)
             continue
         queue.pop(lane)
-        batch = batches.setdefault(member.peer, (member, []))[1]
-        batch.append(_hand(board, member, task, estimate or 0.0))
-        heapq.heapreplace(heap, (len(member.held) / member.hello.slots, place))
+        if member.peer not in batches:
+            batches[member.peer] = (member, [])
+        batches[member.peer][1].append(_hand(board, member, task, estimate or 0.0))
+        heapq.heapreplace(heap, (len(member.held) / member.slots, place))
 
 
 def _hand(board: Board, member: Member, task: Task, estimate: float) -> Assignment:

@@ -362,6 +362,8 @@ class BrokerHost:
         """Buffer effects until the turn ends."""
         for effect in effects:
             match effect:
+                case Settle():  # first: there is one a task, and few of the others
+                    self._outcomes.append(effect.outcome)
                 case Record(run_id=run_id, body=body):
                     try:
                         self._write(run_id, body)
@@ -369,8 +371,6 @@ class BrokerHost:
                         self._touched[run_id] = error
                 case Send():
                     self._sends.append(effect)
-                case Settle(outcome=outcome):
-                    self._outcomes.append(outcome)
         if effects:
             self._is_dirty = True
 

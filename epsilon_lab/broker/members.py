@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import NamedTuple
 
 from epsilon_lab.broker.ledger import Ledger
@@ -163,22 +164,24 @@ class Member:
         limits: Where to note when an attempt exceeds a limit of its own.
     """
 
-    __slots__ = ("_limits", "away", "backlog", "heard", "held", "hello", "killed_at", "peer")
+    __slots__ = ("_limits", "away", "backlog", "heard", "held", "hello", "is_wide", "killed_at", "peer", "slots")
 
     def __init__(self, peer: str, hello: Hello, now: float, limits: Timers[Held]) -> None:
         self.peer = peer
         self._limits = limits
-        self.hello = hello
+        self.greet(hello)
         self.heard = now
         self.held: dict[int, Held] = {}
         self.backlog = 0.0
         self.away = False
         self.killed_at: float | None = None
 
-    @property
-    def is_wide(self) -> bool:
+    def greet(self, hello: Hello) -> None:
+        """Take in what it says of itself."""
+        self.hello = hello
+        self.slots = hello.slots
+        self.is_wide = hello.slots > 1 or "async" in hello.lanes
         """Whether it works on many tasks at once, each of which it can stop alone."""
-        return self.hello.slots > 1 or "async" in self.hello.lanes
 
     @property
     def row(self) -> WorkerRow:
@@ -195,11 +198,11 @@ class Member:
 
     def started(self) -> list[tuple[int, Held]]:
         """The places it works on, as far as anyone can know."""
-        return [item for item, _ in zip(self.held.items(), range(self.hello.slots), strict=False)]
+        return list(islice(self.held.items(), self.slots))
 
     def mark_started(self, now: float) -> None:
         """Note since when its first places are worked on."""
-        for _, held in self.started():
+        for held in islice(self.held.values(), self.slots):
             if held.started is None:
                 held.started = now
                 if held.task is not None:

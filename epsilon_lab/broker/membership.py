@@ -45,7 +45,7 @@ def join(board: Board, peer: str, hello: Hello, now: float) -> None:
         member = session.members[peer] = Member(peer, hello, now, board.limits)
     else:
         member = known
-        known.hello = hello
+        known.greet(hello)
     if known is None and hello.slots:
         joined = WorkerJoined(worker_id=peer, pid=hello.pid, host=hello.host, slots=hello.slots, lanes=hello.lanes)
         board.record(None, joined)

@@ -81,9 +81,10 @@ class ReadyQueue(Generic[Item]):
     def peek(self, lane: str) -> Item | None:
         """Look at the lane's next item; None where nothing is ready."""
         found = self._lanes.get(lane)
-        if found is None:
-            return None
-        turns = found.turns
+        return None if found is None else self._front(found)
+
+    def _front(self, lane: _Lane[Item]) -> Item | None:
+        turns = lane.turns
         while turns:
             line = turns[0][2]
             heap = line.heap
@@ -97,9 +98,9 @@ class ReadyQueue(Generic[Item]):
 
     def pop(self, lane: str) -> Item | None:
         """Take the lane's next item, and charge its run for the turn."""
-        if self.peek(lane) is None:
+        found = self._lanes.get(lane)
+        if found is None or self._front(found) is None:
             return None
-        found = self._lanes[lane]
         line = found.turns[0][2]
         _, ticket, item = heapq.heappop(line.heap)
         del self._waiting[ticket]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
 from epsilon_lab.broker.ledger import Ledger
@@ -193,13 +191,13 @@ class Record(msgspec.Struct, frozen=True):
     body: Body | Event
 
 
-class Settle(msgspec.Struct, frozen=True):
+class Settle(msgspec.Struct, frozen=True, gc=False):
     """Tell the submitter, once it is recorded."""
 
     outcome: TaskOutcome
 
 
-class Receipt(NamedTuple):
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """What a submitter is told of a task that was taken."""
 
     task_id: str

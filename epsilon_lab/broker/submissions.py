@@ -51,7 +51,7 @@ def submit(board: Board, submitted: Submit, now: float) -> None:
     new: dict[str, TaskSpec] = {}
     for spec in submitted.tasks:
         known = run.knows(spec)
-        if known is None or new.setdefault(spec.task_id, spec) != spec:
+        if known is None or ((same := new.setdefault(spec.task_id, spec)) is not spec and same != spec):
             raise InvalidInput(
                 f"task {spec.task_id}", f"was submitted to run {run.run_id} before, as another", "give it its own id"
             )

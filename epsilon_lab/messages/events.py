@@ -6,7 +6,7 @@ Events are the truth: broker state, tables, panels and resume are read from them
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
@@ -16,7 +16,7 @@ from epsilon_lab.messages.tasks import AttemptOutcome, Event, Lane, Retry, TaskS
 from epsilon_lab.messages.values import Value
 
 
-class StoredValue(msgspec.Struct, frozen=True, omit_defaults=True):
+class StoredValue(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A `Value` as a journal shows it: exactly one field is set."""
 
     json: msgspec.Raw = msgspec.Raw(b"")
@@ -137,7 +137,10 @@ class RunEnded(Body, frozen=True, kw_only=True):
 # -- task. : written by the broker (`waiting`: by the engine) --------------------------------------------------------
 
 
-class TaskLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+_BACKOFF = (Retry().base_s, Retry().cap_s)
+
+
+class TaskLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A `TaskSpec` as a journal shows it; what is not said is as by default."""
 
     task_id: str
@@ -150,7 +153,7 @@ class TaskLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     time_limit_s: float | None = None
     retries: int = 0
     prefetch: bool = True
-    backoff: tuple[float, float] = (1.0, 60.0)
+    backoff: tuple[float, float] = _BACKOFF
     """Of `Retry`: `base_s` and `cap_s`."""
 
     final: tuple[str, ...] = ()
@@ -162,7 +165,10 @@ class TaskLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def task_line(task: TaskSpec) -> TaskLine:
     """Show a task as a journal does."""
-    retry = task.retry or _NEVER
+    retry = task.retry
+    policy: dict[str, Any] = {}
+    if retry is not None:
+        policy = {"retries": retry.limit, "backoff": (retry.base_s, retry.cap_s), "final": retry.final}
     return TaskLine(
         task_id=task.task_id,
         kind=task.kind,
@@ -172,14 +178,12 @@ def task_line(task: TaskSpec) -> TaskLine:
         depends_on=task.depends_on,
         priority=task.priority,
         time_limit_s=task.time_limit_s,
-        retries=retry.limit,
         prefetch=task.prefetch,
-        backoff=(retry.base_s, retry.cap_s),
-        final=retry.final,
         delay_s=task.delay_s,
         start_within_s=task.start_within_s,
         finish_within_s=task.finish_within_s,
         beat_within_s=task.beat_within_s,
+        **policy,
     )
 
 
@@ -203,13 +207,11 @@ def task_spec(line: TaskLine) -> TaskSpec:
     )
 
 
-_NEVER = Retry()
-
-
 def _retry(line: TaskLine) -> Retry | None:
+    if not (line.retries or line.final) and line.backoff == _BACKOFF:
+        return None
     base_s, cap_s = line.backoff
-    retry = Retry(limit=line.retries, base_s=base_s, cap_s=cap_s, final=line.final)
-    return None if retry == _NEVER else retry
+    return Retry(limit=line.retries, base_s=base_s, cap_s=cap_s, final=line.final)
 
 
 class TasksWaiting(Body, frozen=True, kw_only=True):
@@ -232,7 +234,7 @@ class TasksAssigned(Body, frozen=True, kw_only=True):
     """(task_id, attempt, fence)."""
 
 
-class CompletedLine(msgspec.Struct, frozen=True, kw_only=True):
+class CompletedLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One accepted result."""
 
     task_id: str
@@ -250,7 +252,7 @@ class TasksCompleted(Body, frozen=True, kw_only=True):
     tasks: tuple[CompletedLine, ...]
 
 
-class FailedLine(msgspec.Struct, frozen=True, kw_only=True):
+class FailedLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One attempt that gave no output."""
 
     task_id: str

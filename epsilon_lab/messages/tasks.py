@@ -1,6 +1,9 @@
 """A unit of work and what becomes of it.
 
 A task names *where* it runs (`lane`), *what* runs (`entry`) and *on what* (`payload`); nothing in it knows a topology.
+
+There are hundreds of thousands of these at a time, none part of a cycle: the cyclic garbage collector, which would walk
+over all of them again and again, is kept out (`gc=False`).
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
     """JSON-able facts; their names are those of the struct of that type in events.py."""
 
 
-class Retry(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class Retry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """Whether, and when, a failed attempt is made again; lost workers are counted apart.
 
     The wait is drawn evenly from 0 to `base_s` seconds after the first failure, twice as much after the second, and so
@@ -62,7 +65,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         msgspec.structs.force_setattr(self, "final", tuple(text("Retry final", name) for name in names))
 
 
-class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """A unit of work, as submitted."""
 
     task_id: str
@@ -102,7 +105,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Seconds that an attempt may go on without a sign of progress (`Beat`, or a note)."""
 
 
-class Assignment(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class Assignment(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """A task in a worker's hands."""
 
     run_id: str
@@ -117,7 +120,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Larger than that of any earlier assignment of any task; answers that carry an older one are stale."""
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class Result(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """A task done, as its worker reports it."""
 
     task_id: str
@@ -132,7 +135,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Journal lines the leaf emitted; recorded together with the result."""
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class Failure(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """An attempt that gave no output."""
 
     task_id: str
@@ -153,7 +156,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Names of the exception's class and of its bases, without their modules."""
 
 
-class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True):
+class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a submitter is told once a task is settled."""
 
     run_id: str

@@ -18,7 +18,7 @@ _JSON = msgspec.json.Encoder()
 _MAX_JSON_INT = 2**53  # beyond it a JSON reader may lose digits, and so would DuckDB
 
 
-class Value(msgspec.Struct, frozen=True, array_like=True):
+class Value(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An encoded Python object."""
 
     form: Literal["json", "pickle", "file"]
