@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trace", action="store_true", help="tell all that happens")
     chosen = parser.parse_args(arguments)
     faults: Counter[str] = Counter()
-    executed = twice = 0
+    executed = twice = torn = 0
     for seed in range(chosen.first, chosen.first + chosen.seeds):
         outcome = play_in_scratch(seed, trace=chosen.trace)
         if outcome.problems:
@@ -34,9 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         faults.update(outcome.faults)
         executed += outcome.verdict.executions
         twice += len(outcome.verdict.executed_twice)
+        torn += outcome.torn
     told = ", ".join(f"{count} {fault}" for fault, count in sorted(faults.items()))
     sys.stdout.write(
-        f"{chosen.seeds} worlds, no promise broken: {executed} executions, {twice} tasks executed twice; {told}\n"
+        f"{chosen.seeds} worlds, no promise broken: {executed} executions, {twice} tasks executed twice, "
+        f"{torn} torn writes cut; {told}\n"
     )
     return 0
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+from epsilon_lab.settings import SEGMENT_BYTES
 from epsilon_lab.workspace.journal import Journal
 
 
@@ -31,6 +32,7 @@ class Disk:
     def __init__(self, dice: Random, die: Callable[[], object]) -> None:
         self.is_dead = False
         self._dice = dice
+        self._segment_bytes = dice.choice((2_000, SEGMENT_BYTES))
         self._die = die
         self._commits_left: int | None = None
 
@@ -39,14 +41,14 @@ class Disk:
         self._commits_left = commits
 
     def open(self, path: Path) -> Journal:
-        """Open a journal whose commits count."""
-        journal = _Journal.open(path)
+        """Open a journal whose commits count; in some lives it has many small files."""
+        journal = _Journal.open(path, segment_bytes=self._segment_bytes)
         assert isinstance(journal, _Journal)
         journal.disk = self
         return journal
 
-    def commit(self, path: Path, write: Callable[[], None]) -> None:
-        """Let a commit be written, or be the last thing that the process did; a dead process writes nothing."""
+    def write(self, path: Path, write: Callable[[], None]) -> None:
+        """Let a group be written, or be the last thing that the process did; a dead process writes nothing."""
         if self.is_dead:
             return
         if self._commits_left is None or self._commits_left > 0:
@@ -60,7 +62,8 @@ class Disk:
         for name, size in _sizes(path.parent).items():
             kept = before.get(name, 0)
             if size > kept:
-                os.truncate(name, kept + self._dice.choice((0, self._dice.randint(0, size - kept), size - kept)))
+                part = self._dice.randint(0, size - kept)
+                os.truncate(name, kept + self._dice.choice((0, part, part, size - kept)))
         self._die()
         raise Killed
 
@@ -70,11 +73,11 @@ class _Journal(Journal):
 
     disk: Disk
 
-    def commit(self) -> None:
-        """Commit, or die."""
+    def write(self) -> None:
+        """Write the group, or die over it."""
         if self.pending:
-            self.disk.commit(self.path, super().commit)
+            self.disk.write(self.path, super().write)
 
 
 def _sizes(directory: Path) -> dict[Path, int]:
-    return {path: path.stat().st_size for path in directory.iterdir() if path.name.startswith("journal")}
+    return {path: path.stat().st_size for path in sorted(directory.iterdir()) if path.name.startswith("journal")}

@@ -19,7 +19,7 @@ from epsilon_lab.messages.events import LabOpened, RunStarted
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import unpack
 from epsilon_lab.settings import BrokerSettings
-from epsilon_lab.simulation.disk import Disk, Killed
+from epsilon_lab.simulation.disk import Disk
 from epsilon_lab.simulation.history import Kind
 from epsilon_lab.simulation.loop import VirtualLoop
 from epsilon_lab.simulation.network import Network
@@ -98,7 +98,7 @@ class Home:
         self._on_death = on_death
         self._lives = itertools.count(1)
         self._loop: VirtualLoop | None = None
-        (directory / "lab").mkdir(parents=True)
+        (directory / "lab").mkdir(parents=True, exist_ok=True)
 
     @property
     def is_up(self) -> bool:
@@ -153,9 +153,7 @@ class Home:
     async def _live(self, life: int) -> None:
         try:
             await self._serve(life)
-        except Killed:
-            pass
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
+        except BaseException as error:  # noqa: BLE001 - unless it was killed, whatever it is, it is a finding
             if self.process.is_alive:
                 self._world.accuse(f"the broker's process ended: {type(error).__name__}: {error}")
 

@@ -21,6 +21,7 @@ from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import (
     BODIES,
     LlmCall,
+    RunAdopted,
     TasksAssigned,
     TasksCompleted,
     TasksExpired,
@@ -60,6 +61,9 @@ class Outcome(NamedTuple):
     """What should not have happened; empty if the broker kept its promises."""
 
     faults: tuple[str, ...]
+    torn: int
+    """Half-written groups that were cut off when a run was taken up again."""
+
     seconds: float
     """Of the world's time."""
 
@@ -95,6 +99,7 @@ class _Story:
         self._events: list[Event] = []
         self._billed: defaultdict[str, list[LlmCall]] = defaultdict(list)
         self._faults: list[str] = []
+        self._torn = 0
         self._works: dict[str, Work] = {}
         self._jobs = [self._draw_job(f"r{number}") for number in range(dice.choice((1, 1, 2)))]
         self._local: Machine | None = None
@@ -141,7 +146,7 @@ class _Story:
         began = self.world.now
         self.home.start()
         for fault in range(self._dice.randint(0, 4)):
-            self.world.after(self._dice.uniform(0.0, TROUBLE_S * self._dice.random()), self._draw_fault(fault))
+            self.world.after(TROUBLE_S * self._dice.random() ** 3, self._draw_fault(fault))
         self.world.run(lambda: False, within_s=TROUBLE_S)
         if not self.world.run(self._is_over, within_s=PATIENCE_S):
             self.world.accuse(f"not done {PATIENCE_S:g} s after the last fault: {self._what_is_open()}")
@@ -151,8 +156,15 @@ class _Story:
         verdict = check(self._events)
         for promise, tasks in verdict.broken.items():
             self.world.accuse(f"{promise}: {', '.join(tasks)}")
-        problems, digest = tuple(self.world.problems), self.world.digest
-        return Outcome(self._seed, verdict, problems, tuple(self._faults), self.world.now - began, digest)
+        return Outcome(
+            seed=self._seed,
+            verdict=verdict,
+            problems=tuple(self.world.problems),
+            faults=tuple(self._faults),
+            torn=self._torn,
+            seconds=self.world.now - began,
+            digest=self.world.digest,
+        )
 
     def _is_over(self) -> bool:
         return self.home.is_up and self.home.is_done
@@ -242,9 +254,17 @@ class _Story:
         """Read the journals as a user would, when all is over."""
         for job in self._jobs:
             for body in self._bodies(job.run_id):
-                if isinstance(body, TasksCompleted):
-                    for done in body.tasks:
-                        self.note("accept", job.run_id, done.task_id, unpack(restored(done.output)))
+                match body:
+                    case TasksCompleted(tasks=completed):
+                        for done in completed:
+                            self.note("accept", job.run_id, done.task_id, unpack(restored(done.output)))
+                    case TasksFailed(tasks=failed):
+                        for line in failed:
+                            if line.then != "queued":
+                                self.note("give_up", job.run_id, line.task_id, line.then)
+                    case TasksExpired(tasks=expired):
+                        for task_id, _ in expired:
+                            self.note("give_up", job.run_id, task_id, "failed")
 
     def _bodies(self, run_id: str) -> list[object]:
         records = read_journal(self._directory / run_id / JOURNAL).records
@@ -256,6 +276,7 @@ class _Story:
         harm = sum(fault in _OUT_OF_REACH or fault == "child" for fault in self._faults)
         for job in self._jobs:
             bodies = self._bodies(job.run_id)
+            self._torn += sum(isinstance(body, RunAdopted) and body.torn > 0 for body in bodies)
             self._judge_lines(job, bodies)
             self._judge_calls(job, [body for body in bodies if isinstance(body, LlmCall)])
             lost, expired = Counter[str](), 0
