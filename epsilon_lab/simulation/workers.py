@@ -14,12 +14,12 @@ from typing import Protocol
 
 from epsilon_lab.broker.client import Peer
 from epsilon_lab.messages.events import LlmCall, event
-from epsilon_lab.messages.frames import Cancel, Denied, Hello, Kill, Recorded
+from epsilon_lab.messages.frames import Cancel, Denied, Hello, Kill, Recorded, ToPeer
 from epsilon_lab.messages.tasks import Assignment, Event, Failure, Result
 from epsilon_lab.messages.values import pack
 from epsilon_lab.settings import BrokerSettings
 from epsilon_lab.simulation.history import Kind
-from epsilon_lab.simulation.network import Network
+from epsilon_lab.simulation.network import Network, VirtualDialer
 from epsilon_lab.simulation.work import Work
 from epsilon_lab.simulation.world import Process, World
 
@@ -129,7 +129,7 @@ class Child:
 
     def _look(self) -> None:
         if self._attempt is None:  # a process hears nothing while it works
-            self._peer.receive()
+            _hear(self._peer, self._dialer)
             self._next()
 
     def _next(self) -> None:
@@ -153,7 +153,7 @@ class Child:
             failures = tuple(each for each in self._held if isinstance(each, Failure))
             self._held = []
             self._peer.done(results=results, failures=failures)
-        self._peer.receive()
+        _hear(self._peer, self._dialer)
         self._next()
 
 
@@ -182,7 +182,7 @@ class Lane:
         self._dialer.vanish()
 
     def _look(self) -> None:
-        for message in self._peer.receive():
+        for message in _hear(self._peer, self._dialer):
             match message:
                 case Cancel(fences=fences):
                     for fence in fences:
@@ -302,7 +302,7 @@ class Machine:
         self._process.after(self._office.settings.beat_s, self._beat)
 
     def _look(self) -> None:
-        for message in self._peer.receive():
+        for message in _hear(self._peer, self._dialer):
             if isinstance(message, Kill):
                 for child in [child for child in self.children if child.peer_id == message.member]:
                     self._end(child, message.reason)
@@ -330,6 +330,15 @@ class Machine:
             child.peer_id, child.sentence or "killed", "timeout" if child.sentence else "crashed", fence=fence
         )
         self._process.after(_START_S, self._fill_a_place)
+
+
+def _hear(peer: Peer, dialer: VirtualDialer) -> list[ToPeer]:
+    """Take what has arrived, and say hello again where the connection was made anew."""
+    messages = peer.receive()
+    if dialer.was_cut():
+        peer._is_greeting = False  # noqa: SLF001 - its first hello may be among what was lost
+        peer._greet_again()  # noqa: SLF001
+    return messages
 
 
 def _call(assignment: Assignment, outcome: str) -> LlmCall:
