@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import html
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import msgspec
 
+from epsilon_lab.arguments import MOST, text, whole
 from epsilon_lab.errors import InvalidInput, LabError, RunFailed
 from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.values import is_text, unpack
 from epsilon_lab.search.candidate import Candidate, lineage
 from epsilon_lab.topologies.controls import CONTROL_OF, JUDGED, Controls
-from epsilon_lab.topologies.engine import Pause, Resume, Stimulus, Stop, Tell
-from epsilon_lab.topologies.plan import Topology
+from epsilon_lab.topologies.engine import Cancel, Pause, Prioritise, Resume, Stimulus, Stop, Tell
+from epsilon_lab.topologies.plan import Requeue, Topology
 from epsilon_lab.topologies.runner import Runner
 from epsilon_lab.topologies.search_plan import BriefEdit
 from epsilon_lab.topologies.work_queue import item_name
@@ -246,6 +247,56 @@ class Run:
     def resume(self) -> None:
         """Go on after a pause."""
         self._send(Resume())
+
+    def prioritise(self, task_id: str, priority: int) -> None:
+        """Put a task before others of this run (larger than their priority) or behind them.
+
+        Waiting makes up for priority in time, at the rate of `EPSILON_AGING`. A task that is under way is put there
+        when it is to be tried again.
+
+        Raises:
+            InvalidInput: The run has no such task, or it is over.
+            LabError: The run is not live in this lab.
+        """
+        priority = whole("priority", priority, least=-MOST)
+        self._check_tasks([task_id], ("waiting", "queued", "running"))
+        self._send(Prioritise(task_id, priority))
+
+    def cancel(self, *task_ids: str, reason: str = "cancelled by the user") -> None:
+        """Give up tasks of this run, which goes on without them. One that is under way is asked to stop: its function
+        meets a `KeyboardInterrupt`, which `finally` sees; its process is killed if it does not stop within a second.
+
+        Raises:
+            InvalidInput: The run has no such task, or it is over.
+            LabError: The run is not live in this lab.
+        """
+        self._check_tasks(task_ids, ("waiting", "queued", "running"))
+        self._send(Cancel(task_ids, text("reason", reason)))
+
+    def requeue(self, *task_ids: str) -> None:
+        """Try dead letters of this run again, with nothing behind them.
+
+        Raises:
+            InvalidInput: A task is not dead.
+            LabError: The run is not live in this lab, or is one whose topology has no use for a late output.
+        """
+        self._check_tasks(task_ids, ("dead",))
+        self._send(Tell(Requeue(task_ids)))
+        still = "select count(*) from tasks where run_id = ? and status = 'dead' and list_contains(?, task_id)"
+        [[dead]] = self._home.store.rows(still, [self.run_id, list(task_ids)], run_id=self.run_id)
+        if dead:
+            raise LabError(f"run {self.run_id} has no use for late outputs: a {self.topology} goes on without them")
+
+    def _check_tasks(self, task_ids: Iterable[str], statuses: Sequence[str]) -> None:
+        """Refuse what is no task of this run of these statuses."""
+        query = "select task_id, status from tasks where run_id = ?"
+        known = dict(self._home.store.rows(query, [self.run_id], run_id=self.run_id))
+        for task_id in task_ids:
+            if known.get(task_id) not in statuses:
+                found = f"is {known[task_id]}" if task_id in known else "is no task of this run"
+                raise InvalidInput(
+                    f"task {task_id!r}", f"{found}, not {' or '.join(statuses)}", "see run.frame('tasks')"
+                )
 
     def _send(self, stimulus: Stimulus) -> None:
         if not self._home.steer(self.run_id, stimulus):

@@ -90,6 +90,11 @@ class Ledger:
         for call in calls:
             self.take(call)
 
+    @property
+    def weight(self) -> float:
+        """How many turns at the workers its run gets for one of a run that says nothing."""
+        return 1.0 if self.budget is None or self.budget.share is None else self.budget.share
+
     def knows(self, call: LlmCall) -> bool:
         """Tell whether this very request was admitted before."""
         return _key(call) in self._charges

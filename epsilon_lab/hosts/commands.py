@@ -16,7 +16,8 @@ from epsilon_lab import errors
 from epsilon_lab.broker.board import Room
 from epsilon_lab.broker.members import WorkerRow
 from epsilon_lab.errors import BadFrame, LabError
-from epsilon_lab.topologies.engine import Pause, Resume, Stop
+from epsilon_lab.topologies.engine import Cancel, Pause, Prioritise, Resume, Stop
+from epsilon_lab.topologies.plan import Requeue
 from epsilon_lab.topologies.search_plan import BriefEdit
 from epsilon_lab.workers.place import Place
 from epsilon_lab.workspace.journal import Durability
@@ -30,7 +31,7 @@ MAX_COMMAND = 16 * 1024 * 1024
 LENGTH = struct.Struct("<I")
 """What precedes a body: how many bytes follow."""
 
-Said = Pause | Resume | Stop | BriefEdit
+Said = Pause | Resume | Stop | Prioritise | Cancel | Requeue | BriefEdit
 """What a person may tell a live run."""
 
 

@@ -43,6 +43,7 @@ from epsilon_lab.hosts.commands import (
 from epsilon_lab.hosts.core import Core
 from epsilon_lab.settings import broker_settings
 from epsilon_lab.topologies.engine import Tell
+from epsilon_lab.topologies.plan import Requeue
 from epsilon_lab.topologies.search_plan import BriefEdit
 from epsilon_lab.transport.zeromq import private_address
 from epsilon_lab.workspace.journal import Durability
@@ -149,7 +150,7 @@ class Service:
             case Adopt():
                 return await anyio.to_thread.run_sync(self._adopt, command)
             case Steer(run_id=run_id, said=said):
-                stimulus = Tell(said) if isinstance(said, BriefEdit) else said
+                stimulus = Tell(said) if isinstance(said, BriefEdit | Requeue) else said
                 return Done(await anyio.to_thread.run_sync(self._core.obey, run_id, stimulus))
             case Await(run_id=run_id):
                 return Done(await self._await_end(run_id, stream))

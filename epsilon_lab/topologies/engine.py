@@ -17,15 +17,16 @@ from epsilon_lab.messages.events import (
     RunExhausted,
     RunPaused,
     RunResumed,
+    TaskPrioritised,
     TasksCancelled,
     TasksWaiting,
     stored,
     task_line,
 )
-from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
+from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
 from epsilon_lab.topologies.graph import Graph, Step
-from epsilon_lab.topologies.plan import Add, Copy, Emit, Export, Finish, Plan, PlanEffect, Write
+from epsilon_lab.topologies.plan import Add, Copy, Emit, Export, Finish, Plan, PlanEffect, Requeue, Write
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -62,6 +63,20 @@ class Tell(msgspec.Struct, frozen=True):
     news: object
 
 
+class Prioritise(msgspec.Struct, frozen=True, tag=True):
+    """A person puts a task before or behind others; one that is settled or unknown is passed over."""
+
+    task_id: str
+    priority: int
+
+
+class Cancel(msgspec.Struct, frozen=True, tag=True):
+    """A person does not want these tasks any more; settled and unknown ones are passed over."""
+
+    task_ids: tuple[str, ...]
+    reason: str
+
+
 class Exhaust(msgspec.Struct, frozen=True):
     """The budget of seconds was used up, as a line on record says of a run that is resumed."""
 
@@ -74,7 +89,7 @@ class Break(msgspec.Struct, frozen=True):
     reason: str
 
 
-Stimulus = Start | Settled | Pause | Resume | Stop | Tick | Tell | Exhaust | Break
+Stimulus = Start | Settled | Pause | Resume | Stop | Tick | Tell | Prioritise | Cancel | Exhaust | Break
 
 
 class Submit(msgspec.Struct, frozen=True):
@@ -95,6 +110,20 @@ class CloseBudget(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Reprioritise(msgspec.Struct, frozen=True):
+    """Have the broker put a task before or behind others."""
+
+    task_id: str
+    priority: int
+
+
+class CancelTasks(msgspec.Struct, frozen=True):
+    """Have the broker cancel tasks that it was given."""
+
+    task_ids: tuple[str, ...]
+    reason: str
+
+
 class CancelAll(msgspec.Struct, frozen=True):
     """Have the broker cancel what it still has of this run."""
 
@@ -109,7 +138,9 @@ class End(msgspec.Struct, frozen=True):
     output: Value | None
 
 
-EngineEffect = Submit | Emit | Write | Copy | Export | Hold | CloseBudget | CancelAll | End
+EngineEffect = (
+    Submit | Emit | Write | Copy | Export | Hold | CloseBudget | Reprioritise | Requeue | CancelTasks | CancelAll | End
+)
 
 
 class RunState:
@@ -157,6 +188,10 @@ class RunState:
                 return self._carry(self._plan.stop(reason, own), own)
             case Tell(news=news):
                 return self._carry(self._plan.told(news, own), own)
+            case Prioritise():
+                return self._prioritise(stimulus)
+            case Cancel():
+                return self._cancel(stimulus, own)
             case Exhaust(reason=reason):
                 return self._exhaust(reason, own)
             case Break(reason=reason):
@@ -184,6 +219,25 @@ class RunState:
         effects: list[EngineEffect] = [CloseBudget(reason), Emit(RunExhausted(reason=reason))]
         return effects + self._carry(self._plan.exhausted(reason, own), own)
 
+    def _prioritise(self, wanted: Prioritise) -> list[EngineEffect]:
+        line = Emit(TaskPrioritised(task_id=wanted.task_id, priority=wanted.priority))
+        if self._graph.is_out(wanted.task_id):
+            return [line, Reprioritise(wanted.task_id, wanted.priority)]
+        return [line] if self._graph.prioritise(wanted.task_id, wanted.priority) else []
+
+    def _cancel(self, wanted: Cancel, now: float) -> list[EngineEffect]:
+        """Settle what the broker was not given; it will tell of the rest."""
+        task_ids = tuple(dict.fromkeys(wanted.task_ids))
+        out = tuple(filter(self._graph.is_out, task_ids))
+        held = tuple(filter(self._graph.withdraw, task_ids))
+        effects: list[EngineEffect] = []
+        if held:
+            effects.append(Emit(TasksCancelled(task_ids=held, reason=wanted.reason)))
+            effects += self._settle([cancelled_outcome(self.run_id, task_id, wanted.reason) for task_id in held], now)
+        if out and not self.ended:
+            effects.append(CancelTasks(out, wanted.reason))
+        return effects
+
     def _settle(self, outcomes: Sequence[TaskOutcome], now: float) -> list[EngineEffect]:
         """Settle one after the other, each with all that it blocks: how many came together must not matter."""
         effects: list[EngineEffect] = []
@@ -208,6 +262,10 @@ class RunState:
                     effects += self._spread(step)
                     blocked += step.blocked
                 case Emit() | Write() | Copy() | Export():
+                    effects.append(effect)
+                case Requeue(task_ids=task_ids):
+                    for task_id in task_ids:
+                        self._graph.reopen(task_id)
                     effects.append(effect)
                 case Finish():
                     return effects + self._finish(effect)
@@ -236,3 +294,9 @@ class RunState:
             output=None if finish.output is None else stored(finish.output),
         )
         return [*effects, Emit(last), End(finish.status, finish.reason, finish.output)]
+
+
+def cancelled_outcome(run_id: str, task_id: str, reason: str) -> TaskOutcome:
+    """What becomes of a task that is cancelled before the broker has it."""
+    failure = Failure(task_id=task_id, run_id=run_id, fence=0, outcome="cancelled", error=reason, retryable=False)
+    return TaskOutcome(run_id=run_id, task_id=task_id, status="cancelled", failure=failure)

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
 
@@ -44,7 +46,8 @@ class Graph:
         self._dependents: dict[str, list[str]] = {}
         self._known: set[str] = set()
         self._completed: set[str] = set()
-        self._failed: set[str] = set()
+        self._failed: dict[str, str] = {}
+        """Kinds of tasks that have no output, by id."""
 
     @property
     def out(self) -> tuple[str, ...]:
@@ -75,7 +78,7 @@ class Graph:
             broken = next((name for name in task.depends_on if name in self._failed), None)
             missing = set(task.depends_on) - self._completed
             if broken is not None:
-                self._failed.add(task.task_id)
+                self._failed[task.task_id] = task.kind
                 blocked.append(_blocked(run_id, task.task_id, broken))
             elif missing:
                 self._missing[task.task_id] = missing
@@ -88,6 +91,40 @@ class Graph:
             else:
                 waiting.append(task)
         return Step(tuple(ready), tuple(waiting), tuple(blocked))
+
+    def is_out(self, task_id: str) -> bool:
+        """Whether a task is in the broker's hands."""
+        return task_id in self._kinds
+
+    def prioritise(self, task_id: str, priority: int) -> bool:
+        """Give a task that the broker has not been given another priority; False where there is none."""
+        task = self._waiting.get(task_id)
+        if task is not None:
+            self._waiting[task_id] = msgspec.structs.replace(task, priority=priority)
+            return True
+        for room in self._room.values():
+            for place, task in enumerate(room):
+                if task.task_id == task_id:
+                    room[place] = msgspec.structs.replace(task, priority=priority)
+                    return True
+        return False
+
+    def withdraw(self, task_id: str) -> bool:
+        """Take out a task that the broker has not been given, before it is settled; False where there is none."""
+        if self._waiting.pop(task_id, None) is not None:
+            del self._missing[task_id]
+            return True
+        for room in self._room.values():
+            for task in room:
+                if task.task_id == task_id:
+                    room.remove(task)
+                    return True
+        return False
+
+    def reopen(self, task_id: str) -> None:
+        """A task that had failed is in the broker's hands again; what had waited for it has failed with it for good."""
+        kind = self._kinds[task_id] = self._failed.pop(task_id)
+        self._out[kind] = self._out.get(kind, 0) + 1
 
     def settle(self, outcome: TaskOutcome) -> Step:
         """A task that was out, or waiting, is settled; an unknown one changes nothing."""
@@ -112,7 +149,7 @@ class Graph:
                     if self._admit(task):
                         ready.append(task)
         else:
-            self._fail(outcome.run_id, outcome.task_id, blocked)
+            self._fail(outcome.run_id, outcome.task_id, kind or "", blocked)
         return Step(tuple(ready), (), tuple(blocked))
 
     def _admit(self, task: TaskSpec, *, queue: bool = True) -> bool:
@@ -125,16 +162,17 @@ class Graph:
         self._kinds[task.task_id] = task.kind
         return True
 
-    def _fail(self, run_id: str, task_id: str, blocked: list[TaskOutcome]) -> None:
-        pending = [task_id]
+    def _fail(self, run_id: str, task_id: str, kind: str, blocked: list[TaskOutcome]) -> None:
+        pending = [(task_id, kind)]
         while pending:
-            broken = pending.pop()
-            self._failed.add(broken)
+            broken, kind = pending.pop()
+            self._failed.setdefault(broken, kind)
             for name in self._dependents.pop(broken, ()):
-                if self._waiting.pop(name, None) is not None:
+                task = self._waiting.pop(name, None)
+                if task is not None:
                     self._missing.pop(name, None)
                     blocked.append(_blocked(run_id, name, broken))
-                    pending.append(name)
+                    pending.append((name, task.kind))
 
 
 def _blocked(run_id: str, task_id: str, broken: str) -> TaskOutcome:

@@ -66,6 +66,12 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     """a task's output: a text as it is, all else as JSON."""
 
 
+class Requeue(msgspec.Struct, frozen=True, tag=True):
+    """Dead letters are tried again. A plan is told so, and answers with the same as far as it can use their outputs."""
+
+    task_ids: tuple[str, ...]
+
+
 class Finish(msgspec.Struct, frozen=True):
     """The run ends; what is still queued or running is cancelled."""
 
@@ -74,7 +80,7 @@ class Finish(msgspec.Struct, frozen=True):
     output: Value | None = None
 
 
-PlanEffect = Add | Emit | Write | Copy | Export | Finish
+PlanEffect = Add | Emit | Write | Copy | Export | Requeue | Finish
 
 
 class Plan(Protocol):

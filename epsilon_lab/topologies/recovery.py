@@ -6,9 +6,13 @@ rules once more, and the lines they give are held against those that follow: the
 resumed. What the rules give beyond the last line is what the crash cut off between a stimulus and its consequences;
 it is carried out now. Nothing that was settled is executed again.
 
+What the rules submit, a full broker may take in parts, and later than the lines that follow; so what is submitted has
+to be what the rules gave, but the moment is the broker's. What it had not taken is submitted when the run is resumed.
+
 A task that was submitted and not settled goes back to the broker with what it has behind it: its attempts, the workers
-it took down, its own failures. The attempt that was under way when the lab ended is lost and counts as an attempt, but
-neither as a failure nor against the poison limit: the lab's end is nobody's fault.
+it took down, its own failures; dead letters do too, since they can be requeued. The attempt that was under way when the
+lab ended is lost and counts as an attempt, but neither as a failure nor against the poison limit: the lab's end is
+nobody's fault. A worker that outlived the lab goes on with it.
 
 The run's own clock is read off the lines. Between a lab's last line and the `run.adopted` of the next one nobody was at
 the run, and that time does not count.
@@ -42,25 +46,34 @@ from epsilon_lab.messages.events import (
     RunPaused,
     RunResumed,
     RunStarted,
+    TaskLine,
+    TaskPrioritised,
     TasksAdopted,
     TasksAssigned,
+    TasksCancelled,
     TasksCompleted,
     TasksExpired,
     TasksFailed,
+    TasksReleased,
+    TasksRequeued,
     TasksSubmitted,
+    TasksWaiting,
     message_of,
     restored,
     task_line,
 )
 from epsilon_lab.messages.post import Message
-from epsilon_lab.messages.tasks import Failure, TaskOutcome
+from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
 from epsilon_lab.topologies.engine import (
+    Cancel,
     CloseBudget,
     EngineEffect,
     Exhaust,
     Hold,
     Pause,
+    Prioritise,
+    Reprioritise,
     Resume,
     RunState,
     Settled,
@@ -69,7 +82,7 @@ from epsilon_lab.topologies.engine import (
     Submit,
     Tell,
 )
-from epsilon_lab.topologies.plan import Copy, Emit, Plan, Write
+from epsilon_lab.topologies.plan import Copy, Emit, Plan, Requeue, Write
 from epsilon_lab.workspace.journal import Record
 
 _LOSSES = ("crashed", "lost", "expired")
@@ -97,6 +110,9 @@ class Recovered:
 
     left: dict[str, OpenTask] = field(default_factory=dict)
     """Tasks on record that were never settled, by id, in the order of their submission."""
+
+    dead: dict[str, OpenTask] = field(default_factory=dict)
+    """Dead letters, by id."""
 
     epoch: int = 0
     """The largest of any broker that was at this run."""
@@ -161,6 +177,12 @@ class _Recovery:
         self._pending: deque[EngineEffect] = deque()
         """What the rules gave, as far as it was not met in the journal yet."""
 
+        self._untaken: dict[str, TaskSpec] = {}
+        """What the rules have submitted, as far as the broker had not taken it."""
+
+        self._raised: dict[str, int] = {}
+        """Priorities that people gave to such tasks."""
+
         self._last_ts: float | None = None
         self._submitted: dict[str, float] = {}
         """When a task was, on the run's own clock."""
@@ -178,7 +200,9 @@ class _Recovery:
                 delay_s=max(0.0, self._delayed.get(task_id, 0.0) - elapsed_s),
             )
         # A broker that opens a run anew has not been told to hold it; whether it should be, the state says.
-        self._found.effects = [effect for effect in self._pending if not isinstance(effect, Hold)]
+        untaken: list[EngineEffect] = [Submit(tuple(self._untaken.values()))] if self._untaken else []
+        raised = [Reprioritise(*each) for each in self._raised.items()]
+        self._found.effects = [*untaken, *raised, *(effect for effect in self._pending if not isinstance(effect, Hold))]
         return self._found
 
     def take(self, record: Record) -> None:
@@ -226,6 +250,16 @@ class _Recovery:
             case TasksCompleted():
                 for done in body.tasks:
                     self._settle(done.task_id, "completed", output=self._read(restored(done.output)))
+            case TasksReleased():
+                for task_id, _, _ in body.tasks:
+                    self._change(task_id, worker_id="", fence=0)
+            case TasksSubmitted():
+                self._submit(body, record)
+            case TasksWaiting() if self._is_held_back(body):
+                pass
+            case TasksCancelled() if self._is_brokers(body):
+                for task_id in body.task_ids:
+                    self._cancel(task_id, body.reason)
             case TasksFailed():
                 for failed in body.tasks:
                     self._fail(failed)
@@ -246,12 +280,14 @@ class _Recovery:
     def _settle(
         self,
         task_id: str,
-        status: Literal["completed", "failed", "dead"],
+        status: Literal["completed", "failed", "dead", "cancelled"],
         *,
         output: Value | None = None,
         failure: Failure | None = None,
     ) -> None:
-        del self._found.left[task_id]
+        left = self._found.left.pop(task_id)
+        if status == "dead":
+            self._found.dead[task_id] = OpenTask(left.spec, attempt=left.attempt, priority=left.priority)
         outcome = TaskOutcome(run_id=self._run_id, task_id=task_id, status=status, output=output, failure=failure)
         self._step(Settled((outcome,)))
 
@@ -259,6 +295,8 @@ class _Recovery:
         """A failed attempt: the task's end, or one more that it has behind it."""
         if line.then == "queued":
             left = self._found.left[line.task_id]
+            if line.outcome != "expired":  # nobody can come back with it
+                self._change(line.task_id, worker_id="", fence=0)
             if line.delay_s:
                 self._delayed[line.task_id] = self._found.elapsed_s + line.delay_s
             if line.outcome in _LOSSES:
@@ -279,6 +317,56 @@ class _Recovery:
             ended_at=line.ended_at,
         )
         self._settle(line.task_id, "dead" if line.then == "dead" else "failed", failure=failure)
+
+    def _is_held_back(self, line: TasksWaiting) -> bool:
+        """Whether tasks wait because the broker is full; of other reasons, the rules say so themselves."""
+        while line.tasks[0].task_id not in self._untaken and self._pass_submit():
+            pass
+        return line.tasks[0].task_id in self._untaken
+
+    def _is_brokers(self, line: TasksCancelled) -> bool:
+        """Whether tasks were cancelled that the broker had, or was to have; of others, the rules say so themselves."""
+        known = (self._found.left, self._untaken)
+        return all(any(task_id in tasks for tasks in known) for task_id in line.task_ids)
+
+    def _cancel(self, task_id: str, reason: str) -> None:
+        failure = Failure(
+            task_id=task_id, run_id=self._run_id, fence=0, outcome="cancelled", error=reason, retryable=False
+        )
+        if task_id in self._untaken:
+            self._found.left[task_id] = OpenTask(self._untaken.pop(task_id))
+        self._settle(task_id, "cancelled", failure=failure)
+
+    def _submit(self, line: TasksSubmitted, record: Record) -> None:
+        """Hold tasks that the broker took against those that the rules gave, in this order but in parts of any size."""
+        for place, task in enumerate(line.tasks):
+            while task.task_id not in self._untaken and self._pass_submit():
+                pass
+            spec = self._untaken.pop(task.task_id, None)
+            if spec is None:
+                expected = self._next_line()
+                how = "the rules give no such line there" if expected is None else _difference(line, expected)
+                raise self._diverged(record, how)
+            if task != task_line(spec) and _plain(task) != _plain(task_line(spec)):
+                given = list(line.tasks)
+                given[place] = task_line(spec)
+                raise self._diverged(record, _difference(line, TasksSubmitted(tasks=tuple(given))))
+            now = self._found.elapsed_s
+            self._found.left[task.task_id] = OpenTask(spec, priority=self._raised.pop(task.task_id, None))
+            self._submitted[task.task_id] = now
+            if spec.delay_s:
+                self._delayed[task.task_id] = now + spec.delay_s
+
+    def _pass_submit(self) -> bool:
+        """Pass the next submission, if no line has to come first."""
+        place = next(
+            (n for n, effect in enumerate(self._pending) if isinstance(effect, Submit) or _in_place(effect)), None
+        )
+        if place is None or not isinstance(self._pending[place], Submit):
+            return False
+        for _ in range(place + 1):
+            self._pass(self._pending.popleft())
+        return True
 
     def _expire(self, task_id: str, error: str) -> None:
         failure = Failure(
@@ -303,6 +391,10 @@ class _Recovery:
                 return Resume()
             case RunExhausted():
                 return Exhaust(body.reason)
+            case TaskPrioritised():
+                return Prioritise(body.task_id, body.priority)
+            case TasksCancelled():
+                return Cancel(body.task_ids, body.reason)
             case _:
                 news = self._plan.news_in(body)
                 return None if news is None else Tell(news)
@@ -321,24 +413,34 @@ class _Recovery:
         self._pass_line()
 
     def _next_line(self) -> Body | None:
-        return next((line for effect in self._pending if (line := line_of(effect)) is not None), None)
+        return next((line for effect in self._pending if (line := _in_place(effect)) is not None), None)
 
     def _pass_line(self) -> None:
         """Strike off the effects up to the next line, which the journal has."""
         while self._pending:
             effect = self._pending.popleft()
-            if isinstance(effect, Write | Copy):
+            self._pass(effect)
+            if _in_place(effect) is not None:
+                return
+
+    def _pass(self, effect: EngineEffect) -> None:
+        """Take an effect for carried out."""
+        match effect:
+            case Write() | Copy():
                 self._found.files.pop(effect.ref, None)
                 self._found.files[effect.ref] = effect
-            if isinstance(effect, Submit):
-                self._found.left.update((task.task_id, OpenTask(task)) for task in effect.tasks)
-                now = self._found.elapsed_s
-                self._submitted.update((task.task_id, now) for task in effect.tasks)
-                self._delayed.update((task.task_id, now + task.delay_s) for task in effect.tasks if task.delay_s)
-            if isinstance(effect, CloseBudget):
-                self._found.ledger.close(effect.reason)
-            if line_of(effect) is not None:
-                return
+            case Submit(tasks=tasks):
+                self._untaken.update((task.task_id, task) for task in tasks)
+            case CloseBudget(reason=reason):
+                self._found.ledger.close(reason)
+            case Reprioritise(task_id=task_id, priority=priority) if task_id in self._found.left:
+                self._change(task_id, priority=priority)
+            case Reprioritise(task_id=task_id, priority=priority) if task_id in self._untaken:
+                self._raised[task_id] = priority
+            case Requeue(task_ids=task_ids):
+                for task_id in task_ids:
+                    self._found.left[task_id] = self._found.dead.pop(task_id)
+                    self._submitted[task_id] = self._found.elapsed_s
 
     def _diverged(self, record: Record, how: str) -> LabError:
         return LabError(
@@ -348,7 +450,7 @@ class _Recovery:
         )
 
 
-_ENGINES = ("task.waiting", "task.submitted", "task.cancelled")
+_ENGINES = ("task.waiting", "task.cancelled", "task.prioritised", "task.requeued")
 """Lines about tasks that follow from the engine's own effects."""
 
 
@@ -359,11 +461,18 @@ def line_of(effect: EngineEffect) -> Body | None:
             return body
         case Submit(tasks=tasks):
             return TasksSubmitted(tasks=tuple(map(task_line, tasks)))
+        case Requeue(task_ids=task_ids):
+            return TasksRequeued(task_ids=task_ids)
         case _:
             return None
 
 
-def _plain(body: Body) -> bytes:
+def _in_place(effect: EngineEffect) -> Body | None:
+    """The line of an effect whose line has its place among the others."""
+    return None if isinstance(effect, Submit) else line_of(effect)
+
+
+def _plain(body: Body | TaskLine) -> bytes:
     """A line as it reads, the same whether it was read or is yet to be written."""
     return msgspec.json.encode(msgspec.json.decode(msgspec.json.encode(body), type=type(body)))
 

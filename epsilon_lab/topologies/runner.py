@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
@@ -17,16 +18,18 @@ import msgspec
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.clock import Clock
 from epsilon_lab.errors import LabError, WorkspaceError
-from epsilon_lab.messages.events import Body, RunAdopted
-from epsilon_lab.messages.tasks import TaskOutcome
+from epsilon_lab.messages.events import Body, RunAdopted, TasksCancelled, TasksWaiting, task_line
+from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
 from epsilon_lab.topologies.engine import (
     Break,
     CancelAll,
+    CancelTasks,
     CloseBudget,
     End,
     EngineEffect,
     Hold,
+    Reprioritise,
     Resume,
     Settled,
     Start,
@@ -34,8 +37,9 @@ from epsilon_lab.topologies.engine import (
     Stop,
     Submit,
     Tick,
+    cancelled_outcome,
 )
-from epsilon_lab.topologies.plan import Copy, Emit, Export, Plan, Write
+from epsilon_lab.topologies.plan import Copy, Emit, Export, Plan, Requeue, Write
 from epsilon_lab.topologies.recovery import Recovered
 from epsilon_lab.workspace.fold import how_to_resume
 from epsilon_lab.workspace.journal import Journal
@@ -76,6 +80,12 @@ class Runner:
         self._host = host
         self._clock = clock
         self._began = clock.monotonic() - found.elapsed_s
+        self._untaken: deque[TaskSpec] = deque()
+        """Submitted by the rules, and held back because the broker is full."""
+
+        self._raised: dict[str, int] = {}
+        """Priorities that people gave to such tasks."""
+
         self._watcher: asyncio.Task[None] | None = None
         self._is_ending = False
 
@@ -109,6 +119,8 @@ class Runner:
             left=tuple(found.left.values()),
             epoch=found.epoch,
             ledger=found.ledger,
+            weight=found.ledger.weight,
+            dead=tuple(found.dead.values()),
         )
         self._watcher = asyncio.get_running_loop().create_task(self._watch(), name=f"watch {self.run.run_id}")
         return found.effects
@@ -164,6 +176,8 @@ class Runner:
         if self.plan.reads_outputs:
             outcomes = [self._read(outcome) for outcome in outcomes]
         self.send(Settled(tuple(outcomes)))
+        if self._untaken:
+            self._do(self._catch_up)
 
     def _read(self, outcome: TaskOutcome) -> TaskOutcome:
         if outcome.output is None or outcome.output.form != "file":
@@ -174,7 +188,11 @@ class Runner:
         for effect in effects:
             match effect:
                 case Submit(tasks=tasks):
-                    self._host.submit(self.run.run_id, tasks)
+                    self._untaken.extend(tasks)
+                    self._hand_over()
+                    if self._untaken:
+                        held = list(self._untaken)[-len(tasks) :]
+                        self._host.record(self.run.run_id, TasksWaiting(tasks=tuple(map(task_line, held))))
                 case Emit(body=body):
                     self._host.record(self.run.run_id, body)
                 case Write(ref=ref, text=text, kind=kind):
@@ -189,11 +207,48 @@ class Runner:
                     self._host.resume(self.run.run_id)
                 case CloseBudget(reason=reason):
                     self._host.close_budget(self.run.run_id, reason)
+                case Reprioritise(task_id=task_id, priority=priority):
+                    if any(task.task_id == task_id for task in self._untaken):
+                        self._raised[task_id] = priority
+                    self._host.reprioritise(self.run.run_id, task_id, priority)
+                case Requeue(task_ids=task_ids):
+                    self._host.requeue(self.run.run_id, task_ids)
+                case CancelTasks(task_ids=task_ids, reason=reason):
+                    self._cancel(task_ids, reason)
                 case CancelAll(reason=reason):
-                    self._host.cancel(self.run.run_id, None, reason)
+                    self._cancel(None, reason)
                 case End():
                     self._is_ending = True
                     asyncio.get_running_loop().call_soon(self._end)
+
+    def _hand_over(self) -> None:
+        """Give the broker what it has room for; the rest follows as work gets done."""
+        while self._untaken:
+            room, weight = self._host.room, 0
+            batch: list[TaskSpec] = []
+            while self._untaken and len(batch) < room.tasks:
+                weight += len(self._untaken[0].payload.data)
+                if weight > room.payload_bytes:
+                    break
+                batch.append(self._untaken.popleft())
+            if not batch:
+                return
+            self._host.submit(self.run.run_id, batch)
+            for task in batch if self._raised else ():
+                if task.task_id in self._raised:
+                    self._host.reprioritise(self.run.run_id, task.task_id, self._raised.pop(task.task_id))
+
+    def _cancel(self, task_ids: tuple[str, ...] | None, reason: str) -> None:
+        """Have the broker cancel these tasks (None: all), apart from those that it was not given."""
+        run_id = self.run.run_id
+        held = [task for task in self._untaken if task_ids is None or task.task_id in task_ids]
+        if held:
+            gone = {task.task_id for task in held}
+            self._untaken = deque(task for task in self._untaken if task.task_id not in gone)
+            self._host.record(run_id, TasksCancelled(task_ids=tuple(task.task_id for task in held), reason=reason))
+        self._host.cancel(run_id, task_ids, reason)
+        if held:
+            self.send(Settled(tuple(cancelled_outcome(run_id, task.task_id, reason) for task in held)))
 
     def _export(self, effect: Export) -> None:
         """Write a file that the user asked for elsewhere."""
@@ -228,6 +283,12 @@ class Runner:
                 self.send(Stop("a STOP file was put into the run directory"))
             else:
                 self.send(Tick())
+                if self._untaken:  # another run may have made room
+                    self._do(self._catch_up)
+
+    def _catch_up(self) -> list[EngineEffect]:
+        self._hand_over()
+        return []
 
 
 def _as_file(run: RunDirectory, value: Value | None) -> bytes:

@@ -14,11 +14,11 @@ from epsilon_lab.agents.llm import LLM
 from epsilon_lab.arguments import function, number, text, whole
 from epsilon_lab.errors import InvalidInput, ends_run
 from epsilon_lab.messages.budget import Budget
-from epsilon_lab.messages.events import Body, TasksSubmitted, task_spec
+from epsilon_lab.messages.events import Body, TaskLine, TasksRequeued, TasksSubmitted, task_spec
 from epsilon_lab.messages.tasks import Lane, Retry, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value, pack
 from epsilon_lab.topologies.manifest import make_root
-from epsilon_lab.topologies.plan import Add, Export, Finish, PlanEffect, read_rules, save_rules
+from epsilon_lab.topologies.plan import Add, Export, Finish, PlanEffect, Requeue, read_rules, save_rules
 from epsilon_lab.topologies.queue_manifest import read_queue
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import PLAN, RunDirectory
@@ -224,13 +224,12 @@ class WorkQueue:
         Raises:
             LabError: It had a manifest, and where its outputs go cannot be read.
         """
-        lines = [
-            line
-            for record in records
-            if record.type == "task.submitted"
-            for line in msgspec.json.decode(record.body, type=TasksSubmitted).tasks
-        ]
-        tasks = tuple(map(task_spec, lines))
+        lines: dict[str, TaskLine] = {}
+        for record in records:
+            if record.type in ("task.submitted", "task.waiting"):  # waiting: for room in a broker that is full
+                for line in msgspec.json.decode(record.body, type=TasksSubmitted).tasks:
+                    lines.setdefault(line.task_id, line)
+        tasks = tuple(map(task_spec, lines.values()))
         exports = read_rules(run, Exports) if run.exists(PLAN) else None
         asking = next((run.fetch(task.payload) for task in tasks if task.entry == _ASK), None)
         models = [] if asking is None else [msgspec.json.decode(asking.data)["model_ref"]]
@@ -261,13 +260,16 @@ class WorkQueuePlan:
         self.reads_outputs = False
         self.runs_strangers = False
         self._tasks = tasks
+        self._total = len(tasks)
         self._open = {task.task_id for task in tasks}
+        self._dead: set[str] = set()
         self._completed = 0
         self._first_error = ""
 
     def start(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
-        """Submit every item."""
-        return [Add(self._tasks)] if self._tasks else [Finish("completed", "there were no items")]
+        """Submit every item; from then on the graph has them, as far as they are not done."""
+        tasks, self._tasks = self._tasks, ()
+        return [Add(tasks)] if tasks else [Finish("completed", "there were no items")]
 
     def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
         """Count, and finish with the last."""
@@ -281,10 +283,12 @@ class WorkQueuePlan:
         elif outcome.failure is not None:
             if self.models and ends_run(outcome.failure.error):
                 return self.exhausted(outcome.failure.error, now)
+            if outcome.status == "dead":
+                self._dead.add(outcome.task_id)
             self._first_error = self._first_error or f"{outcome.task_id}: {outcome.failure.error}"
         if self._open:
             return effects
-        total = len(self._tasks)
+        total = self._total
         if not self._completed:
             return [Finish("failed", f"none of {total} items completed; first failure: {self._first_error}")]
         failed = total - self._completed
@@ -296,17 +300,21 @@ class WorkQueuePlan:
         return []
 
     def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
-        """There is nothing to be told."""
-        return []
+        """Dead letters are tried again: their items are open once more."""
+        again = tuple(filter(self._dead.__contains__, news.task_ids)) if isinstance(news, Requeue) else ()
+        self._dead.difference_update(again)
+        self._open.update(again)
+        return [Requeue(again)] if again else []
 
-    def news_in(self, line: Body) -> None:
-        """Nobody was told anything."""
+    def news_in(self, line: Body) -> Requeue | None:
+        """Dead letters were to be tried again."""
+        return Requeue(line.task_ids) if isinstance(line, TasksRequeued) else None
 
     def exhausted(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """End with the items that are done."""
-        done = f"{self._completed} of {len(self._tasks)} items were completed"
+        done = f"{self._completed} of {self._total} items were completed"
         return [Finish("completed" if self._completed else "failed", f"{reason}; {done}")]
 
     def stop(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Give up what is not done."""
-        return [Finish("stopped", f"{reason}; {self._completed} of {len(self._tasks)} items were completed")]
+        return [Finish("stopped", f"{reason}; {self._completed} of {self._total} items were completed")]

@@ -22,17 +22,35 @@ from epsilon_lab.messages.events import (
     RunStarted,
     TasksAdopted,
     TasksAssigned,
+    TasksCancelled,
     TasksCompleted,
     TasksExpired,
     TasksFailed,
+    TasksRequeued,
     TasksSubmitted,
+    TasksWaiting,
     stored,
     task_line,
 )
 from epsilon_lab.messages.tasks import Failure, Retry, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value, pack, unpack
-from epsilon_lab.topologies.engine import End, Pause, Resume, RunState, Settled, Start, Stop, Submit, Tell, Tick
-from epsilon_lab.topologies.plan import Add, Emit, Finish, Write
+from epsilon_lab.topologies.engine import (
+    Cancel,
+    CancelTasks,
+    End,
+    Pause,
+    Prioritise,
+    Reprioritise,
+    Resume,
+    RunState,
+    Settled,
+    Start,
+    Stop,
+    Submit,
+    Tell,
+    Tick,
+)
+from epsilon_lab.topologies.plan import Add, Emit, Finish, Requeue, Write
 from epsilon_lab.topologies.recovery import beginning, recover
 from epsilon_lab.topologies.search_plan import BriefEdit, SearchPlan, SearchSettings, Stage
 from epsilon_lab.topologies.work_queue import WorkQueue, WorkQueuePlan
@@ -86,13 +104,15 @@ def answer(task):
 class Lab:
     """A run and its journal, without processes: tasks are answered when told, lines are committed in groups."""
 
-    def __init__(self, groups=(), epoch=1):
+    def __init__(self, groups=(), epoch=1, room=10**9):
         self.groups = [list(group) for group in groups]
         self.epoch = epoch
         self.now = 100.0 + (self.groups[-1][-1].ts if self.groups else 0.0)
         self.group, self.open, self.attempts, self.executed = [], {}, {}, []
         self.fences = itertools.count(1)
         self.ended = None
+        self.room = room
+        self.untaken, self.dead = {}, {}
 
     @property
     def exhausted(self):
@@ -120,6 +140,7 @@ class Lab:
         found = recover("r", plan, self.records)
         self.state, self.clock = found.state, found.elapsed_s - self.now
         self.open = {name: left.spec for name, left in found.left.items()}
+        self.dead = {name: left.spec for name, left in found.dead.items()}
         self.attempts = {name: left.attempt for name, left in found.left.items()}
         self.write(RunAdopted(epoch=self.epoch, pid=1, host="h"))
         self.carry_out(found.effects)
@@ -136,12 +157,44 @@ class Lab:
         for effect in effects:
             match effect:
                 case Submit(tasks=tasks):
-                    self.open.update((task.task_id, task) for task in tasks)
-                    self.write(TasksSubmitted(tasks=tuple(map(task_line, tasks))))
+                    self.untaken.update((task.task_id, task) for task in tasks)
+                    self.hand_over()
+                    if held := tuple(task_line(task) for task in tasks if task.task_id in self.untaken):
+                        self.write(TasksWaiting(tasks=held))
+                case Requeue(task_ids=task_ids):
+                    self.open.update((name, self.dead.pop(name)) for name in task_ids)
+                    self.write(TasksRequeued(task_ids=task_ids))
+                case CancelTasks(task_ids=names, reason=reason):
+                    self.cancel([name for name in names if name in self.open], reason)
                 case Emit(body=body):
                     self.write(body)
                 case End():
                     self.ended = effect
+
+    def hand_over(self):
+        """As much as there is room for, as a full broker does."""
+        taken = list(self.untaken)[: max(0, self.room - len(self.open))]
+        if taken:
+            self.open.update((name, self.untaken.pop(name)) for name in taken)
+            self.write(TasksSubmitted(tasks=tuple(task_line(self.open[name]) for name in taken)))
+
+    def cancel(self, names, reason):
+        if names:
+            self.write(TasksCancelled(task_ids=tuple(names), reason=reason))
+            outcomes = [TaskOutcome(run_id="r", task_id=name, status="cancelled") for name in names]
+            for name in names:
+                del self.open[name]
+            self.commit()
+            self.tell(Settled(tuple(outcomes)))
+
+    def die(self, name):
+        """The task takes its worker down for the last time."""
+        self.dead[name] = self.open.pop(name)
+        line = FailedLine(task_id=name, attempt=3, fence=1, outcome="crashed", error="gone", then="dead")
+        self.write(TasksFailed(worker_id="s/w1", tasks=(line,)))
+        self.commit()
+        failure = Failure(task_id=name, run_id="r", fence=1, outcome="crashed", error="gone")
+        self.tell(Settled((TaskOutcome(run_id="r", task_id=name, status="dead", failure=failure),)))
 
     def assign(self, names):
         lines = []
@@ -171,6 +224,8 @@ class Lab:
                 outcomes.append(TaskOutcome(run_id="r", task_id=name, status="completed", output=output))
         self.commit()
         self.tell(Settled(tuple(outcomes)))
+        self.hand_over()
+        self.commit()
 
     def play(self, dice):
         """Answer tasks in any order, some together, until the run has ended."""
@@ -403,6 +458,87 @@ def test_what_expired_is_settled():
     assert "first failure: a: not begun within 5 s" in found.state.reason
 
 
+def resumed(whole, plan, room, check):
+    """Cut a journal behind some of its commits, go on from there, and check how it ends."""
+    for cut in random.Random(room).sample(range(1, len(whole.groups)), k=12):
+        lab = Lab(whole.groups[:cut], epoch=2, room=room)
+        lab.resume(plan())
+        check(lab.play(random.Random(cut)))
+
+
+def test_a_full_broker_holds_tasks_back_and_the_run_is_the_same(unbroken):
+    for room in (1, 2, 5):
+        lab = Lab(room=room)
+        lab.start(search())
+        lab.play(random.Random(room))
+        assert lineage(lab).keys() == lineage(unbroken).keys()
+        ends = []
+        resumed(lab, search, room, lambda again, ends=ends: ends.append((again.ended, lineage(again))))
+        assert ends == [(lab.ended, lineage(lab))] * len(ends)
+
+
+def test_a_queue_in_parts_is_completed_from_any_cut(tmp_path):
+    tasks = tuple(
+        TaskSpec(task_id=f"item-{i}", kind="item", lane="process", entry="code:x", payload=pack(i)) for i in range(9)
+    )
+    lab = Lab(room=2)
+    lab.start(WorkQueuePlan(tasks))
+    assert len(lab.open) == 2
+    lab.play(random.Random(1))
+
+    def check(again):
+        assert again.ended == lab.ended
+        assert completed(again.records) == {task.task_id for task in tasks}
+
+    for cut in range(1, len(lab.groups)):
+        again = Lab(lab.groups[:cut], epoch=2, room=2)
+        again.resume(WorkQueue.restore(RunDirectory(tmp_path), again.records))
+        check(again.play(random.Random(cut)))
+
+
+def test_what_was_not_submitted_by_the_rules_is_told():
+    tasks = tuple(TaskSpec(task_id=n, kind="item", lane="process", entry="x", payload=pack(n)) for n in "abc")
+    lab = Lab()
+    lab.start(WorkQueuePlan(tasks))
+    other = Lab()
+    other.start(WorkQueuePlan((*tasks[:2], msgspec.structs.replace(tasks[2], kind="odd"))))
+    with pytest.raises(LabError, match=r"its tasks.2.kind is 'odd', where they give 'item'"):
+        recover("r", WorkQueuePlan(tasks), other.records)
+    with pytest.raises(LabError, match="the rules give no such line there"):
+        recover("r", WorkQueuePlan(tasks), [*lab.records, lab.records[-1]])
+
+
+def test_what_a_person_said_of_tasks_holds_from_any_cut():
+    """One raised before the broker had it, one after; one cancelled, one dead and requeued."""
+    tasks = tuple(
+        TaskSpec(task_id=f"item-{i}", kind="item", lane="process", entry="x", payload=pack(i)) for i in range(8)
+    )
+    lab = Lab(room=4)
+    lab.start(WorkQueuePlan(tasks))
+    lab.tell(Prioritise("item-1", 5))
+    lab.tell(Prioritise("item-6", 7))
+    lab.tell(Cancel(("item-0",), "no need"))
+    lab.die("item-2")
+    lab.tell(Tell(Requeue(("item-2", "item-3"))))
+    assert "item-2" in lab.open
+    found = recover("r", WorkQueuePlan(tasks), lab.records)
+    assert found.left["item-1"].priority == 5
+    assert Reprioritise("item-6", 7) in found.effects
+    lab.play(random.Random(3))
+    assert "7 of 8 items completed, 1 failed" in lab.ended.reason
+
+    for cut in range(1, len(lab.groups)):
+        again = Lab(lab.groups[:cut], epoch=2, room=4)
+        again.resume(WorkQueuePlan(tasks))
+        again.play(random.Random(cut))
+        got = completed(again.records)
+        lines = {record.type for group in lab.groups[:cut] for record in group}
+        assert ("item-0" in got) == ("task.cancelled" not in lines)
+        dead = any(r.type == "task.failed" for group in lab.groups[:cut] for r in group)
+        assert ("item-2" in got) == (not dead or "task.requeued" in lines)
+        assert {f"item-{i}" for i in (1, 3, 4, 5, 6, 7)} <= got
+
+
 class Chain:
     """Three tasks in a row, and two beside them; what is blocked by a failure is settled with it."""
 
@@ -479,7 +615,7 @@ def test_a_line_too_many_is_told(unbroken):
     place = next(i for i, r in enumerate(unbroken.records) if r.type == "stage.generation")
     records = unbroken.records[: place + 1]
     with pytest.raises(
-        LabError, match=r"stage.generation, is not what its rules make .*they give task.submitted there"
+        LabError, match=r"stage.generation, is not what its rules make .*the rules give no such line there"
     ):
         recover("r", search(), [*records, records[-1]])
     again = next(r for r in records if r.type == "task.completed")
