@@ -75,6 +75,7 @@ class Core:
         workers: Child processes, each running one task at a time.
         durability: What an acknowledged event survives.
         settings: What the broker's rules are tuned by.
+        address: Where the broker is to be reached; None for an address of its own.
         control: Path of the socket on which this process takes commands, if it is a sidecar.
 
     Attributes:
@@ -89,7 +90,14 @@ class Core:
     """
 
     def __init__(
-        self, path: Path, *, workers: int, durability: Durability, settings: BrokerSettings, control: str | None = None
+        self,
+        path: Path,
+        *,
+        workers: int,
+        durability: Durability,
+        settings: BrokerSettings,
+        address: str | None = None,
+        control: str | None = None,
     ) -> None:
         self.path = path
         self.failure: BaseException | None = None
@@ -107,7 +115,7 @@ class Core:
             self._epoch = _next_epoch(journal_path)
             self._lab_journal = Journal.open(journal_path, durability)
             stack.callback(self._lab_journal.close)
-            self.endpoint: str = stack.enter_context(private_address())
+            self.endpoint: str = address or stack.enter_context(private_address())
             self._io: BlockingPortal = stack.enter_context(start_blocking_portal("asyncio", name="lab-io"))
             self._leaves: BlockingPortal = stack.enter_context(start_blocking_portal("asyncio", name="lab-leaves"))
             self.threads = frozenset((self._io.call(threading.get_ident), self._leaves.call(threading.get_ident)))

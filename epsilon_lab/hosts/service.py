@@ -251,8 +251,11 @@ def serve(
     """
     settings = broker_settings(os.environ)
     with ExitStack() as stack:
-        control = stack.enter_context(private_address()).removeprefix("ipc://")
-        core = Core(workspace, workers=workers, durability=durability, settings=settings, control=control)
+        address = stack.enter_context(private_address(is_lasting=True))
+        control = str(Path(address.removeprefix("ipc://")).with_name("control"))
+        core = Core(
+            workspace, workers=workers, durability=durability, settings=settings, address=address, control=control
+        )
         stack.callback(core.close)
         service = Service(core, workers=workers, durability=durability, linger_s=linger_s, log=log)
         anyio.run(service.serve, control, ready)

@@ -35,14 +35,18 @@ _LINGER_MS = 250
 
 
 @contextlib.contextmanager
-def private_address() -> Iterator[str]:
+def private_address(*, is_lasting: bool = False) -> Iterator[str]:
     """Make an ipc address that only this user can reach; the directory is removed at the end.
+
+    Args:
+        is_lasting: It is for a process that may outlive the user's login, with which XDG_RUNTIME_DIR goes.
 
     Raises:
         WorkspaceError: No directory short enough for a socket path can be made.
     """
-    for parent in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):  # noqa: S108 -- mkdtemp: 0700
-        if not parent or len(os.fsencode(parent)) > zmq.IPC_PATH_MAX_LEN - len("/epsilon-________/broker"):
+    of_login = None if is_lasting else os.environ.get("XDG_RUNTIME_DIR")
+    for parent in (of_login, tempfile.gettempdir(), "/tmp"):  # noqa: S108 -- mkdtemp: 0700
+        if not parent or len(os.fsencode(parent)) > zmq.IPC_PATH_MAX_LEN - len("/epsilon-________/control"):
             continue
         with contextlib.suppress(OSError):
             directory = tempfile.mkdtemp(prefix="epsilon-", dir=parent)

@@ -126,6 +126,18 @@ def test_kernels_that_come_at_the_same_time_share_one_sidecar(runs, start):
         kernel.communicate("\n", timeout=30)
 
 
+def test_a_sidecar_is_reached_where_a_login_leaves_no_trace(runs, tmp_path, monkeypatch):
+    """What lies in XDG_RUNTIME_DIR is removed when the user logs out; a sidecar may go on."""
+    (tmp_path / "login").mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "login"))
+    with Lab(runs, workers=1, broker="sidecar") as lab:
+        assert not list((tmp_path / "login").iterdir())
+        assert lab.start(WorkQueue([1], double)).wait(60).results() == [2]
+    reached = Path(holder_of(runs).control).parent
+    end_sidecar(runs)
+    assert not reached.exists()
+
+
 def test_what_hinders_a_sidecar_is_said_in_the_kernel(runs):
     (runs / "lab").mkdir(parents=True)
     (runs / "lab" / "journal.ndjson").write_text("no journal\n")
