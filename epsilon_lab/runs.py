@@ -198,7 +198,7 @@ class Run:
                 return False
             return True
         until = None if timeout is None else time.monotonic() + timeout
-        while self.status in LIVE:  # in another process
+        while self.is_live_here or self.status in LIVE:  # in another process; to ask it is cheaper than to read
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 return False
@@ -215,7 +215,7 @@ class Run:
             ended = asyncio.Event()
             done.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(ended.set))
             await ended.wait()
-        while self.status in LIVE:  # in another process
+        while self.is_live_here or self.status in LIVE:  # in another process
             await self._home.news(self.run_id)
         return self._result()
 
