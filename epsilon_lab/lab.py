@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from epsilon_lab.views.figures import ScoreFigure
     from epsilon_lab.views.live import LivePanel
+    from epsilon_lab.views.snapshot import RunSnapshot
 
 _LOOK_S = 0.2
 """Seconds between looks at a run of another process that only its journal tells of."""
@@ -125,7 +126,7 @@ class Lab:
         self._clock = SystemClock()
         self._core: Core | Sidecar | None = None
         self._handles: dict[str, Run] = {}
-        self._panels: list[LivePanel] = []
+        self._panels: list[LivePanel[Any]] = []
         self._ticker = Ticker()
         self._line: Correspondence | None = None
         self._closing = threading.Lock()
@@ -523,12 +524,13 @@ class Lab:
         """Whether the run was born in this workspace."""
         return owns(self.path, run_id)
 
-    def start_panel(self, run: Run) -> LivePanel:
+    def start_panel(self, run: Run) -> LivePanel[RunSnapshot]:
         """Show a run's state, kept up to date while it lasts."""
-        from epsilon_lab.views.live import LivePanel  # noqa: PLC0415 - drawing loads when someone looks
+        from epsilon_lab.views.faces import run_face  # noqa: PLC0415 - drawing loads when someone looks
+        from epsilon_lab.views.live import LivePanel  # noqa: PLC0415 - as above
 
         actions = {"pause": run.pause, "resume": run.resume, "stop": run.stop} if run.is_live_here else {}
-        panel = LivePanel(run.observe, actions)
+        panel = LivePanel(run.observe, run_face(actions))
         self._panels.append(panel)
         self._ticker.add(panel.update)
         return panel

@@ -97,7 +97,7 @@ class Home(Protocol):
         """Go on with a run that its lab left unfinished."""
         ...
 
-    def start_panel(self, run: Run) -> LivePanel:
+    def start_panel(self, run: Run) -> LivePanel[RunSnapshot]:
         """Show a run's state, kept up to date while it lasts."""
         ...
 
@@ -118,7 +118,7 @@ class Run:
         self._runner = runner
         self._seen = ""
         self._observer: tuple[Tables, Observer] | None = None
-        self._panel: LivePanel | None = None
+        self._panel: LivePanel[RunSnapshot] | None = None
         self.run_id = directory.run_id
         self.path = directory.path
 
@@ -377,17 +377,18 @@ class Run:
 
     # -- what it looks like ----------------------------------------------------------------------------------------
 
-    def panel(self) -> LivePanel:
+    def panel(self) -> LivePanel[RunSnapshot]:
         """A live view; in a notebook it shows itself, elsewhere it is text."""
         if self._panel is None or (self._panel.is_frozen and self.status in LIVE):  # frozen, and resumed since
             self._panel = self._home.start_panel(self)
         return self._panel
 
-    def show(self) -> StaticFrame:
+    def show(self) -> StaticFrame[RunSnapshot]:
         """One static frame."""
-        from epsilon_lab.views.live import StaticFrame  # noqa: PLC0415 - drawing loads when someone looks
+        from epsilon_lab.views.faces import run_face  # noqa: PLC0415 - drawing loads when someone looks
+        from epsilon_lab.views.live import StaticFrame  # noqa: PLC0415 - as above
 
-        return StaticFrame(self.observe())
+        return StaticFrame(self.observe(), run_face({}))
 
     def observe(self) -> RunSnapshot:
         """Look at the run: its state as one value, which every view is made from."""

@@ -1,7 +1,7 @@
-"""A run on show: a panel kept up to date while the run lasts, then frozen into a card that needs no kernel.
+"""Something on show: a panel kept up to date while it lasts, then frozen into a card that needs no kernel.
 
 Widgets are not saved with a notebook and die with the kernel, and a page prefers them to the HTML beside them. So the
-display has an id, and when the run ends or the lab closes its content is replaced by static HTML: that is what the
+display has an id, and when a run ends or the lab closes its content is replaced by static HTML: that is what the
 saved notebook keeps.
 """
 
@@ -12,48 +12,84 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 from epsilon_lab.errors import LabError
-from epsilon_lab.views.card import card, text
-from epsilon_lab.views.panels import Actions, Panel, has_widgets
-from epsilon_lab.views.snapshot import RunSnapshot
+from epsilon_lab.views.panels import has_widgets
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-class LivePanel:
-    """One run's live view.
+class Snapshot(Protocol):
+    """What is shown, at one moment."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it may still change."""
+        ...
+
+
+Shown = TypeVar("Shown", bound=Snapshot)
+
+
+class Widgets(Protocol[Shown]):
+    """The widgets of a live view."""
+
+    root: Any
+
+    def show(self, snapshot: Shown) -> None:
+        """Show this snapshot; what has not changed costs nothing."""
+        ...
+
+    def close(self) -> None:
+        """Close every widget."""
+        ...
+
+
+@dataclass(frozen=True)
+class Face(Generic[Shown]):
+    """How a kind of snapshot looks."""
+
+    text: Callable[[Shown], str]
+    card: Callable[..., str]
+    """(snapshot, *, note="") -> HTML that needs nothing else."""
+
+    widgets: Callable[[Shown], Widgets[Shown]]
+
+
+class LivePanel(Generic[Shown]):
+    """A live view of a run, or of a lab.
 
     A ticker calls `update` a few times a second, from any one thread; `display` and `close` come from others.
 
     Args:
-        source: Looks at the run.
-        actions: What the buttons do: `pause`, `resume`, `stop`.
+        source: Takes a look.
+        face: How what it sees is shown.
     """
 
     __epsilon_live__ = True
 
-    def __init__(self, source: Callable[[], RunSnapshot], actions: Actions) -> None:
+    def __init__(self, source: Callable[[], Shown], face: Face[Shown]) -> None:
         self._source = source
-        self._actions = actions
+        self._face = face
         self._guard = threading.RLock()
-        self._panel: Panel | None = None
+        self._panel: Widgets[Shown] | None = None
         self._display_id: str | None = None
         self._frozen: dict[str, str] | None = None
         self._snapshot = source()
 
     def __repr__(self) -> str:
-        return text(self._snapshot)
+        return self._face.text(self._snapshot)
 
     def _repr_html_(self) -> str:
-        return card(self._snapshot)
+        return self._face.card(self._snapshot)
 
     def _ipython_display_(self) -> None:
         self.display()
 
     @property
-    def snapshot(self) -> RunSnapshot:
+    def snapshot(self) -> Shown:
         """What is shown."""
         return self._snapshot
 
@@ -70,12 +106,12 @@ class LivePanel:
         with self._guard:
             self._look()
             if self._display_id is not None:  # shown before: the newest place is the live one
-                self._replace(_static(self._snapshot, "shown again further down"))
+                self._replace(self._static("shown again further down"))
             self._display_id = f"lab-{uuid.uuid4().hex}"
-            bundle = _static(self._snapshot)
+            bundle = self._static()
             if self._snapshot.is_live and self._frozen is None and _has_page(shell) and has_widgets():
                 if self._panel is None:
-                    self._panel = Panel(self._snapshot, self._actions)
+                    self._panel = self._face.widgets(self._snapshot)
                 view = {"version_major": 2, "version_minor": 0, "model_id": self._panel.root.model_id}
                 _publish({_WIDGET: view, **bundle}, self._display_id)
             else:
@@ -109,25 +145,25 @@ class LivePanel:
         with self._guard:
             self._look()
             if self._frozen is None:
-                self._frozen = _static(self._snapshot, note)
+                self._frozen = self._static(note)
             if self._display_id is not None:
                 self._replace(self._frozen)
             panel, self._panel = self._panel, None
             if panel is not None:
                 panel.close()
 
-    def static(self) -> StaticFrame:
+    def static(self) -> StaticFrame[Shown]:
         """One frame as it is now."""
         with self._guard:
             self._look()
-        return StaticFrame(self._snapshot)
+        return StaticFrame(self._snapshot, self._face)
 
     def close(self) -> None:
         """Freeze what is shown, finished or not; closing twice does nothing."""
         with self._guard:
             self._look()
             if self._frozen is None:
-                self.freeze("live view closed before the run ended" if self._snapshot.is_live else "")
+                self.freeze("live view closed before the end" if self._snapshot.is_live else "")
 
     def _look(self) -> None:
         if self._frozen is None:
@@ -136,26 +172,27 @@ class LivePanel:
             except LabError:  # the lab has closed its tables: the last look stays
                 return
 
+    def _static(self, note: str = "") -> dict[str, str]:
+        shown = self._snapshot
+        return {"text/html": self._face.card(shown, note=note), "text/plain": self._face.text(shown)}
+
     def _replace(self, bundle: dict[str, str]) -> None:
         if self._display_id is not None:
             _publish(bundle, self._display_id, update=True)
 
 
-class StaticFrame:
-    """One frame of a run: shows itself as HTML in a notebook, as text in a console."""
+class StaticFrame(Generic[Shown]):
+    """One frame: shows itself as HTML in a notebook, as text in a console."""
 
-    def __init__(self, snapshot: RunSnapshot) -> None:
+    def __init__(self, snapshot: Shown, face: Face[Shown]) -> None:
         self.snapshot = snapshot
+        self._face = face
 
     def __repr__(self) -> str:
-        return text(self.snapshot)
+        return self._face.text(self.snapshot)
 
     def _repr_html_(self) -> str:
-        return card(self.snapshot)
-
-
-def _static(snapshot: RunSnapshot, note: str = "") -> dict[str, str]:
-    return {"text/html": card(snapshot, note=note), "text/plain": text(snapshot)}
+        return self._face.card(self.snapshot)
 
 
 def _shell() -> Any:

@@ -1,4 +1,4 @@
-"""A live panel of widgets, the one door to ipywidgets.
+"""Live panels of widgets, the one door to ipywidgets.
 
 A panel shows a snapshot and owns nothing. It never uses an Output widget (its log is read, changed and written back,
 so two writers lose lines) and sets a trait only when its value is new: every one is a message, and a notebook server
@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from epsilon_lab.errors import LabError
-from epsilon_lab.views import card, formats
+from epsilon_lab.views import card, formats, lab_card
 from epsilon_lab.views.figures import LiveCurve
+from epsilon_lab.views.lab_snapshot import LabSnapshot
 from epsilon_lab.views.snapshot import RunSnapshot
 
 Actions = Mapping[str, Callable[[], object]]
@@ -95,10 +96,7 @@ class Panel:
     def close(self) -> None:
         """Close every widget; the page forgets them."""
         shown = (self._head, self._bar, self._image, self._best, self._troubles, self._error)
-        for widget in (*shown, self._pause, self._stop, self._buttons, self.root):
-            for part in (getattr(widget, "style", None), widget.layout, widget):  # widgets of their own, kept alive too
-                if part is not None:
-                    part.close()
+        _close(*shown, self._pause, self._stop, self._buttons, self.root)
 
     def _pause_or_resume(self, _: object) -> None:
         self._do("resume" if self._status == "paused" else "pause")
@@ -116,6 +114,32 @@ class Panel:
             return False
         _set(self._error, value="")
         return True
+
+
+class LabPanel:
+    """The widgets of a lab: one, whose HTML is the lab's card."""
+
+    def __init__(self, snapshot: LabSnapshot) -> None:
+        widgets: Any = importlib.import_module("ipywidgets")
+        self._card = widgets.HTML()
+        self.root = widgets.VBox([self._card], layout=widgets.Layout(max_width="840px"))
+        self.root.add_class("lab-panel")
+        self.show(snapshot)
+
+    def show(self, snapshot: LabSnapshot) -> None:
+        """Show this snapshot."""
+        _set(self._card, value=lab_card.card(snapshot))
+
+    def close(self) -> None:
+        """Close every widget; the page forgets them."""
+        _close(self._card, self.root)
+
+
+def _close(*widgets: Any) -> None:
+    for widget in widgets:
+        for part in (getattr(widget, "style", None), widget.layout, widget):  # widgets of their own, kept alive too
+            if part is not None:
+                part.close()
 
 
 def _styled(part: str) -> str:

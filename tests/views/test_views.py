@@ -33,6 +33,7 @@ from epsilon_lab.messages.events import (
 )
 from epsilon_lab.views import live as live_module
 from epsilon_lab.views.card import card, text
+from epsilon_lab.views.faces import run_face
 from epsilon_lab.views.live import LivePanel
 from epsilon_lab.views.panels import Panel
 from epsilon_lab.views.snapshot import Observer, RunSnapshot
@@ -334,7 +335,7 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Page:
 
 def test_a_panel_lives_while_the_run_does_and_freezes_into_its_card(search: Search, page: Page) -> None:
     full(search)
-    panel = LivePanel(search.observer, {})
+    panel = LivePanel(search.observer, run_face({}))
     panel.display()
     ((display_id, bundle),) = page.shown.items()
     assert set(bundle) == {"application/vnd.jupyter.widget-view+json", "text/html", "text/plain"}
@@ -355,17 +356,17 @@ def test_a_panel_lives_while_the_run_does_and_freezes_into_its_card(search: Sear
 
 def test_closing_a_lab_freezes_what_still_runs(search: Search, page: Page) -> None:
     full(search)
-    panel = LivePanel(search.observer, {})
+    panel = LivePanel(search.observer, run_face({}))
     panel.display()
     panel.close()
     panel.close()
     (bundle,) = page.shown.values()
-    assert "live view closed before the run ended" in bundle["text/html"]
+    assert "live view closed before the end" in bundle["text/html"]
     assert not panel.update()
 
 
 def test_a_panel_shown_again_is_live_in_the_new_place_only(search: Search, page: Page) -> None:
-    panel = LivePanel(search.observer, {})
+    panel = LivePanel(search.observer, run_face({}))
     panel.display()
     panel.display()
     first, second = page.shown.values()
@@ -378,14 +379,14 @@ def test_a_panel_shown_again_is_live_in_the_new_place_only(search: Search, page:
 
 def test_a_past_run_is_a_card_at_once(search: Search, page: Page) -> None:
     search.write(RunEnded(status="stopped", reason="enough"))
-    LivePanel(search.observer, {}).display()
+    LivePanel(search.observer, run_face({})).display()
     (bundle,) = page.shown.values()
     assert set(bundle) == {"text/html", "text/plain"}
 
 
 def test_without_ipywidgets_the_card_is_shown(search: Search, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_module, "has_widgets", lambda: False)
-    panel = LivePanel(search.observer, {})
+    panel = LivePanel(search.observer, run_face({}))
     panel.display()
     (bundle,) = page.shown.values()
     assert set(bundle) == {"text/html", "text/plain"}
@@ -396,7 +397,7 @@ def test_without_ipywidgets_the_card_is_shown(search: Search, page: Page, monkey
 
 
 def test_outside_a_notebook_a_panel_is_its_text(search: Search) -> None:
-    panel = LivePanel(search.observer, {})
+    panel = LivePanel(search.observer, run_face({}))
     panel.display()
     assert repr(panel).startswith("r1 · population_search · running")
     search.settle("seed", 1.0, strategy="seed", checked=True)
@@ -406,7 +407,7 @@ def test_outside_a_notebook_a_panel_is_its_text(search: Search) -> None:
 
 
 def test_a_panel_outlives_the_tables_it_read(search: Search, page: Page) -> None:
-    panel = LivePanel(search.observer, {})
+    panel = LivePanel(search.observer, run_face({}))
     panel.display()
     search.tables.close()
     assert panel.update()
