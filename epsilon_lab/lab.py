@@ -41,6 +41,7 @@ from epsilon_lab.settings import broker_settings
 from epsilon_lab.topologies.engine import Stimulus
 from epsilon_lab.topologies.plan import Topology
 from epsilon_lab.views.cells import AfterCells
+from epsilon_lab.views.lab_snapshot import MEANINGS, LabObserver, LabSnapshot
 from epsilon_lab.views.ticker import Ticker
 from epsilon_lab.workspace.journal import Durability
 from epsilon_lab.workspace.layout import JOURNAL, RunDirectory
@@ -49,8 +50,10 @@ from epsilon_lab.workspace.tables import Tables
 if TYPE_CHECKING:
     import pandas as pd
 
+    from epsilon_lab.broker.members import WorkerRow
+    from epsilon_lab.broker.stats import Stats
     from epsilon_lab.views.figures import ScoreFigure
-    from epsilon_lab.views.live import LivePanel
+    from epsilon_lab.views.live import LivePanel, Shown
     from epsilon_lab.views.snapshot import RunSnapshot
 
 _LOOK_S = 0.2
@@ -460,6 +463,26 @@ class Lab:
         return frame
 
     @property
+    def stats(self) -> pd.DataFrame:
+        """What waits, what runs, and what happened since the lab was opened: a row a figure, with its meaning."""
+        stats = self._working("see its statistics").stats()
+        import pandas as pd  # noqa: PLC0415 - pandas loads when someone looks
+
+        values = pd.Series([getattr(stats, name) for name in MEANINGS], dtype=object)  # counts stay ints
+        return pd.DataFrame({"value": values, "meaning": MEANINGS.values()}).set_axis(pd.Index(MEANINGS, name="figure"))
+
+    def panel(self) -> LivePanel[LabSnapshot]:
+        """A live view of the whole lab: what waits, how fast it goes, who is at work, what went wrong."""
+        core = self._working("be watched")
+        from epsilon_lab.views.faces import lab_face  # noqa: PLC0415 - drawing loads when someone looks
+        from epsilon_lab.views.live import LivePanel  # noqa: PLC0415 - as above
+
+        def look() -> tuple[Stats, list[WorkerRow], dict[str, str]] | None:
+            return None if self._closed else (core.stats(), core.workers(), core.live())
+
+        return self._show(LivePanel(LabObserver(str(self.path), look, self._clock.monotonic), lab_face()))
+
+    @property
     def isolation(self) -> Isolation:
         """What confinement of candidates holds on this machine, what is missing, and what would give it.
 
@@ -530,7 +553,9 @@ class Lab:
         from epsilon_lab.views.live import LivePanel  # noqa: PLC0415 - as above
 
         actions = {"pause": run.pause, "resume": run.resume, "stop": run.stop} if run.is_live_here else {}
-        panel = LivePanel(run.observe, run_face(actions))
+        return self._show(LivePanel(run.observe, run_face(actions)))
+
+    def _show(self, panel: LivePanel[Shown]) -> LivePanel[Shown]:
         self._panels.append(panel)
         self._ticker.add(panel.update)
         return panel

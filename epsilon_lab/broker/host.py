@@ -14,7 +14,6 @@ socket is drained first, and then all deadlines move by as much as the broker wa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -72,18 +71,6 @@ _DRAIN = 256
 """Frames taken in a turn, so that a flood does not put off the journal and the answers."""
 
 
-class Stalls(NamedTuple):
-    """How often, and for how long, the broker could not take its turn, so that deadlines had to move."""
-
-    stalls: int = 0
-    total_s: float = 0.0
-    longest_s: float = 0.0
-
-    def add(self, by: float) -> Stalls:
-        """Count one more."""
-        return Stalls(self.stalls + 1, self.total_s + by, max(self.longest_s, by))
-
-
 class _Home:
     """Where a run's records and outcomes go."""
 
@@ -108,14 +95,12 @@ class BrokerHost:
 
     Attributes:
         lab_failure: Why the lab's own journal could not be written, the last time it could not.
-        stalls: When it could not take its turn.
     """
 
     def __init__(
         self, listener: Listener, *, lab_journal: Journal, settings: BrokerSettings, clock: Clock, epoch: int
     ) -> None:
         self.lab_failure: str | None = None
-        self.stalls = Stalls()
         self._listener = listener
         self._lab_journal = lab_journal
         self._tick_s = settings.tick_s
@@ -265,7 +250,7 @@ class BrokerHost:
     def stood_still_s(self) -> float:
         """Seconds in all for which it could not take its turn, the one that is overdue now included."""
         late = self._clock.monotonic() - self._last_turn - self._tick_s
-        return self.stalls.total_s + (late if late > self._tick_s / 2 else 0.0)
+        return self._state.stats().stalled_s + (late if late > self._tick_s / 2 else 0.0)
 
     def stats(self) -> Stats:
         """Say how the broker stands, in numbers."""
@@ -320,7 +305,6 @@ class BrokerHost:
         self._hear(frames, now)
         if is_late:
             self._absorb(self._state.step(Stalled(late), now))
-            self.stalls = self.stalls.add(late)
         if late > LONG_STALL_S:
             self.record(None, LabStalled(by_s=late))
         if now >= self._next_tick:

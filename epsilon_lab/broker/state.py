@@ -167,7 +167,7 @@ class BrokerState:
             running=running,
             prefetched=sum(all_ for all_, _ in held) - running,
             payload_bytes=board.payload_bytes,
-            dead=sum(len(run.dead) for run in board.runs.values()),
+            dead=counts.settled["dead"] - counts.requeued,
             rate=counts.rate,
             completed=counts.settled["completed"],
             assigned=counts.assigned,

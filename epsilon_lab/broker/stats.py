@@ -59,13 +59,13 @@ class Stats(NamedTuple):
     payload_bytes: int
     """What the payloads of all of these weigh."""
 
-    dead: int
-    """Dead letters of open runs."""
-
     rate: float
     """Tasks completed in a second, lately."""
 
     completed: int
+    dead: int
+    """Tasks given up because they took their workers down, those aside that were requeued."""
+
     assigned: int
     """Attempts handed out."""
 

@@ -27,6 +27,7 @@ from epsilon_lab.agents import llm
 from epsilon_lab.broker.board import Room
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.broker.members import WorkerRow
+from epsilon_lab.broker.stats import Stats
 from epsilon_lab.broker.topics import last_values
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput
@@ -270,6 +271,10 @@ class Core:
     def room(self) -> Room:
         """What may still be submitted, over all runs."""
         return self._host.room
+
+    def stats(self) -> Stats:
+        """What waits and what runs, and what happened since it was opened."""
+        return self.on_loop(self._host.stats)
 
     def stood_still_s(self) -> float:
         """Seconds in all for which this process did not let the broker take its turn."""

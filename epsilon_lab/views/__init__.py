@@ -1,11 +1,15 @@
-"""What a reader sees: views show a snapshot of a run and never own state.
+"""What a reader sees: views show a snapshot of a run, or of a lab, and never own state.
 
-snapshot.py  a run at a glance, one frozen value, read from the tables
-curve.py     how a search's scores developed, as plain numbers
-card.py      a snapshot as text and as HTML that needs nothing else
-figures.py   score curves, the one door to matplotlib
-panels.py    a live panel of widgets, the one door to ipywidgets
-live.py      a panel on show: kept up to date, then frozen into its card
-ticker.py    what keeps it up to date
-formats.py   numbers, times, tables, diffs and programs, escaped
+snapshot.py      a run at a glance, one frozen value, read from the tables
+curve.py         how a search's scores developed, as plain numbers
+card.py          a snapshot as text and as HTML that needs nothing else
+lab_snapshot.py  a lab at a glance
+lab_card.py      the same for a lab
+figures.py       score curves, the one door to matplotlib
+panels.py        live panels of widgets, the one door to ipywidgets
+faces.py         which text, card and widgets belong to a run, and which to a lab
+live.py          a panel on show: kept up to date, then frozen into its card
+ticker.py        what keeps it up to date
+cells.py         the end of a cell, as a moment
+formats.py       numbers, times, tables, diffs and programs, escaped
 """

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from epsilon_lab.views import formats
-from epsilon_lab.views.lab_snapshot import REMEMBERED_S, LabSnapshot
+from epsilon_lab.views.lab_snapshot import MEANINGS, TROUBLES, LabSnapshot
 
 _WIDTH, _HEIGHT = 340, 54
 _MOST_ROWS = 12
+_LEAST_S = 20.0
 
 
 def headline(snapshot: LabSnapshot) -> str:
@@ -48,8 +49,8 @@ def card(snapshot: LabSnapshot, *, note: str = "") -> str:
     if snapshot.workers:
         parts.append(_workers(snapshot))
     if troubles := list(_troubles(snapshot)):
-        rows = [(what, formats.number(count), meaning) for what, count, meaning in troubles]
-        parts.append(formats.table(("not as planned", "times", "what it means"), rows))
+        told = [(what, formats.number(count), meaning) for what, count, meaning in troubles]
+        parts.append(formats.table(("not as planned", "times", "what it means"), told))
     if note:
         parts.append(f'<div style="{formats.FAINT};font-size:12px">{formats.escape(note)}</div>')
     return f'<div class="lab-card" style="{formats.FONT};{formats.TEXT};max-width:820px">{"".join(parts)}</div>'
@@ -66,8 +67,7 @@ def _head(snapshot: LabSnapshot) -> str:
 
 def _workers(snapshot: LabSnapshot) -> str:
     rows = [
-        (row.worker_id, row.host, row.pid, f"{row.running} of {row.slots}")
-        for row in snapshot.workers[:_MOST_ROWS]
+        (row.worker_id, row.host, row.pid, f"{row.running} of {row.slots}") for row in snapshot.workers[:_MOST_ROWS]
     ]
     return formats.table(("worker", "host", "pid", "busy with"), rows) + _more(len(snapshot.workers))
 
@@ -77,37 +77,27 @@ def _more(count: int) -> str:
 
 
 def _troubles(snapshot: LabSnapshot) -> Iterator[tuple[str, int, str]]:
-    stats = snapshot.stats
-    for what, count, meaning in (
-        ("dead letters", stats.dead, "tasks given up because they took their workers down; see lab.dead_letters"),
-        ("crashed", stats.crashed, "attempts that took their worker process down"),
-        ("failed", stats.failed, "attempts that raised, or ran out of their time"),
-        ("expired", stats.expired, "attempts whose worker fell silent"),
-        ("overdue", stats.overdue, "tasks that could not be begun in their time"),
-        ("redelivered", stats.redelivered, "attempts that were not their task's first"),
-        ("stale", stats.stale, "answers that came too late and were not used"),
-        ("stalls", stats.stalls, f"times this process kept the lab waiting, {stats.stalled_s:.1f} s in all"),
-    ):
-        if count:
-            yield what, count, meaning
+    for name in TROUBLES:
+        if count := getattr(snapshot.stats, name):
+            yield name, count, MEANINGS[name]
 
 
 def _curves(snapshot: LabSnapshot) -> str:
     if len(snapshot.past) < 2:
         return ""
     end = snapshot.past[-1].at
-    times = [moment.at - end for moment in snapshot.past]
-    waiting = _curve("waiting", times, [moment.waiting for moment in snapshot.past], "#0072B2", "")
-    rate = _curve("completed", times, [moment.rate for moment in snapshot.past], "#D55E00", "/s")
+    span_s = max(_LEAST_S, end - snapshot.past[0].at)
+    times = [1 - (end - moment.at) / span_s for moment in snapshot.past]
+    waiting = _curve("waiting", times, [moment.waiting for moment in snapshot.past], "#0072B2", "", span_s)
+    rate = _curve("completed", times, [moment.rate for moment in snapshot.past], "#D55E00", "/s", span_s)
     return f'<div style="display:flex;gap:24px;flex-wrap:wrap;margin:6px 0">{waiting}{rate}</div>'
 
 
-def _curve(title: str, times: Sequence[float], values: Sequence[float], colour: str, unit: str) -> str:
-    """A small curve over the remembered time, with its highest value and its last."""
+def _curve(title: str, times: Sequence[float], values: Sequence[float], colour: str, unit: str, span_s: float) -> str:
+    """A small curve over the last `span_s` seconds, times from 0 to 1, with its highest value and its last."""
     most = max(values)
     points = [
-        (_WIDTH * (1 + at / REMEMBERED_S), _HEIGHT - (_HEIGHT - 4) * value / (most or 1))
-        for at, value in zip(times, values, strict=True)
+        (_WIDTH * at, _HEIGHT - (_HEIGHT - 4) * value / (most or 1)) for at, value in zip(times, values, strict=True)
     ]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     area = f"{points[0][0]:.1f},{_HEIGHT} {line} {points[-1][0]:.1f},{_HEIGHT}"
@@ -115,11 +105,11 @@ def _curve(title: str, times: Sequence[float], values: Sequence[float], colour: 
     top = formats.escape(f"at most {most:.3g}{unit}" if unit else f"at most {most:,}")
     return (
         f'<div style="width:{_WIDTH}px"><div style="display:flex;justify-content:space-between;font-size:12px">'
-        f'<span>{now}</span><span style="{formats.FAINT}">{top} in {REMEMBERED_S:.0f} s</span></div>'
+        f'<span>{now}</span><span style="{formats.FAINT}">{top} in {span_s:.0f} s</span></div>'
         f'<svg width="{_WIDTH}" height="{_HEIGHT + 1}" role="img" aria-label="{formats.escape(title)}">'
         f'<polygon points="{area}" fill="{colour}" fill-opacity="0.12"/>'
         f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
-        f'<line x1="0" y1="{_HEIGHT + 0.5}" x2="{_WIDTH}" y2="{_HEIGHT + 0.5}" stroke="currentColor" stroke-opacity="0.3"/>'
+        f'<line y1="{_HEIGHT + 0.5}" x2="{_WIDTH}" y2="{_HEIGHT + 0.5}" stroke="currentColor" stroke-opacity="0.3"/>'
         f"</svg></div>"
     )
 

@@ -31,14 +31,15 @@ class Snapshot(Protocol):
 
 
 Shown = TypeVar("Shown", bound=Snapshot)
+Shown_contra = TypeVar("Shown_contra", bound=Snapshot, contravariant=True)
 
 
-class Widgets(Protocol[Shown]):
+class Widgets(Protocol[Shown_contra]):
     """The widgets of a live view."""
 
     root: Any
 
-    def show(self, snapshot: Shown) -> None:
+    def show(self, snapshot: Shown_contra) -> None:
         """Show this snapshot; what has not changed costs nothing."""
         ...
 

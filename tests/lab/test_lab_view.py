@@ -1,0 +1,47 @@
+"""What a user sees of the lab as a whole: its figures, its panel, and the tasks it had to give up."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from epsilon_lab import Lab, WorkQueue
+
+
+def crash_on_two(item: int) -> int:
+    if item == 2:
+        os._exit(3)
+    if item == 5:
+        raise ValueError("five")
+    return item
+
+
+def figures(lab: Lab) -> dict[str, Any]:
+    return dict(lab.stats["value"])
+
+
+def test_the_lab_shows_what_happened_and_freezes_with_its_end(tmp_path: Path) -> None:
+    with Lab(tmp_path / "runs", workers=2) as lab:
+        assert lab.dead_letters.empty
+        panel = lab.panel()
+        assert "0 completed" in repr(panel)
+        run = lab.start(WorkQueue(range(12), crash_on_two)).wait(60)
+
+        seen = figures(lab)
+        assert (seen["completed"], seen["dead"], seen["crashed"]) == (10, 1, 3)
+        assert seen["queued"] == seen["running"] == seen["prefetched"] == 0
+        assert isinstance(seen["completed"], int)
+        assert "worker" in lab.stats.loc["crashed", "meaning"]
+
+        [letter] = lab.dead_letters.to_dict("records")
+        assert (letter["run_id"], letter["task_id"], letter["attempts"]) == (run.run_id, "item-000002", 3)
+        assert [attempt["outcome"] for attempt in letter["history"]] == ["crashed"] * 3
+        assert "exit code 3" in letter["error"]
+
+        assert panel.update()
+        assert "10 completed" in repr(panel)
+        assert "3 crashed" in repr(panel)
+    assert panel.is_frozen
+    assert "closed" in repr(panel)
+    assert "10 completed" in repr(panel), "as it was last seen"
