@@ -15,6 +15,7 @@ import msgspec
 from epsilon_lab import errors
 from epsilon_lab.broker.board import Room
 from epsilon_lab.broker.members import WorkerRow
+from epsilon_lab.broker.stats import Stats
 from epsilon_lab.errors import BadFrame, LabError
 from epsilon_lab.topologies.engine import Cancel, Pause, Prioritise, Resume, Stop
 from epsilon_lab.topologies.plan import Requeue
@@ -98,6 +99,7 @@ class Standing(_Command, frozen=True):
     at_work: tuple[WorkerRow, ...]
     room: Room
     """What may still be submitted."""
+    stats: Stats
 
 
 class Adopted(_Command, frozen=True):

@@ -176,6 +176,7 @@ class Service:
             trouble=self._core.trouble,
             at_work=tuple(self._core.workers()),
             room=self._core.room,
+            stats=self._core.stats(),
         )
 
     def _adopt(self, command: Adopt) -> Adopted:

@@ -25,6 +25,7 @@ from typing import TypeVar, cast
 
 import epsilon_lab
 from epsilon_lab.broker.members import WorkerRow
+from epsilon_lab.broker.stats import Stats
 from epsilon_lab.broker.submissions import check_room
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import BadFrame, LabError, SidecarLost, WorkspaceError, WorkspaceLocked
@@ -211,6 +212,10 @@ class Sidecar:
     def workers(self) -> list[WorkerRow]:
         """Who is at work; `last_seen` in wall seconds."""
         return list(self._ask(Look(), Standing).at_work)
+
+    def stats(self) -> Stats:
+        """What waits and what runs, and what happened since it began."""
+        return self._ask(Look(), Standing).stats
 
     @property
     def trouble(self) -> str:

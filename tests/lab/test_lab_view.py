@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from epsilon_lab import Lab, WorkQueue
 
 
@@ -21,8 +23,9 @@ def figures(lab: Lab) -> dict[str, Any]:
     return dict(lab.stats["value"])
 
 
-def test_the_lab_shows_what_happened_and_freezes_with_its_end(tmp_path: Path) -> None:
-    with Lab(tmp_path / "runs", workers=2) as lab:
+@pytest.mark.parametrize("broker", ["kernel", "sidecar"])
+def test_the_lab_shows_what_happened_and_freezes_with_its_end(sidecar_path: Path, broker: str) -> None:
+    with Lab(sidecar_path, workers=2, broker=broker) as lab:
         assert lab.dead_letters.empty
         panel = lab.panel()
         assert "0 completed" in repr(panel)
