@@ -26,6 +26,7 @@ So is word of deaths: a member may have said hello to a broker that began anew, 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -73,10 +74,13 @@ Answer = Recorded | Denied | News
 class Peer:
     """One member of a session, or its supervisor. It belongs to the thread of its dialer, which the caller closes.
 
+    Another thread may send: the two take turns.
+
     Attributes:
         welcome: The broker's latest greeting: its epoch, the lease and the beat in seconds. None until it came.
         tasks: Assignments received, neither cancelled nor outdated, oldest first; the caller takes them from the left.
         refusals: Problems the broker found with what this peer sent, apart from not knowing it; the latest 16.
+        before_waiting: Called before this peer blocks; whoever keeps something back to send it later sends it then.
     """
 
     def __init__(self, dialer: Dialer, hello: Hello) -> None:
@@ -84,6 +88,8 @@ class Peer:
         self.tasks: deque[Assignment] = deque()
         self.refusals: deque[str] = deque(maxlen=16)
         self._dialer = dialer
+        self._turn = threading.RLock()
+        self.before_waiting: Callable[[], object] = lambda: None
         self._hello = hello
         self._notes: dict[int, Question] = {}
         self._askers: dict[int, Callable[[Answer], object]] = {}
@@ -102,14 +108,17 @@ class Peer:
         Raises:
             BadFrame: The other side is not a broker of this version.
         """
-        messages = [decode_from_broker(frame) for frame in self._dialer.receive(limit)]
-        for message in messages:
-            self._heed(message)
+        with self._turn:
+            messages = [decode_from_broker(frame) for frame in self._dialer.receive(limit)]
+            for message in messages:
+                self._heed(message)
         return messages
 
     def poll(self, timeout_s: float | None) -> bool:
         """Block until something has arrived, for at most `timeout_s` seconds (None: for ever)."""
-        return self._dialer.poll(timeout_s)
+        self.before_waiting()
+        with self._turn:
+            return self._dialer.poll(timeout_s)
 
     async def wait(self) -> None:
         """Wait until something has arrived."""
@@ -232,7 +241,9 @@ class Peer:
         self._send(Bye())
 
     def _send(self, message: ToBroker) -> None:
-        self._dialer.send(encode(message))
+        frame = encode(message)
+        with self._turn:
+            self._dialer.send(frame)
 
     def _heed(self, message: ToPeer) -> None:
         match message:

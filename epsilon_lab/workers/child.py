@@ -33,8 +33,9 @@ from epsilon_lab.workers.progress import Progress
 
 def serve(peer: Peer, progress: Progress, capture: Capture) -> None:
     """Greet the broker, then work for ever."""
-    whereabouts = Whereabouts()
+    me, whereabouts = os.getpid(), Whereabouts()
     batch = Batch(peer)
+    peer.before_waiting = batch.send
     capture.beside = batch.send_late
     progress.ready()  # first: whoever was greeted may have to be told of our death
     peer.greet()
@@ -49,9 +50,11 @@ def serve(peer: Peer, progress: Progress, capture: Capture) -> None:
             progress.started(assignment.fence)
             whereabouts.go(assignment.run_dir)
             answer = execute(assignment, capture, peer)
+            if os.getpid() != me:  # the task forked, and came back from both; the work here is not the fork's
+                os._exit(0)
             tree.reap_children()
+            batch.add(answer, assignment.task)  # a process that cannot even answer any more was spoilt by this task
             progress.ended()
-            batch.add(answer, assignment.task)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ name; the process then waits for its runs and ends. What was asked, promised and
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from random import Random
 
@@ -35,6 +36,7 @@ def work(item: tuple[History, str, float]) -> str:
 
 def main(place: Path, durability: str, host: str) -> None:
     history = History(place / "history")
+    warnings.filterwarnings("ignore", "the last .* bytes of .* were lines that a crash had cut short")
     with Lab(place / "runs", workers=2, durability=durability, broker=host) as lab:
         left = lab.sql("select run_id from runs where status = 'interrupted' order by started_at")
         live = [lab.resume(run_id) for run_id in left["run_id"]]

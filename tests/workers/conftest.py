@@ -43,7 +43,9 @@ class Desk:
         self._listener = listener
         self._fences = 0
 
-    def assignment(self, function: Callable[..., Any] | str, item: Any = None, *, lane: Lane = "process") -> Assignment:
+    def assignment(
+        self, function: Callable[..., Any] | str, item: Any = None, *, lane: Lane = "process", **options: Any
+    ) -> Assignment:
         """Make an assignment; functions are packed into the run directory."""
         entry = function
         if not isinstance(function, str):
@@ -51,7 +53,9 @@ class Desk:
             self.run.save(f"code/{packed.sha256}.pkl", packed.blob, kind="code")
             entry = f"code:{packed.sha256}"
         self._fences += 1
-        task = TaskSpec(task_id=f"item-{self._fences}", kind="item", lane=lane, entry=str(entry), payload=pack(item))
+        task = TaskSpec(
+            task_id=f"item-{self._fences}", kind="item", lane=lane, entry=str(entry), payload=pack(item), **options
+        )
         return Assignment(run_id=self.run.run_id, run_dir=str(self.run.path), task=task, attempt=1, fence=self._fences)
 
     def assign(self, peer: str, *assignments: Assignment) -> None:

@@ -102,3 +102,11 @@ def test_no_answer_of_a_task_with_a_limit_of_time_is_held_back(scene):
     scene.give(1)
     scene.work(21)
     assert scene.heard() == 21
+
+
+def test_answers_held_back_go_before_a_task_waits_for_the_broker(scene):
+    scene.peer.before_waiting = scene.batch.send
+    scene.give(30)
+    scene.work(20)
+    scene.peer.poll(0.0)
+    assert scene.heard() == 20
