@@ -37,8 +37,8 @@ def stored(value: Value) -> StoredValue:
 
 def restored(value: StoredValue) -> Value:
     """Take a value back from a journal."""
-    if bytes(value.json):
-        return Value("json", bytes(value.json))
+    if json := bytes(value.json):
+        return Value("json", json)
     if value.pickle is not None:
         return Value("pickle", value.pickle)
     return Value("file", (value.file or "").encode())

@@ -25,7 +25,7 @@ from epsilon_lab.messages.events import (
 )
 from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
-from epsilon_lab.topologies.graph import Graph, Step
+from epsilon_lab.topologies.graph import NOTHING, Graph, Step
 from epsilon_lab.topologies.plan import Add, Copy, Emit, Export, Finish, Plan, PlanEffect, Requeue, Write
 
 
@@ -178,10 +178,10 @@ class RunState:
             return []
         own = (self._paused_at if self._paused_at is not None else now) - self._paused_for
         match stimulus:
-            case Start():
-                return self._carry(self._plan.start(own), own)
             case Settled(outcomes=outcomes):
                 return self._settle(outcomes, own)
+            case Start():
+                return self._carry(self._plan.start(own), own)
             case Tick():
                 return [] if self._paused_at is not None else self._carry(self._plan.tick(own), own) + self._time(own)
             case Stop(reason=reason):
@@ -245,9 +245,11 @@ class RunState:
         while pending and not self.ended:
             outcome = pending.popleft()
             step = self._graph.settle(outcome)
-            effects += self._spread(step)
-            pending.extendleft(reversed(step.blocked))
-            effects += self._carry(self._plan.settled(outcome, now), now)
+            if step is not NOTHING:
+                effects += self._spread(step)
+                pending.extendleft(reversed(step.blocked))
+            if planned := self._plan.settled(outcome, now):
+                effects += self._carry(planned, now)
         return effects
 
     def _carry(self, plan_effects: list[PlanEffect], now: float) -> list[EngineEffect]:

@@ -29,6 +29,10 @@ class Step(NamedTuple):
     """Failed because of what they depend on."""
 
 
+NOTHING = Step((), (), ())
+"""Nothing follows, which is what most tasks that are settled come to."""
+
+
 class Graph:
     """Tasks and their dependencies, forgotten as they settle.
 
@@ -150,7 +154,7 @@ class Graph:
                         ready.append(task)
         else:
             self._fail(outcome.run_id, outcome.task_id, kind or "", blocked)
-        return Step(tuple(ready), (), tuple(blocked))
+        return Step(tuple(ready), (), tuple(blocked)) if ready or blocked else NOTHING
 
     def _admit(self, task: TaskSpec, *, queue: bool = True) -> bool:
         limit = self._limits.get(task.kind)

@@ -38,9 +38,7 @@ from epsilon_lab.messages.events import (
     ArtifactSaved,
     Body,
     FailedLine,
-    LlmCall,
     MessagesSent,
-    RunAdopted,
     RunEnded,
     RunExhausted,
     RunPaused,
@@ -61,6 +59,7 @@ from epsilon_lab.messages.events import (
     message_of,
     restored,
     task_line,
+    task_spec,
 )
 from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
@@ -161,19 +160,53 @@ def recover(
         LabError: The rules give other lines than those on record; the message names the first that differs.
     """
     recovery = _Recovery(run_id, plan, read)
-    for record in records:
-        recovery.take(record)
+    recovery.take(records)
     return recovery.recovered()
 
 
+class _Open:
+    """A task on record that is not settled so far; times are on the run's own clock."""
+
+    __slots__ = (
+        "attempt", "delayed_until", "failed", "fence", "lost", "messages", "priority", "spec", "submitted", "worker_id"
+    )  # fmt: skip
+
+    def __init__(self, spec: TaskSpec, now: float, priority: int | None = None) -> None:
+        self.spec, self.priority = spec, priority
+        self.submitted, self.delayed_until = now, now + spec.delay_s
+        self.attempt = self.lost = self.failed = self.fence = 0
+        self.worker_id = ""
+        self.messages: tuple[Message, ...] = ()
+
+    def release(self) -> None:
+        """Take it out of its worker's hands."""
+        self.worker_id, self.fence = "", 0
+
+    def left(self, now: float) -> OpenTask:
+        """The task as a broker is given it."""
+        return OpenTask(
+            self.spec,
+            attempt=self.attempt,
+            lost=self.lost,
+            failed=self.failed,
+            age_s=now - self.submitted,
+            delay_s=max(0.0, self.delayed_until - now),
+            worker_id=self.worker_id,
+            fence=self.fence,
+            priority=self.priority,
+            messages=self.messages,
+        )
+
+
 class _Recovery:
-    """One pass over a journal."""
+    """One pass over a journal; most lines are about tasks, a few each, so these are what it is quick with."""
 
     def __init__(self, run_id: str, plan: Plan, read: Callable[[Value], Value]) -> None:
         self._run_id = run_id
         self._plan = plan
         self._read = read if plan.reads_outputs else lambda value: value
         self._found = Recovered.new(run_id, plan)
+        self._open: dict[str, _Open] = {}
         self._pending: deque[EngineEffect] = deque()
         """What the rules gave, as far as it was not met in the journal yet."""
 
@@ -184,139 +217,143 @@ class _Recovery:
         """Priorities that people gave to such tasks."""
 
         self._last_ts: float | None = None
-        self._submitted: dict[str, float] = {}
-        """When a task was, on the run's own clock."""
-
-        self._delayed: dict[str, float] = {}
-        """Until when a task was put off, on the run's own clock."""
+        self._takes: dict[str, Callable[[Any, Record], None]] = {
+            "run.started": self._begin,
+            "run.adopted": lambda body, _: self._saw_epoch(body.epoch),
+            "usage.llm_call": lambda body, _: self._found.ledger.take(body),
+            "artifact.saved": self._keep_artifact,
+            "message.sent": self._keep_messages,
+            "task.submitted": self._submit,
+            "task.waiting": self._wait,
+            "task.assigned": self._assign,
+            "task.adopted": self._adopt,
+            "task.released": self._release,
+            "task.completed": self._complete,
+            "task.failed": self._fail,
+            "task.expired": self._expire,
+            "task.cancelled": self._cancel,
+        }
 
     def recovered(self) -> Recovered:
         """The run, once all records are taken."""
-        elapsed_s = self._found.elapsed_s
-        for task_id, left in self._found.left.items():
-            self._found.left[task_id] = msgspec.structs.replace(
-                left,
-                age_s=elapsed_s - self._submitted[task_id],
-                delay_s=max(0.0, self._delayed.get(task_id, 0.0) - elapsed_s),
-            )
+        found, now = self._found, self._found.elapsed_s
+        found.left = {task_id: task.left(now) for task_id, task in self._open.items()}
         # A broker that opens a run anew has not been told to hold it; whether it should be, the state says.
         untaken: list[EngineEffect] = [Submit(tuple(self._untaken.values()))] if self._untaken else []
         raised = [Reprioritise(*each) for each in self._raised.items()]
-        self._found.effects = [*untaken, *raised, *(effect for effect in self._pending if not isinstance(effect, Hold))]
-        return self._found
+        found.effects = [*untaken, *raised, *(effect for effect in self._pending if not isinstance(effect, Hold))]
+        return found
 
-    def take(self, record: Record) -> None:
-        """Take one line."""
-        if record.type not in BODIES:
-            return
-        try:
-            body: Body = msgspec.json.decode(record.body, type=BODIES[record.type])
-            self._advance(record.ts, is_gap=isinstance(body, RunAdopted))
-            self._take(body, record)
-        except LabError:
-            raise
-        except Exception as error:
-            raise self._diverged(record, f"the rules cannot take it in ({type(error).__name__}: {error})") from error
-
-    def _advance(self, ts: float, *, is_gap: bool) -> None:
-        if self._last_ts is not None and not is_gap:
-            self._found.elapsed_s += max(0.0, ts - self._last_ts)
-        self._last_ts = ts
-
-    def _take(self, body: Body, record: Record) -> None:
-        match body:
-            case RunStarted():
-                self._found = Recovered.new(self._run_id, self._plan, body.budget)
-                self._saw_epoch(body.epoch)
-                self._step(Start())
-            case RunAdopted():
-                self._saw_epoch(body.epoch)
-            case LlmCall():
-                self._found.ledger.take(body)
-            case ArtifactSaved():
-                self._found.artifacts[body.path] = (record.seq, body)
-            case TasksAssigned():
-                for task_id, attempt, fence in body.tasks:
-                    self._saw_epoch(fence >> FENCE_BITS)
-                    self._change(task_id, attempt=attempt, worker_id=body.worker_id, fence=fence)
-            case TasksAdopted():
-                for task_id, _, fence in body.tasks:
-                    self._change(task_id, worker_id=body.worker_id, fence=fence)
-            case MessagesSent():
-                for task_id, line in body.messages:
-                    if task_id in self._found.left:
-                        messages = self._found.left[task_id].messages
-                        self._change(task_id, messages=(*messages, message_of(line)))
-            case TasksCompleted():
-                for done in body.tasks:
-                    self._settle(done.task_id, "completed", output=self._read(restored(done.output)))
-            case TasksReleased():
-                for task_id, _, _ in body.tasks:
-                    self._change(task_id, worker_id="", fence=0)
-            case TasksSubmitted():
-                self._submit(body, record)
-            case TasksWaiting() if self._is_held_back(body):
-                pass
-            case TasksCancelled() if self._is_brokers(body):
-                for task_id in body.task_ids:
-                    self._cancel(task_id, body.reason)
-            case TasksFailed():
-                for failed in body.tasks:
-                    self._fail(failed)
-            case TasksExpired():
-                for task_id, error in body.tasks:
-                    self._expire(task_id, error)
-            case _ if record.type.startswith(("run.", "stage.")) or record.type in _ENGINES:
-                self._match(body, record)
+    def take(self, records: Sequence[Record]) -> None:
+        """Take lines, in order."""
+        for record in records:
+            name, last_ts = record.type, self._last_ts
+            decoder = _DECODERS.get(name)
+            if decoder is None:
+                continue
+            if last_ts is not None and record.ts > last_ts and name != "run.adopted":
+                self._found.elapsed_s += record.ts - last_ts
+            self._last_ts = record.ts
+            try:
+                if take := self._takes.get(name):
+                    take(decoder.decode(record.body), record)
+                elif name.startswith(("run.", "stage.")) or name in _ENGINES:
+                    self._match(decoder.decode(record.body), record)
+            except LabError:
+                raise
+            except Exception as error:
+                raise self._diverged(
+                    record, f"the rules cannot take it in ({type(error).__name__}: {error})"
+                ) from error
 
     def _saw_epoch(self, epoch: int) -> None:
-        self._found.epoch = max(self._found.epoch, epoch)
+        if epoch > self._found.epoch:
+            self._found.epoch = epoch
+
+    def _begin(self, body: RunStarted, _: Record) -> None:
+        self._found = Recovered.new(self._run_id, self._plan, body.budget)
+        self._saw_epoch(body.epoch)
+        self._step(Start())
+
+    def _keep_artifact(self, body: ArtifactSaved, record: Record) -> None:
+        self._found.artifacts[body.path] = (record.seq, body)
+
+    def _keep_messages(self, body: MessagesSent, _: Record) -> None:
+        for task_id, line in body.messages:
+            if task := self._open.get(task_id):
+                task.messages = (*task.messages, message_of(line))
 
     # -- stimuli ------------------------------------------------------------------------------------------------------
 
     def _step(self, stimulus: Stimulus) -> None:
         self._pending += self._found.state.step(stimulus, self._found.elapsed_s)
 
-    def _settle(
-        self,
-        task_id: str,
-        status: Literal["completed", "failed", "dead", "cancelled"],
-        *,
-        output: Value | None = None,
-        failure: Failure | None = None,
-    ) -> None:
-        left = self._found.left.pop(task_id)
-        if status == "dead":
-            self._found.dead[task_id] = OpenTask(left.spec, attempt=left.attempt, priority=left.priority)
-        outcome = TaskOutcome(run_id=self._run_id, task_id=task_id, status=status, output=output, failure=failure)
-        self._step(Settled((outcome,)))
+    def _assign(self, body: TasksAssigned, _: Record) -> None:
+        for task_id, attempt, fence in body.tasks:
+            task = self._open[task_id]
+            task.attempt, task.worker_id, task.fence = attempt, body.worker_id, fence
+            self._saw_epoch(fence >> FENCE_BITS)
 
-    def _fail(self, line: FailedLine) -> None:
-        """A failed attempt: the task's end, or one more that it has behind it."""
-        if line.then == "queued":
-            left = self._found.left[line.task_id]
-            if line.outcome != "expired":  # nobody can come back with it
-                self._change(line.task_id, worker_id="", fence=0)
-            if line.delay_s:
-                self._delayed[line.task_id] = self._found.elapsed_s + line.delay_s
-            if line.outcome in _LOSSES:
-                self._change(line.task_id, lost=left.lost + 1)
-            else:
-                self._change(line.task_id, failed=left.failed + 1)
-            return
-        failure = Failure(
-            task_id=line.task_id,
-            run_id=self._run_id,
-            fence=line.fence,
-            outcome=line.outcome,
-            error=line.error,
-            traceback=line.traceback,
-            stdout_tail=line.stdout_tail,
-            stderr_tail=line.stderr_tail,
-            started_at=line.started_at,
-            ended_at=line.ended_at,
+    def _adopt(self, body: TasksAdopted, _: Record) -> None:
+        for task_id, _attempt, fence in body.tasks:
+            task = self._open[task_id]
+            task.worker_id, task.fence = body.worker_id, fence
+
+    def _release(self, body: TasksReleased, _: Record) -> None:
+        for task_id, _attempt, _fence in body.tasks:
+            self._open[task_id].release()
+
+    def _complete(self, body: TasksCompleted, _: Record) -> None:
+        outcomes = []
+        for done in body.tasks:
+            del self._open[done.task_id]
+            output = self._read(restored(done.output))
+            outcomes.append(TaskOutcome(run_id=self._run_id, task_id=done.task_id, status="completed", output=output))
+        self._step(Settled(tuple(outcomes)))
+
+    def _settle(self, failure: Failure, status: Literal["failed", "dead", "cancelled"]) -> None:
+        """End a task that gave no output."""
+        task = self._open.pop(failure.task_id)
+        if status == "dead":
+            dead = OpenTask(task.spec, attempt=task.attempt, priority=task.priority)
+            self._found.dead[failure.task_id] = dead
+        self._step(
+            Settled((TaskOutcome(run_id=self._run_id, task_id=failure.task_id, status=status, failure=failure),))
         )
-        self._settle(line.task_id, "dead" if line.then == "dead" else "failed", failure=failure)
+
+    def _fail(self, body: TasksFailed, _: Record) -> None:
+        """Failed attempts: their tasks' ends, or one more that these have behind them."""
+        for line in body.tasks:
+            if line.then != "queued":
+                self._settle(_failure(self._run_id, line), "dead" if line.then == "dead" else "failed")
+                continue
+            task = self._open[line.task_id]
+            if line.outcome != "expired":  # nobody can come back with it
+                task.release()
+            if line.delay_s:
+                task.delayed_until = self._found.elapsed_s + line.delay_s
+            if line.outcome in _LOSSES:
+                task.lost += 1
+            else:
+                task.failed += 1
+
+    def _expire(self, body: TasksExpired, _: Record) -> None:
+        for task_id, error in body.tasks:
+            fence = self._open[task_id].fence
+            self._settle(_given_up(self._run_id, task_id, "expired", error, fence=fence), "failed")
+
+    def _cancel(self, body: TasksCancelled, record: Record) -> None:
+        if not self._is_brokers(body):
+            self._match(body, record)
+            return
+        for task_id in body.task_ids:
+            if task_id in self._untaken:
+                self._open[task_id] = _Open(self._untaken.pop(task_id), self._found.elapsed_s)
+            self._settle(_given_up(self._run_id, task_id, "cancelled", body.reason), "cancelled")
+
+    def _wait(self, body: TasksWaiting, record: Record) -> None:
+        if not self._is_held_back(body):
+            self._match(body, record)
 
     def _is_held_back(self, line: TasksWaiting) -> bool:
         """Whether tasks wait because the broker is full; of other reasons, the rules say so themselves."""
@@ -326,19 +363,11 @@ class _Recovery:
 
     def _is_brokers(self, line: TasksCancelled) -> bool:
         """Whether tasks were cancelled that the broker had, or was to have; of others, the rules say so themselves."""
-        known = (self._found.left, self._untaken)
-        return all(any(task_id in tasks for tasks in known) for task_id in line.task_ids)
-
-    def _cancel(self, task_id: str, reason: str) -> None:
-        failure = Failure(
-            task_id=task_id, run_id=self._run_id, fence=0, outcome="cancelled", error=reason, retryable=False
-        )
-        if task_id in self._untaken:
-            self._found.left[task_id] = OpenTask(self._untaken.pop(task_id))
-        self._settle(task_id, "cancelled", failure=failure)
+        return all(task_id in self._open or task_id in self._untaken for task_id in line.task_ids)
 
     def _submit(self, line: TasksSubmitted, record: Record) -> None:
         """Hold tasks that the broker took against those that the rules gave, in this order but in parts of any size."""
+        now = self._found.elapsed_s
         for place, task in enumerate(line.tasks):
             while task.task_id not in self._untaken and self._pass_submit():
                 pass
@@ -347,15 +376,11 @@ class _Recovery:
                 expected = self._next_line()
                 how = "the rules give no such line there" if expected is None else _difference(line, expected)
                 raise self._diverged(record, how)
-            if task != task_line(spec) and _plain(task) != _plain(task_line(spec)):
+            if task_spec(task) != spec and _plain(task) != _plain(task_line(spec)):
                 given = list(line.tasks)
                 given[place] = task_line(spec)
                 raise self._diverged(record, _difference(line, TasksSubmitted(tasks=tuple(given))))
-            now = self._found.elapsed_s
-            self._found.left[task.task_id] = OpenTask(spec, priority=self._raised.pop(task.task_id, None))
-            self._submitted[task.task_id] = now
-            if spec.delay_s:
-                self._delayed[task.task_id] = now + spec.delay_s
+            self._open[task.task_id] = _Open(spec, now, self._raised.pop(task.task_id, None))
 
     def _pass_submit(self) -> bool:
         """Pass the next submission, if no line has to come first."""
@@ -367,20 +392,6 @@ class _Recovery:
         for _ in range(place + 1):
             self._pass(self._pending.popleft())
         return True
-
-    def _expire(self, task_id: str, error: str) -> None:
-        failure = Failure(
-            task_id=task_id,
-            run_id=self._run_id,
-            fence=self._found.left[task_id].fence,
-            outcome="expired",
-            error=error,
-            retryable=False,
-        )
-        self._settle(task_id, "failed", failure=failure)
-
-    def _change(self, task_id: str, **changes: int | str | tuple[Message, ...]) -> None:
-        self._found.left[task_id] = msgspec.structs.replace(self._found.left[task_id], **changes)
 
     def _said(self, body: Body) -> Stimulus | None:
         """What someone must have said for this line to be there; None where the rules write such lines themselves."""
@@ -433,14 +444,15 @@ class _Recovery:
                 self._untaken.update((task.task_id, task) for task in tasks)
             case CloseBudget(reason=reason):
                 self._found.ledger.close(reason)
-            case Reprioritise(task_id=task_id, priority=priority) if task_id in self._found.left:
-                self._change(task_id, priority=priority)
+            case Reprioritise(task_id=task_id, priority=priority) if task_id in self._open:
+                self._open[task_id].priority = priority
             case Reprioritise(task_id=task_id, priority=priority) if task_id in self._untaken:
                 self._raised[task_id] = priority
             case Requeue(task_ids=task_ids):
                 for task_id in task_ids:
-                    self._found.left[task_id] = self._found.dead.pop(task_id)
-                    self._submitted[task_id] = self._found.elapsed_s
+                    dead = self._found.dead.pop(task_id)
+                    again = self._open[task_id] = _Open(dead.spec, self._found.elapsed_s, dead.priority)
+                    again.attempt, again.delayed_until = dead.attempt, again.submitted
 
     def _diverged(self, record: Record, how: str) -> LabError:
         return LabError(
@@ -450,7 +462,9 @@ class _Recovery:
         )
 
 
-_ENGINES = ("task.waiting", "task.cancelled", "task.prioritised", "task.requeued")
+_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(body) for name, body in BODIES.items()}
+
+_ENGINES = ("task.prioritised", "task.requeued")
 """Lines about tasks that follow from the engine's own effects."""
 
 
@@ -470,6 +484,27 @@ def line_of(effect: EngineEffect) -> Body | None:
 def _in_place(effect: EngineEffect) -> Body | None:
     """The line of an effect whose line has its place among the others."""
     return None if isinstance(effect, Submit) else line_of(effect)
+
+
+def _failure(run_id: str, line: FailedLine) -> Failure:
+    return Failure(
+        task_id=line.task_id,
+        run_id=run_id,
+        fence=line.fence,
+        outcome=line.outcome,
+        error=line.error,
+        traceback=line.traceback,
+        stdout_tail=line.stdout_tail,
+        stderr_tail=line.stderr_tail,
+        started_at=line.started_at,
+        ended_at=line.ended_at,
+    )
+
+
+def _given_up(
+    run_id: str, task_id: str, outcome: Literal["expired", "cancelled"], error: str, *, fence: int = 0
+) -> Failure:
+    return Failure(task_id=task_id, run_id=run_id, fence=fence, outcome=outcome, error=error, retryable=False)
 
 
 def _plain(body: Body | TaskLine) -> bytes:

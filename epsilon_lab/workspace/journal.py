@@ -28,7 +28,6 @@ import threading
 from pathlib import Path
 from typing import Literal, get_args
 
-import google_crc32c
 import msgspec
 
 from epsilon_lab.errors import InvalidInput, WorkspaceError
@@ -37,13 +36,12 @@ from epsilon_lab.messages.tasks import Event
 from epsilon_lab.settings import SEGMENT_BYTES
 from epsilon_lab.workspace.scan import (
     START,
-    Commit,
     JournalRead,
     Position,
     Record,
-    Seal,
     read_journal,
     scan,
+    seal,
     segment_path,
 )
 
@@ -208,7 +206,8 @@ class Journal:
             return
         handle = self._writable()
         group, self._lines = self._lines, []
-        data = _sealed(group)
+        lines = b"".join(group)
+        data = b"%b%b\n" % (lines, seal(lines))
         try:
             if self._end >= self._segment_bytes:
                 handle = self._begin_segment()
@@ -295,12 +294,6 @@ class Journal:
             os.ftruncate(self._writable(), self._end)
         except OSError as error:
             self._broken = f"a half-written group could not be cut ({error.strerror})"
-
-
-def _sealed(lines: list[bytes]) -> bytes:
-    data = b"".join(lines)
-    seal = Commit(Seal(len(lines), f"{google_crc32c.value(data):08x}"))
-    return data + _ENCODER.encode(seal) + b"\n"
 
 
 def _open(path: Path, flags: int = 0) -> int:

@@ -22,8 +22,7 @@ import msgspec
 
 from epsilon_lab.errors import JournalDamaged, WorkspaceError
 
-_SEAL_START = b'{"commit":'
-_SEAL = b"\n" + _SEAL_START
+_SEAL = b'\n{"commit":'
 _SUFFIX = re.compile(r"\d{6}")
 _CHUNK = 4 * 1024 * 1024
 """Bytes read at once."""
@@ -41,20 +40,6 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     type: str
     body: msgspec.Raw
     """JSON; the struct of that type in messages/events.py decodes it."""
-
-
-class Seal(msgspec.Struct, frozen=True):
-    """What a commit line says of its group."""
-
-    records: int
-    crc32c: str
-    """Over the group's bytes, in hexadecimal."""
-
-
-class Commit(msgspec.Struct, frozen=True):
-    """The line that closes a group."""
-
-    commit: Seal
 
 
 class Position(NamedTuple):
@@ -82,7 +67,6 @@ class JournalRead(NamedTuple):
 
 
 _RECORDS = msgspec.json.Decoder(Record)
-_COMMIT = msgspec.json.Decoder(Commit)
 
 START = Position()
 
@@ -111,6 +95,11 @@ def segments(path: Path) -> int:
     if missing:
         raise JournalDamaged(str(segment_path(path, min(missing))), 0, "this file is missing, and later ones exist")
     return len(numbers)
+
+
+def seal(lines: bytes) -> bytes:
+    """Make the commit line of a group, without its newline: how many records there are, and CRC-32C over the bytes."""
+    return b'{"commit":{"records":%d,"crc32c":"%08x"}}' % (lines.count(b"\n"), google_crc32c.value(lines))
 
 
 def read_journal(path: Path | str, start: Position = START) -> JournalRead:
@@ -163,12 +152,13 @@ def _walk(path: Path, start: Position, take: Callable[[list[Record]], object]) -
         while chunk := file.read(size):
             data = rest + chunk
             begin = 0
-            while (closing := _closing(data, begin)) is not None:
-                line_end = data.find(b"\n", closing)
+            while True:
+                closing = data.find(_SEAL, begin) + 1
+                line_end = data.find(b"\n", closing) if closing else -1
                 if line_end < 0:
                     break
-                records = _group(data, begin, closing, line_end, path, end)
-                if records and records[0].seq != seq:
+                records = _group(data[begin:closing], data[closing:line_end], path, end)
+                if records and (records[0].seq, records[-1].seq) != (seq, seq + len(records) - 1):
                     raise JournalDamaged(str(path), end, f"record {records[0].seq} stands where {seq} belongs")
                 take(records)
                 seq += len(records)
@@ -180,33 +170,14 @@ def _walk(path: Path, start: Position, take: Callable[[list[Record]], object]) -
     return Position(start.segment, end, seq), len(rest)
 
 
-def _closing(data: bytes, begin: int) -> int | None:
-    """Where the commit line of the group at `begin` starts; None where it is not there yet."""
-    if data.startswith(_SEAL_START, begin):
-        return begin
-    found = data.find(_SEAL, begin)
-    return None if found < 0 else found + 1
-
-
-def _group(data: bytes, begin: int, closing: int, line_end: int, path: Path, offset: int) -> list[Record]:
+def _group(lines: bytes, commit: bytes, path: Path, offset: int) -> list[Record]:
     """Check a group against its commit line, and decode it."""
+    if commit != seal(lines):
+        raise JournalDamaged(str(path), offset, "the checksum of this group does not match its commit line")
     try:
-        seal = _COMMIT.decode(data[closing:line_end]).commit
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise JournalDamaged(
-            str(path), offset, f"the commit line that closes this group cannot be read ({error})"
-        ) from error
-    lines = data[begin:closing]
-    if seal.crc32c != f"{google_crc32c.value(lines):08x}":
-        raise JournalDamaged(str(path), offset, "the checksum of this group does not match its commit")
-    try:
-        records = _RECORDS.decode_lines(lines)
+        return _RECORDS.decode_lines(lines)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise JournalDamaged(str(path), offset, f"a line of this group is no record ({error})") from error
-    first = records[0].seq if records else 0
-    if seal.records != len(records) or any(record.seq != seq for seq, record in enumerate(records, first)):
-        raise JournalDamaged(str(path), offset, f"{len(records)} records are closed by a commit of {seal.records}")
-    return records
 
 
 def _check_torn(rest: bytes, seq: int, path: Path, offset: int) -> None:
@@ -220,13 +191,5 @@ def _check_torn(rest: bytes, seq: int, path: Path, offset: int) -> None:
         if record.seq != number:
             raise JournalDamaged(str(path), offset, f"record {record.seq} stands where {number} belongs")
         offset += len(line) + 1
-    if _is_commit(part[:-1]):  # a torn write ends before this byte, so the byte was changed later
+    if part[:-1] == seal(b"".join(line + b"\n" for line in lines)):  # a torn write ends before this byte
         raise JournalDamaged(str(path), offset + len(part) - 1, "a commit line does not end in a newline")
-
-
-def _is_commit(line: bytes) -> bool:
-    try:
-        _COMMIT.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return False
-    return True

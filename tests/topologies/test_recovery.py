@@ -611,6 +611,18 @@ def test_a_changed_score_is_told(unbroken):
         recover("r", search(), records)
 
 
+def test_lines_that_say_the_same_in_other_words_are_the_same(unbroken):
+    """Another version, or another encoder, may order fields differently, or leave out what is as by default."""
+
+    def said_otherwise(record):
+        fields = sorted(msgspec.json.decode(record.body).items(), reverse=True)
+        return msgspec.structs.replace(record, body=msgspec.Raw(msgspec.json.encode(dict(fields))))
+
+    records = list(map(said_otherwise, unbroken.records[:-1]))
+    assert any(bytes(one.body) != bytes(other.body) for one, other in zip(records, unbroken.records, strict=False))
+    assert recover("r", search(), records).effects
+
+
 def test_a_line_too_many_is_told(unbroken):
     place = next(i for i, r in enumerate(unbroken.records) if r.type == "stage.generation")
     records = unbroken.records[: place + 1]
