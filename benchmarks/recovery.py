@@ -1,8 +1,8 @@
 """How long it takes to take up a run again: `python benchmarks/recovery.py [records] [tasks in a turn]`.
 
-The journal is the one that a work queue leaves whose tasks are handed out and come back so many at a time: with one, the
-worst there is, every task has two lines of its own and each line is a group of its own. Measured is what `lab.resume`
-does before the broker has the run: read, make the rules again, put every line to them, open the journal for writing.
+The journal is what a work queue leaves whose tasks are handed out and come back so many at a time: with one, the worst
+there is, every task has two lines of its own and each line is a group of its own. Measured is what `lab.resume` does
+before the broker has the run: read, make the rules again, put every line to them, open the journal for writing.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def main(records: int, batch: int) -> None:
         laps = ", ".join(f"{what} {seconds:.2f}" for what, seconds in took.items())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"{len(read.records):,} records, {records * batch // 2:,} tasks, {batch} a turn, {size:.0f} MB", end=": ")
-        print(f"{wall:.2f} s, processor {sum(took.values()):.2f} ({laps}); {len(found.left)} tasks left; peak {peak:.0f} MB")
+        print(f"{wall:.2f} s, processor {sum(took.values()):.2f} ({laps}); {len(found.left)} left; peak {peak:.0f} MB")
         began = time.perf_counter()
         tables = Tables(place)
         tables.sql("select count(*) from tasks")
