@@ -25,7 +25,7 @@ import anyio
 
 from epsilon_lab import ids
 from epsilon_lab.arguments import whole
-from epsilon_lab.broker.desk import Correspondence, LabSubscription
+from epsilon_lab.broker.correspondence import Correspondence, LabSubscription
 from epsilon_lab.broker.host import LONG_STALL_S
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput, LabError, SidecarLost, WorkspaceError

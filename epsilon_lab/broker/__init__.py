@@ -11,5 +11,6 @@ post.py      what agents say to each other, and who waits to hear it
 topics.py    what is kept of it
 host.py      the shell, and the only place that waits: frames in, journals committed, then frames out
 client.py    a peer's end of the conversation
-desk.py      a peer on a loop that asks and is answered
+subscription.py    where a reader stands on a topic, and the loops over it
+correspondence.py  the lab's own end: what a cell says and hears
 """

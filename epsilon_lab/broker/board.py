@@ -155,9 +155,9 @@ class Board:
         else:
             self.delayed.forget(task.ticket)
 
-    def send(self, peer: str, message: ToPeer, run_id: str | None = None) -> None:
+    def send(self, peer: str, message: ToPeer, run_id: str | None = None, *, is_promise: bool = False) -> None:
         """Say something to a peer; `run_id` names the run whose records it acknowledges."""
-        self.effects.append(Send(peer, message, run_id))
+        self.effects.append(Send(peer, message, run_id, is_promise))
 
     def record(self, run_id: str | None, body: Body | Event) -> None:
         """Put a line into a run's journal (None: the lab's)."""

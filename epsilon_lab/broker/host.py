@@ -13,7 +13,7 @@ socket is drained first, and then all deadlines move by as much as the broker wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 import anyio
 import anyio.to_thread
@@ -52,7 +52,18 @@ from epsilon_lab.broker.unsynced import Unsynced
 from epsilon_lab.clock import Clock
 from epsilon_lab.errors import BadFrame, InvalidInput, LabError
 from epsilon_lab.messages.events import Body, LabStalled
-from epsilon_lab.messages.frames import MAX_FRAME, Lost, Refused, Tasks, ToBroker, ToPeer, decode_from_peer, encode
+from epsilon_lab.messages.frames import (
+    MAX_FRAME,
+    Denied,
+    Lost,
+    Recorded,
+    Refused,
+    Tasks,
+    ToBroker,
+    ToPeer,
+    decode_from_peer,
+    encode,
+)
 from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import Event, TaskOutcome, TaskSpec
 from epsilon_lab.settings import BrokerSettings
@@ -419,10 +430,10 @@ class BrokerHost:
         if self._syncing is not None:
             self._unsynced.journals.update(self._syncing.journals)  # what waits now is not said before what waits there
         waiting = self._unsynced.journals
-        self._unsynced.sends += [send for send in sends if send.run_id is not None and send.run_id in waiting]
+        self._unsynced.sends += [send for send in sends if _acknowledges(send, waiting)]
         self._unsynced.outcomes += [outcome for outcome in outcomes if outcome.run_id in waiting]
         return (
-            [send for send in sends if send.run_id is None or send.run_id not in waiting],
+            [send for send in sends if not _acknowledges(send, waiting)],
             [outcome for outcome in outcomes if outcome.run_id not in waiting],
         )
 
@@ -440,7 +451,9 @@ class BrokerHost:
         """Send what the commit allows."""
         for send in sends:
             message = send.message
-            if send.run_id is not None and send.run_id in failed:
+            if _acknowledges(send, failed):
+                if isinstance(message, Recorded) and send.is_promise:
+                    self._send(send.peer, Denied(note_id=message.note_id, reason=str(failed[send.run_id])))
                 continue
             if failed and isinstance(message, Tasks):
                 withheld = tuple(each for each in message.assignments if each.run_id in failed)
@@ -488,3 +501,8 @@ class BrokerHost:
         except Exception as error:  # noqa: BLE001 - as above
             self.lab_failure = f"run {run_id} could not be told that it failed: {error}"
         self.close_run(run_id)
+
+
+def _acknowledges(send: Send, journals: Container[str | None]) -> bool:
+    """Tell whether a message speaks of what was written to one of these journals (None: the lab's)."""
+    return (send.run_id is not None or send.is_promise) and send.run_id in journals

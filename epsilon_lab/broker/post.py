@@ -291,4 +291,4 @@ def _confirm(board: Board, member: Member, note_id: int, problem: str, run: Run 
     if problem:
         board.send(member.peer, Denied(note_id=note_id, reason=problem))
     else:
-        board.send(member.peer, Recorded(note_id=note_id), None if run is None else run.run_id)
+        board.send(member.peer, Recorded(note_id=note_id), None if run is None else run.run_id, is_promise=True)

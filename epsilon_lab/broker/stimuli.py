@@ -183,6 +183,10 @@ class Send(msgspec.Struct, frozen=True):
     run_id: str | None = None
     """The run whose records this acknowledges; `Tasks` name their runs themselves."""
 
+    is_promise: bool = False
+    """Whether somebody waits for just this word: it is kept back for the lab's own records where it names no run, and
+    is a `Denied` where they cannot be written."""
+
 
 class Record(msgspec.Struct, frozen=True):
     """Put this into a run's journal (None: the lab's)."""

@@ -198,8 +198,8 @@ class Recorded(_Frame, frozen=True, kw_only=True, array_like=True, tag="recorded
 class Denied(_Frame, frozen=True, kw_only=True, array_like=True, tag="denied"):
     """What was asked is not done.
 
-    The request of a `Note` must not go out (the rest of the note is safe); a `Publish` or `Direct` was passed on to
-    nobody; a `Subscribe` or `Read` cannot be answered.
+    The request of a `Note` must not go out (the rest of the note is safe); a `Publish` or `Direct` is not on
+    record; a `Subscribe` or `Read` cannot be answered.
     """
 
     note_id: int

@@ -7,6 +7,7 @@ follows from the function, since a plain one never runs in the lane.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextvars import ContextVar
@@ -21,7 +22,7 @@ from epsilon_lab.messages.frames import Denied, Direct, Publish, Read, Subscribe
 from epsilon_lab.messages.post import Message, check_name, written
 
 if TYPE_CHECKING:
-    from epsilon_lab.broker.client import Answer, Peer
+    from epsilon_lab.broker.client import Answer, Peer, Question
     from epsilon_lab.messages.tasks import Assignment
 
 _UNANSWERED = 64
@@ -52,8 +53,7 @@ class _Task:
     def __init__(self, assignment: Assignment, peer: Peer) -> None:
         self._assignment = assignment
         self._peer = peer
-        self._thread = threading.get_ident()
-        self._letters = Read(note_id=0, fence=assignment.fence)
+        self._thread = os.getpid(), threading.get_ident()
         self._reading: Reading | None = None
         self._beat_at = 0.0
 
@@ -96,12 +96,12 @@ class _Task:
             self._peer.beat(self.fence)
 
     def check_thread(self) -> None:
-        """Refuse what is not the task's own thread.
+        """Refuse what is not the task's own thread, or a fork of it.
 
         Raises:
             LabError: It is another one.
         """
-        if threading.get_ident() != self._thread:
+        if (os.getpid(), threading.get_ident()) != self._thread:
             raise LabError(f"task {self.task_id} belongs to the thread that runs it; ask it there, and pass values on")
 
     def __repr__(self) -> str:
@@ -119,7 +119,7 @@ class _Task:
 
     def _mail(self) -> Reading:
         self.check_thread()
-        self._reading = self._reading or Reading(self._letters)
+        self._reading = self._reading or Reading(Read(note_id=0, fence=self.fence))
         return self._reading
 
 
@@ -157,6 +157,10 @@ class CurrentTask(_Task):
         if isinstance(answer, Denied):
             self._denied = answer
 
+    def _request(self, question: Question, timeout_s: float | None = None) -> Answer | None:
+        self.check_thread()
+        return self._peer.request(question, timeout_s)
+
     def send(self, to: str, value: object) -> None:
         """Put a message where its addressee will read it, and return once it lies there.
 
@@ -168,7 +172,7 @@ class CurrentTask(_Task):
             InvalidInput: The address or the value cannot travel.
             LabError: Nobody has that address, or it takes no more.
         """
-        answer = self._peer.request(self._letter(to, value))
+        answer = self._request(self._letter(to, value))
         assert answer is not None
         _taken(answer, repr(to))
 
@@ -179,7 +183,7 @@ class CurrentTask(_Task):
             timeout_s: Seconds to wait for the first one where there is none yet; None: for ever.
         """
         mail = self._mail()
-        answer = self._peer.request(mail.question(wait=timeout_s != 0), timeout_s or None)
+        answer = self._request(mail.question(wait=timeout_s != 0), timeout_s or None)
         if answer is not None:
             mail.take(answer)
         return mail.pop_all()
@@ -193,7 +197,7 @@ class CurrentTask(_Task):
         """
         self.check_thread()
         question = Subscribe(note_id=0, topic=check_name("topic", topic))
-        return Subscription(Reading(question), self._peer.request, timeout_s=timeout_s)
+        return Subscription(Reading(question), self._request, timeout_s=timeout_s)
 
 
 class AsyncCurrentTask(_Task):

@@ -35,8 +35,8 @@ _ANSWER_S = 30.0
 _CLOSED = "the lab was closed; open it again to send and receive messages"
 
 
-class Desk:
-    """A peer that asks for others.
+class _Line:
+    """A peer that asks for others, on a loop of its own.
 
     Args:
         dial: Reaches the broker, under an id of its own session.
@@ -102,7 +102,7 @@ class Correspondence:
         self._peer_id = peer_id
         self._guard = threading.Lock()
         self._stack = ExitStack()
-        self._line: tuple[BlockingPortal, Desk] | None = None
+        self._line: tuple[BlockingPortal, _Line] | None = None
         self._is_closed = False
 
     def close(self) -> None:
@@ -118,12 +118,12 @@ class Correspondence:
             if self._line is None:
                 with ExitStack() as stack:
                     portal = stack.enter_context(start_blocking_portal("asyncio", name="lab-desk"))
-                    desk = Desk(partial(dial, self._address, self._peer_id))
-                    serving, _ = portal.start_task(desk.serve)
+                    line = _Line(partial(dial, self._address, self._peer_id))
+                    serving, _ = portal.start_task(line.serve)
                     stack.callback(serving.cancel)
-                    self._line, self._stack = (portal, desk), stack.pop_all()
-            portal, desk = self._line
-        return portal.start_task_soon(desk.request, question)
+                    self._line, self._stack = (portal, line), stack.pop_all()
+            portal, line = self._line
+        return portal.start_task_soon(line.request, question)
 
     def publish(self, topic: str, value: object) -> None:
         """Say something on a topic.
@@ -182,9 +182,9 @@ class Correspondence:
 class LabSubscription(Subscription):
     """A subscription of a cell; `for` or, in a coroutine, `async for`."""
 
-    def __init__(self, reading: Reading, line: Correspondence, *, timeout_s: float | None) -> None:
-        super().__init__(reading, line.ask, timeout_s=timeout_s)
-        self._line = line
+    def __init__(self, reading: Reading, lab: Correspondence, *, timeout_s: float | None) -> None:
+        super().__init__(reading, lab.ask, timeout_s=timeout_s)
+        self._lab = lab
 
     def __aiter__(self) -> AsyncIterator[Message]:
-        return aiter(AsyncSubscription(self._reading, self._line.answer, timeout_s=self.timeout_s))
+        return aiter(AsyncSubscription(self._reading, self._lab.answer, timeout_s=self.timeout_s))
