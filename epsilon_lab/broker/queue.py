@@ -14,6 +14,8 @@ it cannot save up turns. Pure.
 from __future__ import annotations
 
 import heapq
+from collections import deque
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -23,16 +25,45 @@ _Entry = tuple[float, int, Item]
 
 
 class _Line(Generic[Item]):
-    """The ready items of one run and lane."""
+    """The ready items of one run and lane. Nearly all come in their order, and need no heap."""
 
-    __slots__ = ("charged", "heap", "is_listed", "run_id", "weight")
+    __slots__ = ("_heap", "_sorted", "charged", "is_listed", "run_id", "weight")
 
     def __init__(self, run_id: str, weight: float) -> None:
         self.run_id = run_id
         self.weight = weight
         self.charged = 0.0
-        self.heap: list[_Entry[Item]] = []
         self.is_listed = False
+        self._sorted: deque[_Entry[Item]] = deque()
+        self._heap: list[_Entry[Item]] = []
+
+    def __iter__(self) -> Iterator[_Entry[Item]]:
+        yield from self._sorted
+        yield from self._heap
+
+    def push(self, entry: _Entry[Item]) -> None:
+        if not self._sorted or self._sorted[-1] < entry:
+            self._sorted.append(entry)
+        else:
+            heapq.heappush(self._heap, entry)
+
+    def first(self) -> _Entry[Item] | None:
+        """The smallest entry, discarded ones too."""
+        ahead, heap = self._sorted, self._heap
+        if heap and not (ahead and ahead[0] < heap[0]):
+            return heap[0]
+        return ahead[0] if ahead else None
+
+    def pop(self) -> _Entry[Item]:
+        """Take the smallest entry."""
+        ahead, heap = self._sorted, self._heap
+        if heap and not (ahead and ahead[0] < heap[0]):
+            return heapq.heappop(heap)
+        return ahead.popleft()
+
+    def clear(self) -> None:
+        self._sorted.clear()
+        self._heap.clear()
 
 
 class _Lane(Generic[Item]):
@@ -73,7 +104,7 @@ class ReadyQueue(Generic[Item]):
         if line is None:
             line = found.lines[run_id] = _Line(run_id, self._weights.get(run_id, 1.0))
         entry = self._waiting[ticket] = (rank, ticket, item)
-        heapq.heappush(line.heap, entry)
+        line.push(entry)
         found.waiting += 1
         if not line.is_listed:
             self._list(found, line)
@@ -87,11 +118,10 @@ class ReadyQueue(Generic[Item]):
         turns = lane.turns
         while turns:
             line = turns[0][2]
-            heap = line.heap
-            while heap and self._waiting.get(heap[0][1]) is not heap[0]:  # it was discarded, or put elsewhere
-                heapq.heappop(heap)
-            if heap and line.run_id not in self._paused:
-                return heap[0][2]
+            while (entry := line.first()) is not None and self._waiting.get(entry[1]) is not entry:
+                line.pop()  # it was discarded, or put elsewhere
+            if entry is not None and line.run_id not in self._paused:
+                return entry[2]
             heapq.heappop(turns)
             line.is_listed = False
         return None
@@ -102,13 +132,17 @@ class ReadyQueue(Generic[Item]):
         if found is None or self._front(found) is None:
             return None
         line = found.turns[0][2]
-        _, ticket, item = heapq.heappop(line.heap)
+        _, ticket, item = line.pop()
         del self._waiting[ticket]
         found.waiting -= 1
         found.charge = line.charged
         line.charged += 1.0 / line.weight
         self._entries += 1
-        heapq.heapreplace(found.turns, (line.charged, self._entries, line))
+        turn = (line.charged, self._entries, line)
+        if len(found.turns) > 1:
+            heapq.heapreplace(found.turns, turn)
+        else:
+            found.turns[0] = turn
         return item
 
     def discard(self, ticket: int, *, lane: str) -> bool:
@@ -134,7 +168,7 @@ class ReadyQueue(Generic[Item]):
         self._paused.discard(run_id)
         for lane in self._lanes.values():
             line = lane.lines.get(run_id)
-            if line is not None and line.heap and not line.is_listed:
+            if line is not None and line.first() is not None and not line.is_listed:
                 self._list(lane, line)
 
     def is_paused(self, run_id: str) -> bool:
@@ -148,11 +182,11 @@ class ReadyQueue(Generic[Item]):
         for lane in self._lanes.values():
             line = lane.lines.pop(run_id, None)
             if line is not None:
-                for entry in line.heap:
+                for entry in line:
                     if self._waiting.get(entry[1]) is entry:
                         del self._waiting[entry[1]]
                         lane.waiting -= 1
-                line.heap.clear()
+                line.clear()
 
     def _list(self, lane: _Lane[Item], line: _Line[Item]) -> None:
         line.charged = max(line.charged, lane.charge)

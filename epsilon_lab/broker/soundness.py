@@ -8,6 +8,8 @@ from epsilon_lab.messages.events import TYPES, LlmCall
 from epsilon_lab.messages.tasks import Event
 from epsilon_lab.messages.values import Value
 
+_RAW = msgspec.json.Decoder(msgspec.Raw)
+
 
 def is_paid(event: Event) -> bool:
     """Tell whether an event speaks of something paid for, which no stale answer may lose."""
@@ -39,7 +41,7 @@ def value_problem(value: Value) -> str:
         if value.form != "pickle":
             value.data.decode()
         if value.form == "json":
-            msgspec.json.decode(value.data, type=msgspec.Raw)
+            _RAW.decode(value.data)
             return "JSON of more than one line" if b"\n" in value.data else ""
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return str(error)

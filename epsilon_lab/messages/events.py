@@ -6,7 +6,7 @@ Events are the truth: broker state, tables, panels and resume are read from them
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 
@@ -28,7 +28,7 @@ def stored(value: Value) -> StoredValue:
     """Show a value as a journal does."""
     match value.form:
         case "json":
-            return StoredValue(json=msgspec.Raw(value.data))
+            return StoredValue(msgspec.Raw(value.data))
         case "pickle":
             return StoredValue(pickle=value.data)
         case "file":
@@ -140,7 +140,7 @@ class RunEnded(Body, frozen=True, kw_only=True):
 _BACKOFF = (Retry().base_s, Retry().cap_s)
 
 
-class TaskLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class TaskLine(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A `TaskSpec` as a journal shows it; what is not said is as by default."""
 
     task_id: str
@@ -157,7 +157,7 @@ class TaskLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     """Of `Retry`: `base_s` and `cap_s`."""
 
     final: tuple[str, ...] = ()
-    delay_s: float = 0.0
+    delay_s: float = 0
     start_within_s: float | None = None
     finish_within_s: float | None = None
     beat_within_s: float | None = None
@@ -166,24 +166,23 @@ class TaskLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 def task_line(task: TaskSpec) -> TaskLine:
     """Show a task as a journal does."""
     retry = task.retry
-    policy: dict[str, Any] = {}
-    if retry is not None:
-        policy = {"retries": retry.limit, "backoff": (retry.base_s, retry.cap_s), "final": retry.final}
-    return TaskLine(
-        task_id=task.task_id,
-        kind=task.kind,
-        lane=task.lane,
-        entry=task.entry,
-        payload=stored(task.payload),
-        depends_on=task.depends_on,
-        priority=task.priority,
-        time_limit_s=task.time_limit_s,
-        prefetch=task.prefetch,
-        delay_s=task.delay_s,
-        start_within_s=task.start_within_s,
-        finish_within_s=task.finish_within_s,
-        beat_within_s=task.beat_within_s,
-        **policy,
+    return TaskLine(  # by position: by name it takes a microsecond, five times as long
+        task.task_id,
+        task.kind,
+        task.lane,
+        task.entry,
+        stored(task.payload),
+        task.depends_on,
+        task.priority,
+        task.time_limit_s,
+        0 if retry is None else retry.limit,
+        task.prefetch,
+        _BACKOFF if retry is None else (retry.base_s, retry.cap_s),
+        () if retry is None else retry.final,
+        task.delay_s or 0,  # the very 0 that is the default: another equal one would be written down
+        task.start_within_s,
+        task.finish_within_s,
+        task.beat_within_s,
     )
 
 
@@ -234,7 +233,7 @@ class TasksAssigned(Body, frozen=True, kw_only=True):
     """(task_id, attempt, fence)."""
 
 
-class CompletedLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class CompletedLine(msgspec.Struct, frozen=True, gc=False):
     """One accepted result."""
 
     task_id: str
