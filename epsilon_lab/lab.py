@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from epsilon_lab.broker.members import WorkerRow
     from epsilon_lab.broker.stats import Stats
+    from epsilon_lab.topologies.runner import Runner
     from epsilon_lab.views.figures import ScoreFigure
     from epsilon_lab.views.live import LivePanel, Shown
     from epsilon_lab.views.snapshot import RunSnapshot
@@ -537,6 +538,12 @@ class Lab:
         """Tell a live run something, which is on record then; False where this lab is not at it."""
         self._check()
         return self._core is not None and self._core.obey(run_id, stimulus)
+
+    def reopen(self, run_id: str, task_ids: tuple[str, ...], *, trust: bool) -> Runner | None:
+        """Go on with a run that is over, or was left, to try these dead letters again; None: in another process."""
+        self.refuse_on_loop("run.requeue()")
+        with self._resuming:
+            return self._working("requeue tasks").resume(run_id, trust=trust, requeue=task_ids).runner
 
     def refuse_on_loop(self, what: str) -> None:
         """Raise where waiting would stop the lab itself."""

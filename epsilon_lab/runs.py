@@ -97,6 +97,10 @@ class Home(Protocol):
         """Go on with a run that its lab left unfinished."""
         ...
 
+    def reopen(self, run_id: str, task_ids: tuple[str, ...], *, trust: bool) -> Runner | None:
+        """Go on with a run that is over, or was left, to try these dead letters again; None: in another process."""
+        ...
+
     def start_panel(self, run: Run) -> LivePanel[RunSnapshot]:
         """Show a run's state, kept up to date while it lasts."""
         ...
@@ -273,15 +277,26 @@ class Run:
         self._check_tasks(task_ids, ("waiting", "queued", "running"))
         self._send(Cancel(task_ids, text("reason", reason)))
 
-    def requeue(self, *task_ids: str) -> None:
-        """Try dead letters of this run again, with nothing behind them.
+    def requeue(self, *task_ids: str, trust: bool = False) -> None:
+        """Try dead letters of this run again, with nothing behind them; a run that is over goes on for it.
+
+        Args:
+            *task_ids: Which; none for all of them.
+            trust: Also of a run that was born in another workspace, whose functions are a stranger's pickles.
 
         Raises:
-            InvalidInput: A task is not dead.
-            LabError: The run is not live in this lab, or is one whose topology has no use for a late output.
+            InvalidInput: A task is not dead, none is, or the run is a stranger's.
+            LabError: The lab only looks on, or the run is one whose topology has no use for a late output.
         """
+        query = "select task_id from dead_letters where run_id = ? order by task_id"
+        task_ids = task_ids or tuple(
+            str(task_id) for (task_id,) in self._home.store.rows(query, [self.run_id], run_id=self.run_id)
+        )
+        if not task_ids:
+            raise InvalidInput(f"run {self.run_id}", "has no dead letters", "see run.failures")
         self._check_tasks(task_ids, ("dead",))
-        self._send(Tell(Requeue(task_ids)))
+        if not self._home.steer(self.run_id, Tell(Requeue(task_ids))):
+            self._runner = self._home.reopen(self.run_id, task_ids, trust=trust)
         still = "select count(*) from tasks where run_id = ? and status = 'dead' and list_contains(?, task_id)"
         [[dead]] = self._home.store.rows(still, [self.run_id, list(task_ids)], run_id=self.run_id)
         if dead:

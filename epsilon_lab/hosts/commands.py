@@ -62,6 +62,9 @@ class Adopt(_Command, frozen=True):
     environment: dict[str, str]
     """The kernel's own, keys that were set in a cell included; it reaches no disk."""
 
+    requeue: tuple[str, ...] = ()
+    """Dead letters that are tried again."""
+
 
 class Steer(_Command, frozen=True):
     """Tell a live run something. Answered by `Done`, once that is on record."""

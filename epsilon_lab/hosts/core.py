@@ -184,13 +184,14 @@ class Core:
         """Tell whether a run is live here."""
         return self.at(run_id) is not None
 
-    def resume(self, run_id: str, *, trust: bool, place: Place | None = None) -> LiveRun:
+    def resume(self, run_id: str, *, trust: bool, place: Place | None = None, requeue: tuple[str, ...] = ()) -> LiveRun:
         """Go on with a run that its lab left unfinished, unless that is happening already.
 
         Args:
             run_id: The run.
             trust: Also where it was born elsewhere, although its functions are pickles.
             place: Where its code belongs, if that is not this process's own place.
+            requeue: Dead letters that are tried again; with them, a run that has ended goes on too.
 
         Raises:
             InvalidInput: It has ended, was born elsewhere and is not trusted, a live run has its name, or its model
@@ -200,21 +201,28 @@ class Core:
                 was changed.
         """
         with self._resuming:
-            return self.at(run_id) or self._resume(RunDirectory(self.path / run_id), trust=trust, place=place)
+            live = self.at(run_id)
+            if live is not None and live.runner.is_ending:
+                live.runner.done.result()
+                live = None
+            return live or self._resume(RunDirectory(self.path / run_id), trust, place, requeue)
 
-    def _resume(self, run: RunDirectory, *, trust: bool, place: Place | None) -> LiveRun:
+    def _resume(self, run: RunDirectory, trust: bool, place: Place | None, requeue: tuple[str, ...]) -> LiveRun:
         records, end, _ = read_journal(run.journal)
-        started = beginning(run.run_id, records)
+        started = beginning(run.run_id, records, over=bool(requeue))
         if not trust and not owns(self.path, run.run_id):
             raise InvalidInput(
                 f"run {run.run_id}",
                 "was born in another workspace, and to resume it is to load its functions from pickles, "
                 "which can do anything when they are loaded",
-                f"if you trust whoever made it: lab.resume({run.run_id!r}, trust=True)",
+                "if you trust whoever made it: "
+                + ("run.requeue(trust=True)" if requeue else f"lab.resume({run.run_id!r}, trust=True)"),
             )
         self._refuse_namesake(started.name)
         plan = restore(run, started, records)
         found = recover(run.run_id, plan, records, read=run.fetch)
+        if requeue:
+            found.requeue(requeue)
         check_files(run, found)
         validate_models(run, plan, started.budget)
         mend_files(run, found)
@@ -257,9 +265,10 @@ class Core:
             False where there is no such live run.
         """
         live = self.at(run_id)
-        if live is not None:
-            self.on_loop(live.runner.obey, stimulus)
-        return live is not None
+        if live is None or live.runner.is_ending:
+            return False
+        self.on_loop(live.runner.obey, stimulus)
+        return True
 
     # -- looking -----------------------------------------------------------------------------------------------------
 

@@ -185,7 +185,7 @@ class Service:
         # Async leaves read keys and import modules in this process, as they would in the kernel.
         os.environ.update(command.environment)
         sys.path += [path for path in command.place.sys_path if path not in sys.path]
-        live = self._core.resume(command.run_id, trust=command.trust, place=command.place)
+        live = self._core.resume(command.run_id, trust=command.trust, place=command.place, requeue=command.requeue)
         return Adopted(live.name, live.topology, live.runs_strangers, live.torn)
 
     async def _await_end(self, run_id: str, stream: SocketStream) -> bool:

@@ -177,14 +177,14 @@ class Sidecar:
                 lines.append(line)
         return lines
 
-    def resume(self, run_id: str, *, trust: bool) -> Adopted:
-        """Have it go on with a run, unless it does.
+    def resume(self, run_id: str, *, trust: bool, requeue: tuple[str, ...] = ()) -> Adopted:
+        """Have it go on with a run, unless it does; with dead letters to try again, one that is over too.
 
         Raises:
             LabError: As `Core.resume`.
             SidecarLost: The sidecar ended.
         """
-        adopted = self._ask(Adopt(run_id, trust, Place.here(), dict(os.environ)), Adopted)
+        adopted = self._ask(Adopt(run_id, trust, Place.here(), dict(os.environ), requeue), Adopted)
         self._live = {**self._live, run_id: adopted.name}
         return adopted
 

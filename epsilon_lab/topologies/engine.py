@@ -168,14 +168,17 @@ class RunState:
         return self.status not in ("running", "paused")
 
     def step(self, stimulus: Stimulus, now: float) -> list[EngineEffect]:
-        """Say what follows from a stimulus; nothing does once the run is over, unless its end could not be carried out.
+        """Say what follows from a stimulus.
+
+        Nothing does once the run is over, unless its end could not be carried out, or its plan takes dead letters up
+        again: then it goes on.
 
         Args:
             stimulus: What happened.
             now: Seconds since the run began, on a clock that never goes back.
         """
         if self.ended and not isinstance(stimulus, Break):
-            return []
+            return self._reopen(stimulus.news, now) if isinstance(stimulus, Tell) else []
         own = (self._paused_at if self._paused_at is not None else now) - self._paused_for
         match stimulus:
             case Settled(outcomes=outcomes):
@@ -207,6 +210,19 @@ class RunState:
                 self._paused_for += now - self._paused_at
                 self._paused_at, self.status = None, "running"
                 return [Emit(RunResumed()), Hold(paused=False)]
+
+    def _reopen(self, news: object, now: float) -> list[EngineEffect]:
+        if not isinstance(news, Requeue):
+            return []
+        if self._paused_at is not None:
+            self._paused_for += now - self._paused_at
+            self._paused_at = None
+        over, self.status, self.reason = (self.status, self.reason), "running", ""
+        own = now - self._paused_for
+        effects = self._carry(self._plan.told(news, own), own)
+        if not effects:
+            self.status, self.reason = over
+        return effects
 
     def _time(self, own: float) -> list[EngineEffect]:
         """Tell the plan, once, that the budget of seconds was used up."""
@@ -290,6 +306,7 @@ class RunState:
             effects.append(Emit(TasksCancelled(task_ids=self._graph.held, reason=finish.reason)))
         if self._graph.out:
             effects.append(CancelAll(finish.reason))
+        self._graph.clear()
         last: Body = RunEnded(
             status=finish.status,
             reason=finish.reason,

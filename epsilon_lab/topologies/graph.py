@@ -125,6 +125,11 @@ class Graph:
                     return True
         return False
 
+    def clear(self) -> None:
+        """Forget what was not settled: its run is over."""
+        for tasks in (self._out, self._room, self._kinds, self._missing, self._waiting, self._dependents):
+            tasks.clear()
+
     def reopen(self, task_id: str) -> None:
         """A task that had failed is in the broker's hands again; what had waited for it has failed with it for good."""
         kind = self._kinds[task_id] = self._failed.pop(task_id)

@@ -67,6 +67,7 @@ from epsilon_lab.messages.values import Value
 from epsilon_lab.topologies.engine import (
     Cancel,
     CloseBudget,
+    End,
     EngineEffect,
     Exhaust,
     Hold,
@@ -124,9 +125,25 @@ class Recovered:
         """A run that nobody was at."""
         return cls(RunState(run_id, plan, None if budget is None else budget.seconds), Ledger(budget))
 
+    def requeue(self, task_ids: tuple[str, ...]) -> None:
+        """Take dead letters up again, also where the run was over.
 
-def beginning(run_id: str, records: Sequence[Record]) -> RunStarted:
+        Raises:
+            LabError: Its rules go on without them.
+        """
+        more = self.state.step(Tell(Requeue(task_ids)), self.elapsed_s)
+        if not more:
+            raise LabError(f"run {self.state.run_id} has no use for late outputs; its topology goes on without them")
+        self.effects = [*(effect for effect in self.effects if not isinstance(effect, End)), *more]
+
+
+def beginning(run_id: str, records: Sequence[Record], *, over: bool = False) -> RunStarted:
     """Find how a run began that can be resumed.
+
+    Args:
+        run_id: The run.
+        records: All of its journal.
+        over: Also one that has ended.
 
     Raises:
         InvalidInput: It never began, or it has ended.
@@ -134,8 +151,9 @@ def beginning(run_id: str, records: Sequence[Record]) -> RunStarted:
     started = next((record for record in records if record.type == "run.started"), None)
     if started is None:
         raise InvalidInput(f"run {run_id}", "cannot be resumed: nothing of it is on record", "start it anew")
-    ended = next((record for record in records if record.type == "run.ended"), None)
-    if ended is not None:
+    turns = (record for record in reversed(records) if record.type in ("run.ended", "task.requeued"))
+    ended = next(turns, None)
+    if ended is not None and ended.type == "run.ended" and not over:
         last = msgspec.json.decode(ended.body, type=RunEnded)
         raise InvalidInput(
             f"run {run_id}",

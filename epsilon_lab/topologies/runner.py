@@ -89,6 +89,11 @@ class Runner:
         self._watcher: asyncio.Task[None] | None = None
         self._is_ending = False
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether its end is on its way, or done."""
+        return self._is_ending or self.done.done()
+
     def begin(self, events: Sequence[Body]) -> None:
         """Put the run's first lines on record, and start it."""
         self._open()

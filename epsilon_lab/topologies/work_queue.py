@@ -312,9 +312,11 @@ class WorkQueuePlan:
 
     def exhausted(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """End with the items that are done."""
+        self._open.clear()
         done = f"{self._completed} of {self._total} items were completed"
         return [Finish("completed" if self._completed else "failed", f"{reason}; {done}")]
 
     def stop(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Give up what is not done."""
+        self._open.clear()
         return [Finish("stopped", f"{reason}; {self._completed} of {self._total} items were completed")]

@@ -192,6 +192,8 @@ class Fold:
                 for task_id, attempt, fence in body.tasks:
                     self._readopt(task_id, attempt, fence, body.worker_id, ts)
             case TasksRequeued():
+                if self._state not in ("running", "paused"):
+                    self._set_state("running")
                 for task_id in body.task_ids:
                     self._requeue(task_id)
             case TaskPrioritised():
