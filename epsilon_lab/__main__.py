@@ -3,6 +3,7 @@
 python -m epsilon_lab demo                  the first notebook, headless: leaderboard, score curve, run directory
 python -m epsilon_lab resume WORKSPACE RUN  go on with a run that its lab left unfinished, and wait for its end
 python -m epsilon_lab broker WORKSPACE      be the sidecar of Lab(WORKSPACE, broker="sidecar"); --stop ends it
+python -m epsilon_lab worker --connect ...  work for a lab on another machine, with the key file that it made
 """
 
 from __future__ import annotations
@@ -48,6 +49,14 @@ def main(arguments: list[str] | None = None) -> int:
         "--linger", type=float, help="end after so many seconds without kernels and runs; default: never"
     )
     broker_parser.add_argument("--stop", action="store_true", help="end the one that is at work, and wait until it has")
+    worker_parser = commands.add_parser("worker", help="work for a lab on another machine")
+    worker_parser.add_argument("--connect", required=True, metavar="ADDRESS", help="lab.endpoint: tcp://HOST:PORT")
+    worker_parser.add_argument("--key-file", required=True, type=Path, help="worker.key of the lab's keys/, mode 0600")
+    worker_parser.add_argument("--slots", type=int, default=1, help="child processes; default: %(default)s")
+    worker_parser.add_argument("--name", help="what it is called in lab.workers; default: this host's name")
+    worker_parser.add_argument(
+        "--give-up-after", type=float, metavar="SECONDS", default=300.0, help="without a lab; default: %(default)g"
+    )
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "demo":
@@ -56,6 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
             stop_broker(chosen.workspace.resolve())
         elif chosen.command == "broker":
             broker(chosen.workspace.resolve(), chosen.workers, chosen.durability, chosen.linger)
+        elif chosen.command == "worker":
+            work(chosen.connect, chosen.key_file, chosen.slots, chosen.name, chosen.give_up_after)
         else:
             resume(chosen.workspace, chosen.run, trust=chosen.trust, workers=chosen.workers)
     except LabError as error:
@@ -65,6 +76,25 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{parser.prog} {chosen.command}: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def work(address: str, key_file: Path, slots: int, name: str | None, give_up_s: float) -> None:
+    """Be a worker of a lab, until it goes away for good, or SIGTERM: then it finishes what it has begun.
+
+    Args:
+        address: `lab.endpoint`.
+        key_file: `worker.key`, as the lab made it.
+        slots: Child processes.
+        name: What it is called in `lab.workers`; None for the host's name.
+        give_up_s: Seconds without reaching the lab, after which it ends.
+
+    Raises:
+        LabError: An argument is wrong, or the lab does not let it in, or is gone.
+    """
+    from epsilon_lab.workers.remote import RemoteWorker  # noqa: PLC0415 - the demo does without
+
+    worker = RemoteWorker(address, key_file, slots=slots, name=name, give_up_s=give_up_s)
+    worker.run(lambda line: print(f"worker: {line}", flush=True))
 
 
 def resume(workspace: Path, name: str, *, trust: bool = False, workers: int = 4) -> None:

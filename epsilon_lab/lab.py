@@ -40,6 +40,7 @@ from epsilon_lab.runs import Run, open_run
 from epsilon_lab.settings import broker_settings
 from epsilon_lab.topologies.engine import Stimulus
 from epsilon_lab.topologies.plan import Topology
+from epsilon_lab.transport.curve import checked
 from epsilon_lab.views.cells import AfterCells
 from epsilon_lab.views.lab_snapshot import MEANINGS, LabObserver, LabSnapshot
 from epsilon_lab.views.ticker import Ticker
@@ -76,7 +77,9 @@ class Lab:
         durability: What an acknowledged event survives: `memory`, `process` (kill -9 of this process) or `disk`.
         broker: `kernel`: broker and workers belong to this process, and end with it. `sidecar`: to a process of its
             own, which is started where there is none; runs go on while kernels come and go.
-        bind: None: reached from this machine and user alone.
+        bind: None: reached from this machine and user alone. `"tcp://0.0.0.0:5555"`: by workers of other machines too
+            (`python -m epsilon_lab worker`), who need the key file that the lab makes: `lab/keys/worker.key` of the
+            workspace. Whoever holds it can run the lab's tasks, and the lab believes their results.
         read_only: Look on: tables, frames, past and live runs, without broker and lock.
 
     Raises:
@@ -123,7 +126,9 @@ class Lab:
         if broker not in ("kernel", "sidecar"):
             raise InvalidInput("broker", f"must be 'kernel' or 'sidecar', got {broker!r}")
         if bind is not None:
-            raise InvalidInput("bind", "this version is reached from this machine alone", "leave it None")
+            checked(bind, "bind")
+            if broker == "sidecar":
+                raise InvalidInput("bind", "a sidecar is reached from this machine alone", "use broker='kernel'")
         self.path = _absolute(path)
         self.read_only = bool(read_only)
         settings = broker_settings(os.environ)
@@ -155,7 +160,7 @@ class Lab:
                     )
                     workers, durability = self._core.workers_wanted, self._core.durability
                 else:
-                    self._core = Core(self.path, workers=workers, durability=kind, settings=settings)
+                    self._core = Core(self.path, workers=workers, durability=kind, settings=settings, bind=bind)
                 self.store = Tables(self.path, live_run_ids=self._core.live)
                 _OPEN[self.path] = self
                 self._cells = AfterCells(self._tell_of_stalls)
@@ -414,7 +419,7 @@ class Lab:
         core = self._working(f"use {what}")
         self.refuse_on_loop(what)
         with self._closing:
-            self._line = self._line or Correspondence(core.endpoint, f"desk-{os.getpid()}-{secrets.token_hex(4)}/desk")
+            self._line = self._line or Correspondence(core.near, f"desk-{os.getpid()}-{secrets.token_hex(4)}/desk")
             return self._line
 
     # -- looking ---------------------------------------------------------------------------------------------------
@@ -450,8 +455,28 @@ class Lab:
 
     @property
     def endpoint(self) -> str:
-        """Where workers reach the broker."""
+        """Where workers reach the broker: `python -m epsilon_lab worker --connect <this> --key-file worker.key`.
+
+        Workers of other machines do where the lab was opened with `bind=`; their key file lies in the workspace, at
+        `lab/keys/worker.key`. For a port of all addresses (0.0.0.0), put in the host that they know this machine by.
+        """
         return self._working("be reached").endpoint
+
+    def drain(self, worker: str) -> None:
+        """Let a worker on another machine finish what it has begun, and go; it is given nothing more.
+
+        Args:
+            worker: Its `worker_id`, as `lab.workers` lists it; all of that worker's children go with it.
+
+        Raises:
+            InvalidInput: There is no such worker, or it is one of the lab's own, which end with the lab.
+        """
+        if not is_text(worker):
+            raise InvalidInput("worker", f"must be a worker_id, got {worker!r}")
+        core = self._working("drain a worker")
+        if isinstance(core, Sidecar):
+            raise InvalidInput(f"worker {worker}", "is the sidecar's own, and ends with it")
+        core.drain(worker)
 
     @property
     def workers(self) -> pd.DataFrame:

@@ -27,7 +27,7 @@ async def complete(payload: object, leaf: Leaf) -> str:
         LeafFailed: There was no reply, or not a whole one; a reply is recorded and not paid for twice all the same.
     """
     request = msgspec.convert(payload, CompletionRequest)
-    model: object = load_function(str(leaf.run.path), request.model_ref.removeprefix("code/").removesuffix(".pkl"))
+    model: object = load_function(leaf.run, request.model_ref.removeprefix("code/").removesuffix(".pkl"))
     if not isinstance(model, LLM):
         raise InvalidInput("model", f"must be an LLM, got {model!r}")
     reply = await model.complete((Message("user", request.prompt),), leaf=leaf, name=leaf.task_id)

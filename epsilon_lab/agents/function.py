@@ -373,39 +373,39 @@ def _normalised(source: str) -> bytes:
 
 
 @functools.lru_cache(maxsize=256)
-def load_function(run_dir: str, sha256: str) -> Callable[..., Any]:
+def load_function(run: RunDirectory, sha256: str) -> Callable[..., Any]:
     """Load a function that was packed into a run directory; unpickles once a process.
 
     Raises:
         LabError: The run directory has no such function, or it cannot be unpickled here.
     """
     try:
-        stream = io.BytesIO(RunDirectory(run_dir).read_bytes(f"code/{sha256}.pkl"))
+        stream = io.BytesIO(run.read_bytes(f"code/{sha256}.pkl"))
         function: Callable[..., Any] = pickle.load(stream)
         for file, text in pickle.load(stream).items():
             linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     except Exception as error:
         raise LabError(
-            f"function code/{sha256}.pkl of run {Path(run_dir).name} cannot be loaded "
+            f"function code/{sha256}.pkl of run {run.run_id} cannot be loaded "
             f"({type(error).__name__}: {error}); is a package missing that the kernel has?"
         ) from error
     return function
 
 
 @functools.lru_cache(maxsize=256)
-def resolve(entry: str, run_dir: str) -> Entry:
+def resolve(entry: str, run: RunDirectory) -> Entry:
     """Find what a task runs.
 
     Args:
         entry: `module:function` of epsilon_lab, or `code:<sha256>`.
-        run_dir: The run directory.
+        run: The run directory.
 
     Raises:
         LabError: There is no such function.
     """
     where, _, name = entry.partition(":")
     if where == "code":
-        function = load_function(run_dir, name)
+        function = load_function(run, name)
         return Entry(function, is_async(function), takes_leaf=False)
     if not where.startswith(f"{_HOUSE}."):
         raise InvalidInput(f"entry {entry!r}", "is neither code:<sha256> nor a function of epsilon_lab")

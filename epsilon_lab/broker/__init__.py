@@ -9,6 +9,8 @@ soundness.py what a peer sent, looked at before it is recorded
 queue.py     what is ready, and whose turn it is
 post.py      what agents say to each other, and who waits to hear it
 topics.py    what is kept of it
+files.py     which files a worker elsewhere may read and write
+porter.py    those files, a part at a time
 host.py      the shell, and the only place that waits: frames in, journals committed, then frames out
 client.py    a peer's end of the conversation
 subscription.py    where a reader stands on a topic, and the loops over it

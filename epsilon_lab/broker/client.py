@@ -19,8 +19,9 @@ A supervisor, or the async lane, on a loop, reads the messages themselves:
     async for message in peer:
         match message: case Tasks(): ... case Cancel(): ... case Kill(): ...
 
-The broker forgets a peer whose session was silent for too long, and all its assignments with it. The peer then says
-hello again, by itself; what it still works on is refused as stale when it is done, and what it had noted is sent again.
+The broker forgets a peer whose session was silent for too long, or is another one by now; and where a connection was
+cut, what was on its way is lost. The peer then says hello again, by itself, with all that it has in its hands. The
+broker answers what of that is still this peer's: the rest is not begun, and what was answered or noted is sent again.
 So is word of deaths: a member may have said hello to a broker that began anew, and died, before its supervisor had.
 """
 
@@ -42,8 +43,13 @@ from epsilon_lab.messages.frames import (
     Denied,
     Direct,
     Done,
+    Drain,
+    Fetch,
+    File,
     Forget,
     Hello,
+    Keep,
+    Kept,
     Lost,
     News,
     Note,
@@ -65,10 +71,13 @@ from epsilon_lab.transport.base import Dialer
 
 _DEATHS = 64
 """Deaths told again to a broker that does not know their teller. One that it knows of already means nothing to it."""
-Question = Note | Publish | Direct | Subscribe | Read
+Question = Note | Publish | Direct | Subscribe | Read | Fetch | Keep
 """What has an answer of its own."""
 
-Answer = Recorded | Denied | News
+Answer = Recorded | Denied | News | File | Kept
+
+_REMEMBERED = 256
+"""Answers kept in case that the connection is cut: as many as a broker lets a member hold."""
 
 
 class Peer:
@@ -96,11 +105,26 @@ class Peer:
         self._deaths: deque[Lost] = deque(maxlen=_DEATHS)
         self._last_note = 0
         self._is_greeting = False
+        self._unread: list[ToPeer] = []
+        self._held: dict[int, tuple[str, str, int]] = {}
+        self._answered: dict[int, Result | Failure] = {}
+        self._doubtful: list[Assignment] = []
+        self._waiting: anyio.CancelScope | None = None
 
     def greet(self) -> None:
         """Say hello; until then the broker gives this peer nothing."""
         self._is_greeting = True
         self._send(self._hello)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the broker is reached, as far as is known."""
+        return self._dialer.is_up
+
+    @property
+    def refusal(self) -> str:
+        """Why the broker does not let this peer in; empty while it may."""
+        return self._dialer.refusal
 
     def receive(self, limit: int = 256) -> list[ToPeer]:
         """Take what has arrived, at most `limit` messages, without waiting.
@@ -112,17 +136,34 @@ class Peer:
             messages = [decode_from_broker(frame) for frame in self._dialer.receive(limit)]
             for message in messages:
                 self._heed(message)
+            if self._dialer.was_cut():
+                self._greet_again()
+        if self._unread:
+            messages, self._unread = self._unread + messages, []
         return messages
+
+    def listen(self) -> None:
+        """Block until something has arrived, and heed it; whoever receives next gets it too."""
+        self._block(None)
+        self._unread = self.receive()
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def poll(self, timeout_s: float | None) -> bool:
         """Block until something has arrived, for at most `timeout_s` seconds (None: for ever)."""
+        return bool(self._unread) or self._block(timeout_s)
+
+    def _block(self, timeout_s: float | None) -> bool:
         self.before_waiting()
         with self._turn:
             return self._dialer.poll(timeout_s)
 
     async def wait(self) -> None:
         """Wait until something has arrived."""
-        await self._dialer.wait_readable()
+        with anyio.CancelScope() as self._waiting:
+            if not self._unread:
+                await self._dialer.wait_readable()
+        self._waiting = None
 
     async def __aiter__(self) -> AsyncIterator[ToPeer]:
         while True:
@@ -137,6 +178,14 @@ class Peer:
             BadFrame: Together they are too large for a frame; outputs over 64 KiB belong in files.
         """
         self._send(Done(results=results, failures=failures))
+        if self._dialer.is_lossy:
+            with self._turn:
+                answers: tuple[Result | Failure, ...] = (*results, *failures)
+                for answer in answers:
+                    self._held.pop(answer.fence, None)
+                    self._answered[answer.fence] = answer
+                while len(self._answered) > _REMEMBERED:
+                    del self._answered[next(iter(self._answered))]
 
     def note(self, run_id: str, task_id: str, events: tuple[Event, ...], fence: int | None = None) -> int:
         """Ask for journal lines of an attempt to be made safe; the answer has the number returned."""
@@ -197,9 +246,12 @@ class Peer:
     def forget(self, note_id: int) -> None:
         """Wait no more for an answer: a question is dropped, what was told stands, and is told again where it must."""
         self._askers.pop(note_id, None)
-        if isinstance(self._notes.get(note_id), Subscribe | Read):
-            del self._notes[note_id]
-            self._send(Forget(note_ids=(note_id,)))
+        match self._notes.get(note_id):
+            case Subscribe() | Read():
+                del self._notes[note_id]
+                self._send(Forget(note_ids=(note_id,)))
+            case Fetch() | Keep():
+                del self._notes[note_id]
 
     def _put(self, question: Question) -> int:
         self._notes[question.note_id] = question
@@ -236,6 +288,10 @@ class Peer:
         self._deaths.append(death)
         self._send(death)
 
+    def drain(self) -> None:
+        """A supervisor wants no more tasks; `Drained` comes once the last one is answered."""
+        self._send(Drain())
+
     def bye(self) -> None:
         """Leave in good order; a supervisor takes its whole session with it."""
         self._send(Bye())
@@ -249,30 +305,57 @@ class Peer:
         match message:
             case Tasks(assignments=assignments):
                 self.tasks.extend(assignments)
+                if self._dialer.is_lossy:
+                    self._held.update(
+                        (each.fence, (each.run_id, each.task.task_id, each.fence)) for each in assignments
+                    )
             case Cancel(fences=fences):
                 gone = set(fences)
-                dropped = tuple(task.fence for task in self.tasks if task.fence in gone)
+                dropped = tuple(task.fence for task in (*self._doubtful, *self.tasks) if task.fence in gone)
                 self.tasks = deque(task for task in self.tasks if task.fence not in gone)
+                self._doubtful = [task for task in self._doubtful if task.fence not in gone]
+                for fence in fences:
+                    self._held.pop(fence, None)
+                    self._answered.pop(fence, None)
                 if dropped:
                     self._send(Done(dropped=dropped))
             case Welcome():
                 self.welcome = message
                 self._is_greeting = False
-            case Recorded(note_id=note_id) | Denied(note_id=note_id) | News(note_id=note_id):
+                self._go_on()
+            case (
+                Recorded(note_id=note_id)
+                | Denied(note_id=note_id)
+                | News(note_id=note_id)
+                | File(note_id=note_id)
+                | Kept(note_id=note_id)
+            ):
                 self._notes.pop(note_id, None)
                 if (on_answer := self._askers.pop(note_id, None)) is not None:
                     on_answer(message)
             case Refused(problem=problem) if problem.startswith(UNKNOWN_PEER):
-                self._greet_again()
+                if not self._is_greeting:  # several frames were refused before the first answer came
+                    self._greet_again()
             case Refused(problem=problem):
                 self.refusals.append(problem)
 
     def _greet_again(self) -> None:
-        """The broker forgot this peer: what it was given belongs to others by now."""
-        if self._is_greeting:  # several frames were refused before the first answer came
-            return
+        """Say hello with all this peer has in its hands, and begin nothing until the answer is there."""
+        self._is_greeting = True
+        if self._dialer.is_lossy:
+            self._doubtful += self.tasks
+            answered = ((answer.run_id, answer.task_id, answer.fence) for answer in self._answered.values())
+            self._send(msgspec.structs.replace(self._hello, held=(*self._held.values(), *answered)))
+        else:  # what the broker forgot, it gave to others
+            self._send(self._hello)
         self.tasks.clear()
-        self.greet()
         unheard: list[ToBroker] = [*self._deaths, *self._notes.values()]
         for message in unheard:
             self._send(message)
+
+    def _go_on(self) -> None:
+        """Go on with what is still this peer's, as it was not told otherwise: tasks, and answers that may be lost."""
+        self.tasks.extendleft(reversed(self._doubtful))
+        self._doubtful.clear()
+        for answer in self._answered.values():
+            self._send(Done(results=(answer,)) if isinstance(answer, Result) else Done(failures=(answer,)))

@@ -32,7 +32,13 @@ def assign(board: Board, now: float) -> None:
         board.enqueue(task)
     batches: _Batches = {}
     for lane in get_args(Lane):
-        open_members = [member for member in board.members() if is_open(member, lane)]
+        open_members = [
+            member
+            for session in board.sessions.values()
+            if not session.draining
+            for member in session.members.values()
+            if is_open(member, lane)
+        ]
         if not open_members:
             continue
         _hand_out(board, lane, open_members, batches, now)

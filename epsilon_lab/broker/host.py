@@ -14,6 +14,7 @@ socket is drained first, and then all deadlines move by as much as the broker wa
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import closing
 
 import anyio
 import anyio.to_thread
@@ -21,6 +22,7 @@ import anyio.to_thread
 from epsilon_lab.broker.board import Room
 from epsilon_lab.broker.ledger import Ledger
 from epsilon_lab.broker.members import WorkerRow
+from epsilon_lab.broker.porter import Porter
 from epsilon_lab.broker.state import BrokerState
 from epsilon_lab.broker.stats import Stats
 from epsilon_lab.broker.stimuli import (
@@ -29,6 +31,7 @@ from epsilon_lab.broker.stimuli import (
     CancelTasks,
     CloseBudget,
     CloseRun,
+    DrainSession,
     Effect,
     OpenRun,
     OpenTask,
@@ -41,6 +44,7 @@ from epsilon_lab.broker.stimuli import (
     RestoreTopics,
     ResumeRun,
     Send,
+    Serve,
     Settle,
     Stalled,
     Stimulus,
@@ -121,6 +125,7 @@ class BrokerHost:
         self._touched: dict[str | None, LabError | None] = {}
         self._sends: list[Send] = []
         self._outcomes: list[TaskOutcome] = []
+        self._porter = Porter()
         self._is_dirty = False
         self._in_turn = False
         self._unsynced = Unsynced()
@@ -236,6 +241,10 @@ class BrokerHost:
         """Give up these tasks (None: all) of a run; settled ones are passed over."""
         self._tell(CancelTasks(run_id, None if task_ids is None else tuple(task_ids), reason))
 
+    def drain(self, session: str) -> None:
+        """Give a session nothing more; once it has finished what it has begun, its supervisor is told to go."""
+        self._tell(DrainSession(session))
+
     def close_run(self, run_id: str) -> None:
         """Forget a run; what it still has is given up without a record. An unknown run is passed over."""
         self._tell(CloseRun(run_id))
@@ -282,12 +291,14 @@ class BrokerHost:
 
     async def _take_turns(self) -> None:
         self._last_turn = self._next_tick = self._clock.monotonic()
-        while True:
-            patience = 0.0 if self._is_dirty else max(0.0, self._next_look() - self._clock.monotonic())
-            with anyio.move_on_after(patience) as self._idle:
-                await self._listener.wait_readable()
-            self._idle = None
-            self._turn()
+        with closing(self._porter):
+            while True:
+                is_due = self._is_dirty or self._porter.is_busy
+                patience = 0.0 if is_due else max(0.0, self._next_look() - self._clock.monotonic())
+                with anyio.move_on_after(patience) as self._idle:
+                    await self._listener.wait_readable()
+                self._idle = None
+                self._turn()
 
     async def _keep_syncing(self) -> None:
         """Put on disk, in a thread, whatever came together while the last sync was under way."""
@@ -307,6 +318,7 @@ class BrokerHost:
 
     def _turn(self) -> None:
         now = self._clock.monotonic()
+        self._absorb([Send(peer, answer) for peer, answer in self._porter.serve(now)])
         late = now - self._last_turn - self._tick_s
         self._last_turn = now
         is_late = late > self._tick_s / 2
@@ -320,6 +332,7 @@ class BrokerHost:
             self.record(None, LabStalled(by_s=late))
         if now >= self._next_tick:
             self._next_tick = now + self._tick_s
+            self._porter.clear(now)
             self._absorb(self._state.step(Tick(), now))
             self._is_dirty = True  # time alone may have made something ready: a recall
         if (wakes_at := self._state.wakes_at) is not None and now >= wakes_at:
@@ -366,6 +379,8 @@ class BrokerHost:
                         self._touched[run_id] = error
                 case Send():
                     self._sends.append(effect)
+                case Serve():
+                    self._porter.take(effect)
         if effects:
             self._is_dirty = True
 

@@ -256,10 +256,15 @@ class WorkerRow(NamedTuple):
 
 
 class Session:
-    """A supervisor and its members: one lease."""
+    """A supervisor and its members: one lease.
 
-    __slots__ = ("heard", "members")
+    `draining` says that it gets nothing more, `drained` that it was told it may go.
+    """
+
+    __slots__ = ("drained", "draining", "heard", "members")
 
     def __init__(self, now: float) -> None:
         self.heard = now
+        self.draining = False
+        self.drained = False
         self.members: dict[str, Member] = {}

@@ -11,13 +11,14 @@ from typing import get_args
 
 import msgspec
 
-from epsilon_lab.broker.attempts import charge_loss, release, take_back
+from epsilon_lab.broker.attempts import charge_loss, recall, release, take_back
 from epsilon_lab.broker.board import Board
+from epsilon_lab.broker.credit import waiting
 from epsilon_lab.broker.lines import Lines, failure_of
 from epsilon_lab.broker.members import Member, Session, Task
 from epsilon_lab.broker.stimuli import Undelivered
 from epsilon_lab.messages.events import TasksAdopted, WorkerJoined, WorkerLeft
-from epsilon_lab.messages.frames import Cancel, Hello, Kill, Lost, News, Refused, Tasks, Welcome
+from epsilon_lab.messages.frames import Cancel, Drained, Hello, Kill, Lost, News, Refused, Tasks, Welcome
 from epsilon_lab.messages.tasks import AttemptOutcome, Failure
 
 _MOST_SLOTS = 10_000
@@ -101,6 +102,27 @@ def say_goodbye(board: Board, member: Member) -> None:
     session = board.sessions[member.peer.partition("/")[0]]
     for each in [member] if member.hello.lanes else list(session.members.values()):
         leave(board, each, "left in good order")
+
+
+def drain(board: Board, name: str, now: float) -> None:
+    """Give a session nothing more, and give what it has not begun to others."""
+    session = board.sessions.get(name)
+    if session is None or session.draining:
+        return
+    session.draining = True
+    for member in session.members.values():
+        if places := waiting(member):
+            recall(board, member, places, "its worker is leaving", now)
+
+
+def let_go(board: Board) -> None:
+    """Tell supervisors whose session has nothing left to do that they may go."""
+    for session in board.sessions.values():
+        if session.draining and not session.drained and not any(member.held for member in session.members.values()):
+            session.drained = True
+            for boss in session.members.values():
+                if not boss.hello.lanes:
+                    board.send(boss.peer, Drained())
 
 
 def leave(

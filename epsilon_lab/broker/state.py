@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from epsilon_lab.broker import attempts, deadlines, dispatch, membership, notes, post, submissions
+from epsilon_lab.broker import attempts, deadlines, dispatch, files, membership, notes, post, submissions
 from epsilon_lab.broker.board import Board, Room
 from epsilon_lab.broker.members import WorkerRow
 from epsilon_lab.broker.stats import Stats
@@ -41,6 +41,7 @@ from epsilon_lab.broker.stimuli import (
     CancelTasks,
     CloseBudget,
     CloseRun,
+    DrainSession,
     Effect,
     OpenRun,
     PauseRun,
@@ -61,8 +62,11 @@ from epsilon_lab.messages.frames import (
     Bye,
     Direct,
     Done,
+    Drain,
+    Fetch,
     Forget,
     Hello,
+    Keep,
     Lost,
     Note,
     Publish,
@@ -108,6 +112,7 @@ class BrokerState:
                 _hear(board, peer, message, now)
             case Assign():
                 dispatch.assign(board, now)
+                membership.let_go(board)
                 board.post.flush(board)
             case RestoreTopics(last=last):
                 board.post.restore(last)
@@ -135,6 +140,8 @@ class BrokerState:
             case CloseBudget(run_id=run_id, reason=reason):
                 if run_id in board.runs:
                     board.runs[run_id].ledger.close(reason)
+            case DrainSession(session=session):
+                membership.drain(board, session, now)
             case CloseRun(run_id=run_id):
                 submissions.close_run(board, run_id, now)
             case _:
@@ -217,6 +224,14 @@ def _hear(board: Board, peer: str, message: ToBroker, now: float) -> None:
             pass
         case Hello():
             membership.join(board, peer, message, now)
+        case Fetch():
+            files.fetch(board, member, message)
+        case Keep():
+            files.keep(board, member, message)
+        case Drain() if not member.hello.lanes:
+            membership.drain(board, peer.partition("/")[0], now)
+        case Drain():
+            board.send(peer, Refused(problem=f"{peer} cannot drain its session: its supervisor can"))
         case Lost():
             membership.bury(board, member, message)
         case Bye():

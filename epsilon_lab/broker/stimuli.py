@@ -6,7 +6,7 @@ import msgspec
 
 from epsilon_lab.broker.ledger import Ledger
 from epsilon_lab.messages.events import Body
-from epsilon_lab.messages.frames import ToBroker, ToPeer
+from epsilon_lab.messages.frames import Fetch, Keep, ToBroker, ToPeer
 from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import Event, TaskOutcome, TaskSpec
 
@@ -70,6 +70,12 @@ class Submit(_Stimulus, frozen=True):
 
     run_id: str
     tasks: tuple[TaskSpec, ...]
+
+
+class DrainSession(_Stimulus, frozen=True):
+    """Give a session nothing more; what it has begun, it finishes, and then it may go."""
+
+    session: str
 
 
 class CancelTasks(_Stimulus, frozen=True):
@@ -162,6 +168,7 @@ Stimulus = (
     | CancelTasks
     | Reprioritise
     | Requeue
+    | DrainSession
     | PauseRun
     | ResumeRun
     | CloseBudget
@@ -201,6 +208,14 @@ class Settle(msgspec.Struct, frozen=True, gc=False):
     outcome: TaskOutcome
 
 
+class Serve(msgspec.Struct, frozen=True):
+    """Read or write a part of a file of a run, and answer the peer that asked; it may."""
+
+    peer: str
+    run_dir: str
+    request: Fetch | Keep
+
+
 class Receipt(msgspec.Struct, frozen=True, gc=False):
     """What a submitter is told of a task that was taken."""
 
@@ -219,4 +234,4 @@ class Accepted(msgspec.Struct, frozen=True):
     receipts: tuple[Receipt, ...]
 
 
-Effect = Send | Record | Settle | Accepted
+Effect = Send | Record | Settle | Accepted | Serve

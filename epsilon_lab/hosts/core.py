@@ -41,6 +41,10 @@ from epsilon_lab.topologies.files import check_files, mend_files
 from epsilon_lab.topologies.plan import Plan
 from epsilon_lab.topologies.recovery import Recovered, beginning, recover
 from epsilon_lab.topologies.runner import Runner
+from epsilon_lab.transport import curve
+from epsilon_lab.transport.base import Listener
+from epsilon_lab.transport.joined import JoinedListener
+from epsilon_lab.transport.keys import lab_keys
 from epsilon_lab.transport.zeromq import listen, private_address
 from epsilon_lab.workers.leaves import AsyncLane
 from epsilon_lab.workers.place import Place, mark
@@ -78,9 +82,11 @@ class Core:
         settings: What the broker's rules are tuned by.
         address: Where the broker is to be reached; None for an address of its own.
         control: Path of the socket on which this process takes commands, if it is a sidecar.
+        bind: A TCP address where workers of other machines reach the broker too; None for this machine alone.
 
     Attributes:
-        endpoint: Where workers reach the broker.
+        endpoint: Where workers reach the broker: from other machines, where it is bound to an address for them.
+        near: Where this machine's own reach it.
         failure: What broke the core down; None while it works.
         threads: Idents of its loop threads, which nobody may keep waiting.
 
@@ -99,8 +105,10 @@ class Core:
         settings: BrokerSettings,
         address: str | None = None,
         control: str | None = None,
+        bind: str | None = None,
     ) -> None:
         self.path = path
+        self._bind = bind
         self.failure: BaseException | None = None
         self._workers = workers
         self._durability: Durability = durability
@@ -112,11 +120,13 @@ class Core:
         self._lock.acquire()
         with ExitStack() as stack:
             stack.callback(self._lock.release)
+            if bind is not None:
+                self._keys = lab_keys(path / "lab" / "keys")
             journal_path = path / "lab" / JOURNAL
             self._epoch = _next_epoch(journal_path)
             self._lab_journal = Journal.open(journal_path, durability)
             stack.callback(self._lab_journal.close)
-            self.endpoint: str = address or stack.enter_context(private_address())
+            self.near: str = address or stack.enter_context(private_address())
             self._io: BlockingPortal = stack.enter_context(start_blocking_portal("asyncio", name="lab-io"))
             self._leaves: BlockingPortal = stack.enter_context(start_blocking_portal("asyncio", name="lab-leaves"))
             self.threads = frozenset((self._io.call(threading.get_ident), self._leaves.call(threading.get_ident)))
@@ -126,7 +136,7 @@ class Core:
             stack.callback(_ended, serving)
             stack.callback(lambda: self._io.call(self._io_stop.set))
             stack.callback(self._leaves.call, llm.aclose)
-            lane = AsyncLane(self.endpoint, f"{self._session}/leaves")
+            lane = AsyncLane(self.near, f"{self._session}/leaves")
             lane_stop: anyio.Event = self._leaves.call(anyio.Event)
             leaving = self._leaves.start_task_soon(_until, lane.serve, lane_stop)
             stack.callback(_ended, leaving)
@@ -270,6 +280,25 @@ class Core:
         self.on_loop(live.runner.obey, stimulus)
         return True
 
+    # -- workers -----------------------------------------------------------------------------------------------------
+
+    def drain(self, worker: str) -> None:
+        """Let a worker on another machine finish what it has begun, and go.
+
+        Args:
+            worker: A session, or the id of any of its members, as `workers` lists them.
+
+        Raises:
+            InvalidInput: There is no such worker, or it is one of the core's own.
+        """
+        session = worker.partition("/")[0]
+        if session == self._session:
+            raise InvalidInput(f"worker {worker}", "is the lab's own, and ends with it", "close() the lab")
+        known = {row.worker_id.partition("/")[0] for row in self.workers()}
+        if session not in known:
+            raise InvalidInput(f"worker {worker}", f"is not known; at work are {', '.join(sorted(known))}")
+        self.on_loop(self._host.drain, session)
+
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def workers(self) -> list[WorkerRow]:
@@ -306,9 +335,20 @@ class Core:
     def _session(self) -> str:
         return f"local-{os.getpid()}-{self._epoch}"
 
+    def _listen(self) -> Listener:
+        near = listen(self.near)
+        if self._bind is None:
+            return near
+        try:
+            return JoinedListener(near, curve.listen(self._bind, self._keys))
+        except BaseException:
+            near.close()
+            raise
+
     async def _serve(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Everything that lives on `lab-io`."""
-        with listen(self.endpoint) as listener:
+        with self._listen() as listener:
+            self.endpoint = listener.address
             self._host = BrokerHost(
                 listener, lab_journal=self._lab_journal, settings=self._settings, clock=self._clock, epoch=self._epoch
             )
@@ -317,7 +357,7 @@ class Core:
             self._host.record(None, LabOpened(epoch=self._epoch, pid=me, host=socket.gethostname(), born=birth(me)))
             self._host.flush()
             self._supervisor = Supervisor(
-                self.endpoint, self._session, self._workers, settings=self._settings, lock=self._lock.fileno()
+                self.near, self._session, self._workers, settings=self._settings, lock=self._lock.fileno()
             )
             try:
                 async with anyio.create_task_group() as broker:

@@ -102,7 +102,7 @@ class Sidecar:
         self._clock = SystemClock()
         self._presence, standing = _attach(path, Attach(workers, durability))
         self.pid = standing.pid
-        self.endpoint = standing.endpoint
+        self.near = self.endpoint = standing.endpoint
         self.workers_wanted = standing.workers
         self.durability: Durability = standing.durability
         self._live = standing.live

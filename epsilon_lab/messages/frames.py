@@ -8,6 +8,8 @@ supervisor's own member being `boss`.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from epsilon_lab.errors import BadFrame
@@ -20,6 +22,10 @@ MAX_FRAME = 64 * 1024 * 1024
 
 UNKNOWN_PEER = "unknown peer"
 """How the problem of a `Refused` begins when the broker does not know its sender (any more): say `Hello` again."""
+
+
+Offset = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+"""Bytes from the beginning of a file."""
 
 
 class _Frame(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -38,9 +44,9 @@ class Hello(_Frame, frozen=True, kw_only=True, array_like=True, tag="hello"):
     """Tasks it works on at once."""
 
     held: tuple[tuple[str, str, int], ...] | None = None
-    """(run_id, task_id, fence) of all it works on or has waiting; None where it does not say. What it still holds by
-    right is left to it, what it holds no longer is answered with a `Cancel`, what it was given and does not name goes
-    back to the queue."""
+    """(run_id, task_id, fence) of all it works on, has waiting or has answered of late; None where it does not say.
+    What it still holds by right is left to it, what it holds no longer is answered with a `Cancel` that comes before
+    the `Welcome`, what it was given and does not name goes back to the queue."""
 
 
 class Done(_Frame, frozen=True, kw_only=True, array_like=True, tag="done"):
@@ -154,6 +160,45 @@ class Forget(_Frame, frozen=True, kw_only=True, array_like=True, tag="forget"):
     note_ids: tuple[int, ...]
 
 
+class Drain(_Frame, frozen=True, kw_only=True, array_like=True, tag="drain"):
+    """A supervisor wants no more tasks for its session; what has begun is finished, and then comes `Drained`."""
+
+
+class Fetch(_Frame, frozen=True, kw_only=True, array_like=True, tag="fetch"):
+    """A member far from the disk wants a part of a file, of a run that it has a task of; answered by `File`."""
+
+    note_id: int
+    run_id: str
+    ref: str
+    """Path relative to the run directory."""
+
+    offset: Offset = 0
+    """Bytes."""
+
+
+class Keep(_Frame, frozen=True, kw_only=True, array_like=True, tag="keep"):
+    """A member far from the disk has a part of a file for a run; answered by `Kept`. The parts come in order.
+
+    The last part makes the file: until then there is nothing, and then there is all of it.
+    """
+
+    note_id: int
+    run_id: str
+    task_id: str
+    fence: int
+    """Of the attempt that made it; a file of another is not kept."""
+
+    ref: str
+    offset: Offset
+    size: Offset
+    """Bytes of the whole file."""
+
+    sha256: str
+    """Of the whole file."""
+
+    content: bytes
+
+
 class Welcome(_Frame, frozen=True, kw_only=True, array_like=True, tag="welcome"):
     """The broker knows the peer."""
 
@@ -218,14 +263,63 @@ class News(_Frame, frozen=True, kw_only=True, array_like=True, tag="news"):
     """Where to go on."""
 
 
+class Drained(_Frame, frozen=True, kw_only=True, array_like=True, tag="drained"):
+    """To a supervisor: its session has nothing left to do and will be given nothing; it may go."""
+
+
+class File(_Frame, frozen=True, kw_only=True, array_like=True, tag="file"):
+    """A part of a file."""
+
+    note_id: int
+    content: bytes = b""
+    size: int = 0
+    """Bytes of the whole file."""
+
+    tag: str = ""
+    """Which writing of the file this is a part of: parts of one file have one tag."""
+
+    problem: str = ""
+    """Why there is no such file for this peer."""
+
+    is_missing: bool = False
+    """Whether it is not there, rather than kept from this peer."""
+
+
+class Kept(_Frame, frozen=True, kw_only=True, array_like=True, tag="kept"):
+    """A part of a file was taken; the file is there once the last one was."""
+
+    note_id: int
+    problem: str = ""
+    """Why it was not taken."""
+
+    must_begin_again: bool = False
+    """Whether the broker knows nothing of the parts before it."""
+
+
 class Refused(_Frame, frozen=True, kw_only=True, array_like=True, tag="refused"):
     """A frame could not be accepted; nothing else was touched."""
 
     problem: str
 
 
-ToBroker = Hello | Done | Note | Renew | Beat | Lost | Bye | Publish | Direct | Subscribe | Read | Forget
-ToPeer = Welcome | Tasks | Cancel | Kill | Stale | Recorded | Denied | News | Refused
+ToBroker = (
+    Hello
+    | Done
+    | Note
+    | Renew
+    | Beat
+    | Lost
+    | Bye
+    | Publish
+    | Direct
+    | Subscribe
+    | Read
+    | Forget
+    | Drain
+    | Fetch
+    | Keep
+)
+ToPeer = Welcome | Tasks | Cancel | Kill | Stale | Recorded | Denied | News | Drained | File | Kept | Refused
 
 _ENCODER = msgspec.msgpack.Encoder()
 _FROM_PEER: msgspec.msgpack.Decoder[ToBroker] = msgspec.msgpack.Decoder(ToBroker)

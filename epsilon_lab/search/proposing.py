@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -150,7 +149,7 @@ def pack_proposer(proposer: AnyProposer, run: RunDirectory) -> tuple[str, list[A
 
 def load_proposer(run: RunDirectory, ref: str) -> AnyProposer:
     """Load what `pack_proposer` wrote; unpickles once a process."""
-    return load_function(str(run.path), ref.removeprefix("code/").removesuffix(".pkl"))
+    return load_function(run, ref.removeprefix("code/").removesuffix(".pkl"))
 
 
 # -- the task --------------------------------------------------------------------------------------------------------
@@ -252,14 +251,14 @@ async def _ask_model(model: LLM | Replay, context: Context, leaf: Leaf, entry: s
 
 
 @functools.lru_cache(maxsize=64)
-def _program(path: Path, candidate_id: str) -> str:
+def _program(run: RunDirectory, candidate_id: str) -> str:
     """The program of a candidate that was settled, which stays as it is; many proposals are shown the same few."""
-    return RunDirectory(path).read_text(f"candidates/{candidate_id}.py")
+    return run.read_text(f"candidates/{candidate_id}.py")
 
 
 def _context(request: ProposeRequest, run: RunDirectory) -> Context:
     def shown(ref: ShownRef) -> Shown:
-        return Shown(source=_program(run.path, ref.candidate_id), **msgspec.structs.asdict(ref))
+        return Shown(source=_program(run, ref.candidate_id), **msgspec.structs.asdict(ref))
 
     return Context(
         candidate_id=request.candidate_id,

@@ -200,6 +200,7 @@ class VirtualListener:
 class VirtualDialer:
     """See `Dialer`. It calls its owner when frames have arrived, because a world cannot stand still and wait."""
 
+    is_lossy = True
     refusal = ""
     up: _Wire
     down: _Wire

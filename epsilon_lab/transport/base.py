@@ -60,6 +60,11 @@ class Dialer(Protocol):
         ...
 
     @property
+    def is_lossy(self) -> bool:
+        """Whether the connection can be cut while both ends live."""
+        ...
+
+    @property
     def is_up(self) -> bool:
         """Whether the listener is reached, as far as is known."""
         ...

@@ -67,7 +67,7 @@ def dial(address: str, peer_id: str, keys: ClientKeys) -> CurveDialer:
     return CurveDialer(checked(address), checked_id(peer_id), keys)
 
 
-def checked(address: str) -> str:
+def checked(address: str, what: str = "address") -> str:
     """Give an address back if it is of the form `tcp://<host>:<port>`.
 
     Raises:
@@ -76,7 +76,7 @@ def checked(address: str) -> str:
     tcp = _FORM.fullmatch(address) if isinstance(address, str) else None
     if tcp is None or int(tcp["port"]) >= 1 << 16:
         raise InvalidInput(
-            f"address {address!r}", "is not of the form tcp://<host>:<port>", "for example tcp://127.0.0.1:5555"
+            f"{what} {address!r}", "is not of the form tcp://<host>:<port>", "for example tcp://127.0.0.1:5555"
         )
     return address
 
@@ -207,6 +207,11 @@ class CurveDialer(ZeroMQDialer):
         self._socket.setsockopt(zmq.RECONNECT_IVL, _RETRY_MS)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RETRY_MOST_MS)
         self._monitor = _Monitor(self._socket, _FAILED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+
+    @property
+    def is_lossy(self) -> bool:
+        """Networks are."""
+        return True
 
     @property
     def is_up(self) -> bool:

@@ -155,6 +155,7 @@ class MemoryDialer:
     """See `Dialer`."""
 
     def __init__(self, hub: _Hub, peer_id: str) -> None:
+        self.is_lossy = False
         self.is_up = True
         self.refusal = ""
         self._hub = hub

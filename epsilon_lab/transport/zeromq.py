@@ -217,6 +217,11 @@ class ZeroMQDialer(_Socket):
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
 
     @property
+    def is_lossy(self) -> bool:
+        """Whether the connection can be cut while both ends live."""
+        return False
+
+    @property
     def is_up(self) -> bool:
         """Whether the listener is reached: the kernel would have told if it was gone."""
         return True

@@ -22,16 +22,16 @@ import msgspec
 from epsilon_lab.broker.client import Peer
 from epsilon_lab.messages.frames import Hello
 from epsilon_lab.processes import tree
-from epsilon_lab.transport.zeromq import dial
+from epsilon_lab.workers.afar import dial, find_runs
 from epsilon_lab.workers.batch import Batch
 from epsilon_lab.workers.capture import Capture
-from epsilon_lab.workers.execution import execute
+from epsilon_lab.workers.execution import OpenRunDirectory, execute, local_run
 from epsilon_lab.workers.orders import Identity, Orders, take_up
 from epsilon_lab.workers.place import Whereabouts
 from epsilon_lab.workers.progress import Progress
 
 
-def serve(peer: Peer, progress: Progress, capture: Capture) -> None:
+def serve(peer: Peer, progress: Progress, capture: Capture, open_run: OpenRunDirectory = local_run) -> None:
     """Greet the broker, then work for ever."""
     me, whereabouts = os.getpid(), Whereabouts()
     batch = Batch(peer)
@@ -48,8 +48,8 @@ def serve(peer: Peer, progress: Progress, capture: Capture) -> None:
         while peer.tasks:
             assignment = peer.tasks.popleft()
             progress.started(assignment.fence)
-            whereabouts.go(assignment.run_dir)
-            answer = execute(assignment, capture, peer)
+            whereabouts.go(assignment.run_dir if open_run is local_run else "")
+            answer = execute(assignment, capture, peer, open_run)
             if os.getpid() != me:  # the task forked, and came back from both; the work here is not the fork's
                 os._exit(0)
             tree.reap_children()
@@ -71,6 +71,7 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)  # `input()` in a task meets the end of the file; the guardian keeps the lifeline
     os.close(null)
-    with closing(dial(orders.address, identity.peer_id)) as dialer:
+    with closing(dial(orders.address, identity.peer_id, orders.afar)) as dialer:
         hello = Hello(pid=os.getpid(), host=socket.gethostname(), lanes=("process",), slots=1)
-        serve(Peer(dialer, hello), Progress(orders.progress_fd), capture)
+        peer = Peer(dialer, hello)
+        serve(peer, Progress(orders.progress_fd), capture, find_runs(peer, orders.afar))

@@ -11,6 +11,7 @@ import functools
 import os
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import CoroutineType, TracebackType
 from typing import Any
@@ -30,6 +31,8 @@ from epsilon_lab.workers.current import CURRENT, CurrentTask
 from epsilon_lab.workspace.layout import RunDirectory
 
 _HOUSE = str(Path(epsilon_lab.__file__).parent) + os.sep
+OpenRunDirectory = Callable[[Assignment], RunDirectory]
+
 _ERROR_LIMIT = 500
 _TRACEBACK_LIMIT = 20_000
 
@@ -41,12 +44,10 @@ class Refused(LabError):
 class Attempt:
     """One assignment, on its way to an answer."""
 
-    def __init__(self, assignment: Assignment, recorder: Recorder | None = None) -> None:
+    def __init__(self, assignment: Assignment, run: RunDirectory, recorder: Recorder | None = None) -> None:
         self.started_at = time.time()
         self._assignment = assignment
-        self.leaf = Leaf(
-            _run_directory(assignment.run_dir), assignment.task.task_id, assignment.attempt, assignment.fence, recorder
-        )
+        self.leaf = Leaf(run, assignment.task.task_id, assignment.attempt, assignment.fence, recorder)
 
     def prepare(self, *, in_async_lane: bool) -> tuple[Entry, tuple[Any, ...]]:
         """Find what to call, and with what.
@@ -56,7 +57,7 @@ class Attempt:
         """
         task = self._assignment.task
         try:
-            entry = resolve(task.entry, self._assignment.run_dir)
+            entry = resolve(task.entry, self.leaf.run)
             payload = unpack(task.payload if task.payload.form != "file" else self.leaf.run.fetch(task.payload))
         except Exception as error:
             raise Refused(error_line(error)) from error
@@ -118,17 +119,33 @@ class Attempt:
         return msgspec.structs.replace(self.failed(Refused("cancelled")), outcome="cancelled")
 
 
-def execute(assignment: Assignment, capture: Capture | None = None, peer: Peer | None = None) -> Result | Failure:
+def local_run(assignment: Assignment) -> RunDirectory:
+    """Find the files of an assignment's run where the broker's machine has them."""
+    return _run_directory(assignment.run_dir)
+
+
+@functools.lru_cache(maxsize=64)
+def _run_directory(path: str) -> RunDirectory:
+    return RunDirectory(path)
+
+
+def execute(
+    assignment: Assignment,
+    capture: Capture | None = None,
+    peer: Peer | None = None,
+    open_run: OpenRunDirectory = local_run,
+) -> Result | Failure:
     """Run a task of the process lane, here and now.
 
     Args:
         assignment: The task.
         capture: Where its output goes, for the tails of a failure.
         peer: The line by which it may speak to others while it runs.
+        open_run: What finds its run's files.
     """
     if capture is not None:
         capture.begin()
-    attempt = Attempt(assignment)
+    attempt = Attempt(assignment, open_run(assignment))
     CURRENT.set(CurrentTask(assignment, peer) if peer is not None else None)
     try:
         entry, arguments = attempt.prepare(in_async_lane=False)
@@ -148,11 +165,6 @@ def error_line(error: BaseException) -> str:
     if isinstance(error, LeafFailed | Refused) and message:
         return message[:_ERROR_LIMIT]
     return (type(error).__qualname__ + (f": {message}" if message else ""))[:_ERROR_LIMIT]
-
-
-@functools.lru_cache(maxsize=64)
-def _run_directory(path: str) -> RunDirectory:
-    return RunDirectory(path)
 
 
 def _outcome(error: BaseException) -> AttemptOutcome:

@@ -18,10 +18,10 @@ from epsilon_lab.broker.client import Peer
 from epsilon_lab.errors import BudgetExhausted, LabError
 from epsilon_lab.messages.frames import Cancel, Denied, Hello, Note, Recorded
 from epsilon_lab.messages.tasks import Assignment, Event, Failure, Result
-from epsilon_lab.transport.zeromq import dial
+from epsilon_lab.workers.afar import Afar, dial, find_runs
 from epsilon_lab.workers.answers import send_answers
 from epsilon_lab.workers.current import CURRENT, AsyncCurrentTask
-from epsilon_lab.workers.execution import Attempt
+from epsilon_lab.workers.execution import Attempt, OpenRunDirectory
 
 
 class AsyncLane:
@@ -31,10 +31,12 @@ class AsyncLane:
         address: The broker's.
         peer_id: `<session>/<member>`.
         slots: Most leaves at once.
+        afar: For a broker on another machine.
     """
 
-    def __init__(self, address: str, peer_id: str, slots: int = 256) -> None:
+    def __init__(self, address: str, peer_id: str, slots: int = 256, afar: Afar | None = None) -> None:
         self._address = address
+        self._afar = afar
         self._peer_id = peer_id
         self._slots = slots
         self._scopes: dict[int, anyio.CancelScope] = {}
@@ -44,9 +46,10 @@ class AsyncLane:
     async def serve(self) -> None:
         """Run leaves until cancelled; what still runs then is cancelled too."""
         self._has_answers = anyio.Event()
-        with closing(dial(self._address, self._peer_id)) as dialer:
+        with closing(dial(self._address, self._peer_id, self._afar)) as dialer:
             hello = Hello(pid=os.getpid(), host=socket.gethostname(), lanes=("async",), slots=self._slots)
             peer = Peer(dialer, hello)
+            open_run = find_runs(peer, self._afar)
             peer.greet()
             async with anyio.create_task_group() as group:
                 group.start_soon(self._answer, peer)
@@ -59,10 +62,10 @@ class AsyncLane:
                                     self._scopes[fence].cancel()
                     while peer.tasks:
                         assignment = peer.tasks.popleft()
-                        group.start_soon(self._run, peer, assignment, name=f"leaf {assignment.task.task_id}")
+                        group.start_soon(self._run, peer, open_run, assignment, name=f"leaf {assignment.task.task_id}")
 
-    async def _run(self, peer: Peer, assignment: Assignment) -> None:
-        attempt = Attempt(assignment, functools.partial(_record, peer, assignment))
+    async def _run(self, peer: Peer, open_run: OpenRunDirectory, assignment: Assignment) -> None:
+        attempt = Attempt(assignment, open_run(assignment), functools.partial(_record, peer, assignment))
         CURRENT.set(AsyncCurrentTask(assignment, peer))
         answer: Result | Failure | None = None
         with anyio.CancelScope() as scope:

@@ -21,6 +21,7 @@ import epsilon_lab
 from epsilon_lab.processes.companion import exit_reason
 from epsilon_lab.processes.tree import kill_tree
 from epsilon_lab.workers import orders
+from epsilon_lab.workers.afar import Afar
 from epsilon_lab.workers.capture import open_tail, read_tail
 from epsilon_lab.workers.progress import open_progress, read_progress
 
@@ -35,9 +36,16 @@ class Member:
         address: The broker's.
         environment: All of the child's environment.
         lock: A descriptor that the guardian keeps, and the child does not get.
+        afar: For a broker on another machine.
     """
 
-    def __init__(self, address: str, environment: Mapping[str, str], lock: int | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        environment: Mapping[str, str],
+        lock: int | None = None,
+        afar: Afar | None = None,
+    ) -> None:
         self.peer_id = ""
         self.sentence = ""
         """Why it was killed, if it was on purpose."""
@@ -53,7 +61,7 @@ class Member:
             start_new_session=True,
             bufsize=0,
         )
-        self._tell(orders.give(address, self._progress.fileno()))
+        self._tell(orders.give(address, self._progress.fileno(), afar))
 
     @property
     def has_ended(self) -> bool:

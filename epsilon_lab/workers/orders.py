@@ -7,6 +7,7 @@ import sys
 
 import msgspec
 
+from epsilon_lab.workers.afar import Afar
 from epsilon_lab.workers.place import Place
 
 
@@ -18,6 +19,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
 
     progress_fd: int
     place: Place
+    afar: Afar | None = None
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,9 +28,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     peer_id: str
 
 
-def give(address: str, progress_fd: int) -> Orders:
+def give(address: str, progress_fd: int, afar: Afar | None = None) -> Orders:
     """Write orders that make a child see the files and modules that this process sees."""
-    return Orders(address=address, progress_fd=progress_fd, place=Place.here())
+    return Orders(address=address, progress_fd=progress_fd, afar=afar, place=Place.here())
 
 
 def take_up(orders: Orders) -> None:

@@ -51,6 +51,12 @@ class RunDirectory:
     def __repr__(self) -> str:
         return f"RunDirectory({str(self.path)!r})"
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
     @property
     def run_id(self) -> str:
         """The run's id, which is the directory's name."""
@@ -122,7 +128,7 @@ class RunDirectory:
 
     def read_text(self, ref: str) -> str:
         """Read a text file of the run."""
-        return self.locate(ref).read_bytes().decode("utf-8", "replace")
+        return self.read_bytes(ref).decode("utf-8", "replace")
 
     def read_bytes(self, ref: str) -> bytes:
         """Read a file of the run."""

@@ -141,14 +141,14 @@ def test_identity_is_the_same_in_every_process(tmp_path: Path) -> None:
 def travel(function: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
     packed = pack_function(function)
     RunDirectory(tmp_path).save(f"code/{packed.sha256}.pkl", packed.blob, kind="code")
-    return load_function(str(tmp_path), packed.sha256)
+    return load_function(RunDirectory(tmp_path), packed.sha256)
 
 
 def test_a_function_arrives_with_what_it_captures(tmp_path: Path) -> None:
     by = 4
     loaded = travel(lambda x: x * by + OFFSET, tmp_path)
     assert loaded(2) == 11
-    assert load_function(str(tmp_path), pack_function(lambda x: x * by + OFFSET).sha256) is loaded
+    assert load_function(RunDirectory(tmp_path), pack_function(lambda x: x * by + OFFSET).sha256) is loaded
 
 
 def test_the_users_own_modules_travel_and_stay_unregistered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +176,7 @@ def test_the_text_of_a_cell_travels(tmp_path: Path) -> None:
     RunDirectory(tmp_path).save(f"code/{packed.sha256}.pkl", packed.blob, kind="code")
     file = function.__code__.co_filename
     del linecache.cache[file]
-    load_function(str(tmp_path), packed.sha256)
+    load_function(RunDirectory(tmp_path), packed.sha256)
     assert "# the line" in linecache.getline(file, 2)
 
 
@@ -253,9 +253,9 @@ def test_name_of() -> None:
 def test_resolve(tmp_path: Path) -> None:
     packed = pack_function(an_async_leaf)
     RunDirectory(tmp_path).save(f"code/{packed.sha256}.pkl", packed.blob, kind="code")
-    entry = resolve(f"code:{packed.sha256}", str(tmp_path))
+    entry = resolve(f"code:{packed.sha256}", RunDirectory(tmp_path))
     assert (entry.is_async, entry.takes_leaf) == (True, False)
-    entry = resolve("epsilon_lab.agents.function:identity", str(tmp_path))
+    entry = resolve("epsilon_lab.agents.function:identity", RunDirectory(tmp_path))
     assert entry.takes_leaf
     assert entry.call is under_test.identity
 
@@ -263,14 +263,14 @@ def test_resolve(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["os:system", "epsilon_labs:x", "epsilon_lab.agents.function:nothing", "nonsense", ""])
 def test_resolve_refuses_what_is_not_ours(name: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput):
-        resolve(name, str(tmp_path))
+        resolve(name, RunDirectory(tmp_path))
 
 
 def test_resolve_of_missing_code_says_so(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="cannot be loaded"):
-        resolve("code:0000", str(tmp_path))
+        resolve("code:0000", RunDirectory(tmp_path))
 
 
 def test_resolve_does_not_leave_the_run_directory(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="leads outside"):
-        resolve("code:../../x", str(tmp_path))
+        resolve("code:../../x", RunDirectory(tmp_path))
