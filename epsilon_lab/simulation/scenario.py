@@ -22,6 +22,7 @@ from epsilon_lab.messages.events import (
     BODIES,
     LlmCall,
     RunAdopted,
+    TasksAdopted,
     TasksAssigned,
     TasksCompleted,
     TasksExpired,
@@ -303,6 +304,11 @@ class _Story:
                         if given <= newest[task_id] or given in fences or task_id in settled:
                             self.world.accuse(f"{job.run_id}/{task_id} was assigned anew with {given:x}")
                         fences[given], newest[task_id], open_fences[task_id] = task_id, given, given
+                case TasksAdopted(tasks=adopted):
+                    for task_id, _, given in adopted:
+                        if given != newest[task_id] or task_id in settled:
+                            self.world.accuse(f"{job.run_id}/{task_id} was left to a worker that holds {given:x}")
+                        open_fences[task_id] = given
                 case TasksCompleted(tasks=done):
                     for line in done:
                         if open_fences.pop(line.task_id, None) != line.fence or line.task_id in settled:
