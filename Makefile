@@ -5,6 +5,7 @@
 #   make lab     JupyterLab on the notebooks
 #   make test    setup, checks, tests, every notebook
 #   make check   lint, format, types, the rooms' order
+#   make plants  plant mistakes in a copy of the source; the tests named for each must go red (a few minutes)
 #
 # Overrides: VENV=path (default .venv), PYTHON=interpreter (default: the first of python3, python3.x that is new enough),
 # OUT=path (default out), PYTEST_ARGS="..." (more arguments for pytest, e.g. --long, -n0).
@@ -30,7 +31,7 @@ ifneq ($(shell cat "$(STAMP)" 2>/dev/null),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo lab clean
+.PHONY: help setup check test plants demo lab clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
@@ -61,6 +62,9 @@ check: $(STAMP)
 # Files of tests share the processors; a file's tests, and a notebook's cells, stay together and in order.
 test: check
 	@"$(RUN)" -m pytest -q --numprocesses=auto --maxprocesses=4 --dist=loadfile --nbval-lax --nbval-cell-timeout=180 tests notebooks $(PYTEST_ARGS)
+
+plants: $(STAMP)
+	@"$(RUN)" tests/plants/check.py
 
 demo: $(STAMP)
 	@"$(RUN)" -m epsilon_lab demo --out "$(OUT)"
