@@ -35,7 +35,8 @@ PLANTS = (
         "    held = member.held.get(answer.fence)\n    if held is None:\n        return None\n",
         "    fences = [f for f, h in member.held.items() if h.task and h.task.spec.task_id == answer.task_id]\n"
         "    if not fences:\n        return None\n"
-        "    answer = type(answer)(**{n: getattr(answer, n) for n in answer.__struct_fields__} | {'fence': fences[0]})\n"
+        "    answer = type(answer)(**{n: getattr(answer, n) for n in answer.__struct_fields__} | "
+        "{'fence': fences[0]})\n"
         "    held = member.held[answer.fence]\n",
         (STATE, MACHINE),
     ),
@@ -63,7 +64,8 @@ PLANTS = (
     Plant(
         "what was taken from a process is forgotten at once, though it may have begun it",
         "broker/members.py",
-        "        if self.is_wide:\n            self.drop(fence, now)\n            return\n        held = self.held[fence]\n",
+        "        if self.is_wide:\n            self.drop(fence, now)\n            return\n        "
+        "held = self.held[fence]\n",
         "        if True:\n            self.drop(fence, now)\n            return\n        held = self.held[fence]\n",
         (STATE,),
     ),
@@ -136,8 +138,8 @@ PLANTS = (
     Plant(
         "sessions expire during the broker's own stall",
         "broker/host.py",
-        "            self._absorb(self._state.step(Stalled(late), now))\n",
-        "",
+        "self._absorb(self._state.step(Stalled(late), now))\n",
+        "pass\n",
         (HOST, WORLDS),
     ),
     Plant(
@@ -215,7 +217,8 @@ PLANTS = (
     Plant(
         "a cancelled entry stays in the heap",
         "broker/queue.py",
-        "            while heap and self._waiting.get(heap[0][1]) is not heap[0]:  # it was discarded, or put elsewhere\n",
+        "            while heap and self._waiting.get(heap[0][1]) is not heap[0]:  # it was "
+        "discarded, or put elsewhere\n",
         "            while False:\n",
         ("tests/broker/test_ready_queue.py",),
     ),
