@@ -22,9 +22,9 @@ import msgspec
 import pytest
 
 from epsilon_lab import Lab
-from epsilon_lab.messages.events import TasksCompleted, restored
+from epsilon_lab.messages.events import TasksCompleted, TasksFailed, restored
 from epsilon_lab.messages.values import unpack
-from epsilon_lab.testing.census import wait_until
+from epsilon_lab.testing.census import descendants, wait_until
 from epsilon_lab.testing.history import History, Verdict, check, read
 from tests.drills.failpoints import PLACES, Place
 
@@ -66,11 +66,17 @@ class Drill:
         """Bytes in the history of tasks."""
         return sum(path.stat().st_size for path in (self.place / "history").iterdir())
 
-    def executing(self) -> int | None:
-        """The process of some task that has begun and not ended."""
+    def executing(self, *, below: int | None = None) -> int | None:
+        """The process of some task that has begun and not ended; one that descends from another."""
+        family = None if below is None else {process.pid for process in descendants(below)}
         for path in (self.place / "history").iterdir():
             pid, lines = int(path.stem), path.read_bytes().splitlines()
-            if lines and b'"start"' in lines[-1] and Path(f"/proc/{pid}").exists():
+            if (
+                lines
+                and b'"start"' in lines[-1]
+                and Path(f"/proc/{pid}").exists()
+                and (family is None or pid in family)
+            ):
                 return pid
         return None
 
@@ -154,3 +160,47 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_accepted_twice(
     assert not verdict.broken, verdict
     assert verdict.redone == ()
     assert verdict.accepted == verdict.acknowledged + len(verdict.recovered), "none was given up"
+
+
+FAR = """
+import os, sys, anyio
+from epsilon_lab.workers.supervisor import Supervisor
+anyio.run(Supervisor(sys.argv[1], f"far-{os.getpid()}", 1).serve)
+"""
+
+
+def test_an_answer_from_beyond_the_lease_is_stale(
+    place: Path, start: Callable[..., Script], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker and its supervisor are stopped until their lease is over and others have their work; then they wake."""
+    for name, value in {"LEASE_S": "1", "BEAT_S": "0.2", "TICK_S": "0.1"}.items():
+        monkeypatch.setenv(f"EPSILON_{name}", value)
+    drill = Drill(place, start, random.Random(1))
+    drill.let_work()
+    far = start(place, "-c", FAR, (place / "endpoint").read_text())
+
+    def lines(kind: str) -> list[bytes]:
+        """What is on record of the far worker."""
+        with Lab(place / "runs", read_only=True) as lab:
+            rows = lab.store.rows("select body from events where type = $kind", {"kind": kind})
+        return [body.encode() for (body,) in rows if '"far-' in body]
+
+    for turn in (1, 2, 3):
+        assert wait_until(lambda turn=turn: len(lines("worker.joined")) == turn, within_s=30)
+        assert wait_until(lambda: drill.executing(below=far.pid) is not None, within_s=30)
+        stopped = [far.pid, *(process.pid for process in descendants(far.pid))]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        assert wait_until(lambda turn=turn: len(lines("worker.left")) == turn, within_s=30)
+        drill.let_work()
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    assert wait_until(lambda: len(lines("worker.joined")) == 4, within_s=30)
+    verdict = drill.finish()
+    failed = [line for body in lines("task.failed") for line in msgspec.json.decode(body, type=TasksFailed).tasks]
+    expired = {line.fence for line in failed if line.outcome == "expired"}
+    done = [line for body in lines("task.completed") for line in msgspec.json.decode(body, type=TasksCompleted).tasks]
+    print(f"\n{len(expired)} attempts expired in 3 leases: {verdict}")
+    assert expired
+    assert expired.isdisjoint(line.fence for line in done)
+    assert not verdict.broken, verdict
