@@ -1,6 +1,7 @@
 """A run that its lab left unfinished goes on in another: nothing finished is done again; what cannot go on says why."""
 
 import errno
+import itertools
 import os
 import shutil
 import threading
@@ -299,6 +300,30 @@ def test_a_run_born_elsewhere_is_refused_unless_it_is_trusted(runs, tmp_path):
         assert adopted.epoch == 5, "larger than that of the lab it was left by, though this one is its second"
         assert fences.max() >> 40 == 5
         assert lab.start(WorkQueue([1], abs)).wait(60).frame("attempts")["fence"].max() >> 40 == 5
+
+
+def test_a_run_that_is_copied_back_and_forth_has_ever_larger_fences(runs, tmp_path):
+    """Two workspaces that know nothing of each other take the run up in turn, each where the other left it."""
+    places = [runs, tmp_path / "other"]
+    run_id = leave(runs, WorkQueue(range(6), gate(tmp_path)), ("task.completed", 2))
+    epochs, fences = [1], []
+    for turn in range(1, 5):
+        here, there = places[turn % 2], places[1 - turn % 2]
+        shutil.rmtree(here / run_id, ignore_errors=True)
+        shutil.copytree(there / run_id, here / run_id)
+        with Lab(here, workers=1) as lab:
+            run = lab.resume(run_id, trust=True)
+            assert wait_until(lambda run=run, n=turn: len(lines(run, "task.assigned")) > n, within_s=60)
+        epochs.append(msgspec.json.decode(lines(run, "run.adopted")[-1].body, type=RunAdopted).epoch)
+        fences.append([fence for _, _, fence in msgspec.json.decode(lines(run, "task.assigned")[-1].body)["tasks"]])
+    assert epochs == sorted(set(epochs)), "each larger than all before"
+    assert all(max(before) < min(after) for before, after in itertools.pairwise(fences))
+    (tmp_path / "go").touch()
+    with Lab(here, workers=1) as lab:
+        run = lab.resume(run_id).wait(60)
+        assert run.results() == [0, 10, 20, 30, 40, 50]
+        assert run.frame("attempts")["fence"].is_unique
+    assert [(tmp_path / f"did-{item}").read_text() for item in range(2)] == ["x", "x"], "what is done stays done"
 
 
 def test_a_name_that_is_taken_by_a_live_run_is_refused(runs, tmp_path):
