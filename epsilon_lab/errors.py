@@ -54,7 +54,14 @@ class WorkspaceLocked(WorkspaceError):
     """
 
     def __init__(
-        self, path: str, pid: int | None, host: str | None, *, is_gone: bool = False, is_sidecar: bool = False
+        self,
+        path: str,
+        pid: int | None,
+        host: str | None,
+        *,
+        is_gone: bool = False,
+        is_sidecar: bool = False,
+        for_s: float | None = None,
     ) -> None:
         self.path, self.pid, self.host = path, pid, host
         holder = f"process {pid} on {host}" if pid is not None else "another process"
@@ -67,6 +74,8 @@ class WorkspaceLocked(WorkspaceError):
             )
         else:
             what = f"is open in {holder}; close it there"
+            if for_s is not None:
+                what += f", or wait {for_s:.0f} s, if that process is known to be gone"
         super().__init__(f"workspace {path!r} {what}, or look on without a lock: Lab({path!r}, read_only=True)")
 
 

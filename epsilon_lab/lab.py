@@ -46,6 +46,7 @@ from epsilon_lab.views.lab_snapshot import MEANINGS, LabObserver, LabSnapshot
 from epsilon_lab.views.ticker import Ticker
 from epsilon_lab.workspace.journal import Durability
 from epsilon_lab.workspace.layout import JOURNAL, RunDirectory
+from epsilon_lab.workspace.mounts import caution
 from epsilon_lab.workspace.tables import Tables
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ class Lab:
                 raise InvalidInput("bind", "a sidecar is reached from this machine alone", "use broker='kernel'")
         self.path = _absolute(path)
         self.read_only = bool(read_only)
+        if not self.read_only and (doubt := caution(self.path, durability)):
+            warnings.warn(doubt, RuntimeWarning, stacklevel=2)
         settings = broker_settings(os.environ)
         self._clock = SystemClock()
         self._core: Core | Sidecar | None = None

@@ -30,7 +30,7 @@ from epsilon_lab.broker.members import WorkerRow
 from epsilon_lab.broker.stats import Stats
 from epsilon_lab.broker.topics import last_values
 from epsilon_lab.clock import SystemClock
-from epsilon_lab.errors import InvalidInput
+from epsilon_lab.errors import InvalidInput, WorkspaceError
 from epsilon_lab.messages.events import Body, LabClosed, LabOpened, RunBorn, RunStarted
 from epsilon_lab.processes.isolation import proved
 from epsilon_lab.processes.scratch import sweep
@@ -52,6 +52,7 @@ from epsilon_lab.workers.supervisor import Supervisor
 from epsilon_lab.workspace.journal import Durability, Journal, read_journal
 from epsilon_lab.workspace.layout import JOURNAL, RunDirectory
 from epsilon_lab.workspace.lock import WorkspaceLock
+from epsilon_lab.workspace.mounts import caution
 from epsilon_lab.workspace.presence import birth
 
 T = TypeVar("T")
@@ -93,6 +94,7 @@ class Core:
     Raises:
         WorkspaceLocked: Another process has the workspace; the message names its pid and host.
         WorkspaceError: The directory cannot be written to.
+        InvalidInput: `disk` cannot be promised where it lies.
         JournalDamaged: The lab's own journal is broken.
     """
 
@@ -116,7 +118,8 @@ class Core:
         self._clock = SystemClock()
         self._live: dict[str, LiveRun] = {}
         self._resuming = threading.Lock()
-        self._lock = WorkspaceLock(path, control)
+        caution(path, durability)
+        self._lock = WorkspaceLock(path, control, lost=self._lose)
         self._lock.acquire()
         with ExitStack() as stack:
             stack.callback(self._lock.release)
@@ -156,6 +159,19 @@ class Core:
         Runs that have not ended are `interrupted`: everything acknowledged is on disk.
         """
         self._stack.close()
+
+    def _lose(self) -> None:
+        """Let go of all that is written to: someone else has taken the workspace, whose lease had run out."""
+        self.failure = WorkspaceError(
+            f"its lease on the workspace {str(self.path)!r} ran out, and another process has taken it"
+        )
+        if (io := getattr(self, "_io", None)) is not None:
+            io.call(self._let_go, str(self.failure))
+
+    def _let_go(self, reason: str) -> None:
+        self._lab_journal.refuse(reason)
+        for run_id in self.live():
+            self._live[run_id].runner.lose(reason)
 
     # -- runs --------------------------------------------------------------------------------------------------------
 

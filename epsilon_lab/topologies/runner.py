@@ -120,7 +120,7 @@ class Runner:
             str(self.run.path),
             self._journal,
             self._settled,
-            self._lose,
+            self.lose,
             left=tuple(found.left.values()),
             epoch=found.epoch,
             ledger=found.ledger,
@@ -145,7 +145,7 @@ class Runner:
         except LabError as error:
             self.break_off(str(error))
         except OSError as error:
-            self._lose(f"run directory {self.run.path} cannot be read or written ({error.strerror})")
+            self.lose(f"run directory {self.run.path} cannot be read or written ({error.strerror})")
         except Exception as error:  # noqa: BLE001 - a rule's own mistake ends its run, with the reason, and no other
             self.break_off(f"{type(error).__name__} in the run's own rules: {error}")
 
@@ -170,7 +170,7 @@ class Runner:
         if not self.done.done():
             self.done.set_result(None)
 
-    def _lose(self, reason: str) -> None:
+    def lose(self, reason: str) -> None:
         """Let go of a run whose journal cannot be written, as if the lab had died there: what is on record stands."""
         self._journal.discard()
         self.abandon()

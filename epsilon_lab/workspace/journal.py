@@ -258,6 +258,11 @@ class Journal:
         self.seq -= len(self._lines)
         self._lines = []
 
+    def refuse(self, reason: str) -> None:
+        """Take nothing more, not even what is pending: someone else may be writing here by now."""
+        self._broken = self._broken or reason
+        self.discard()
+
     def close(self) -> None:
         """Commit what is pending and close the file; closing twice does nothing."""
         if self._handle is None:

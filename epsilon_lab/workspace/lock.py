@@ -6,6 +6,9 @@ exist and is never "broken". The file's text only says who holds it, and where a
 The guardians of the holder's workers hold it too, until nothing of their workers is left. So whoever gets the workspace
 after a kernel was killed knows that no worker of the dead one can still write into it; that takes milliseconds, which
 are waited for.
+
+On a network file system, where a lock may be lost without a word, a lease beside it decides instead (lease.py); there
+the guardians' share in it is worth nothing, and a holder on another machine is waited for until its lease runs out.
 """
 
 from __future__ import annotations
@@ -14,11 +17,14 @@ import fcntl
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from epsilon_lab.errors import WorkspaceError, WorkspaceLocked
+from epsilon_lab.workspace.lease import Lease
+from epsilon_lab.workspace.mounts import file_system, is_remote
 from epsilon_lab.workspace.presence import birth, is_there
 
 _PATIENCE_S = 10.0
@@ -52,11 +58,16 @@ class WorkspaceLock:
     Args:
         directory: The workspace.
         control: Path of the socket on which this process takes commands, if it is a sidecar.
+        lost: Called in a thread of the lock's own, where it is a lease and someone else has taken it.
     """
 
-    def __init__(self, directory: Path | str, control: str | None = None) -> None:
+    def __init__(
+        self, directory: Path | str, control: str | None = None, *, lost: Callable[[], object] = lambda: None
+    ) -> None:
         self.directory = Path(directory)
         self._control = control
+        self._lost = lost
+        self._lease: Lease | None = None
         self._handle: int | None = None
 
     def __repr__(self) -> str:
@@ -110,11 +121,48 @@ class WorkspaceLock:
 
     def release(self) -> None:
         """Give the lock back; releasing twice does nothing."""
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
 
     def _take(self, handle: int) -> None:
+        if is_remote(file_system(self.directory)):
+            self._take_lease(handle)
+        else:
+            self._take_lock(handle)
+        try:
+            text = msgspec.json.encode(Holder(os.getpid(), socket.gethostname(), birth(os.getpid()), self._control))
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, text, 0)
+        except OSError as error:
+            raise WorkspaceError(
+                f"workspace {str(self.directory)!r} cannot be written to ({error.strerror}); free space on its disk"
+            ) from error
+
+    def _take_lease(self, handle: int) -> None:
+        holder = _read(handle)
+        lease = Lease(self.path.with_name("lease"), self._lost)
+        try:
+            taken = lease.acquire(holder.is_gone)
+        except OSError as error:
+            raise WorkspaceError(
+                f"workspace {str(self.directory)!r} cannot be leased ({error.strerror}); "
+                f"use a directory on a local disk"
+            ) from error
+        if taken is not None:
+            raise WorkspaceLocked(
+                str(self.directory),
+                holder.pid,
+                holder.host,
+                is_sidecar=holder.control is not None,
+                for_s=taken.for_s,
+            )
+        self._lease = lease
+
+    def _take_lock(self, handle: int) -> None:
         until = time.monotonic() + _PATIENCE_S
         try:
             while not _lock(handle):
@@ -132,14 +180,6 @@ class WorkspaceLock:
             raise WorkspaceError(
                 f"workspace {str(self.directory)!r} cannot be locked ({error.strerror}); "
                 f"its file system has no locks: use a directory on a local disk"
-            ) from error
-        try:
-            text = msgspec.json.encode(Holder(os.getpid(), socket.gethostname(), birth(os.getpid()), self._control))
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, text, 0)
-        except OSError as error:
-            raise WorkspaceError(
-                f"workspace {str(self.directory)!r} cannot be written to ({error.strerror}); free space on its disk"
             ) from error
 
 

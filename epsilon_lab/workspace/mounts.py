@@ -2,14 +2,16 @@
 
 A network file system may answer a sync from a cache, lose a lock without a word when its server restarts, and show
 other machines old bytes. So a workspace there is warned of, is kept by a lease instead of a lock, and is not promised
-to survive a power cut. What the system says in `/proc/self/mountinfo` (proc(5)) is taken for true; where there is no such
-file (macOS), every file system counts as local.
+to survive a power cut. What the system says in `/proc/self/mountinfo` (proc(5)) is taken for true; where there is no
+such file (macOS), every file system counts as local.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path, PurePath
+
+from epsilon_lab.errors import InvalidInput
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 
@@ -23,6 +25,28 @@ def file_system(path: Path | str) -> str:
     except OSError:
         return ""
     return type_of(os.path.realpath(path), mounts)
+
+
+def caution(workspace: Path, durability: str) -> str:
+    """What to say to someone who opens a workspace where it lies; empty where it lies well.
+
+    Raises:
+        InvalidInput: `disk` cannot be promised there.
+    """
+    kind = file_system(workspace)
+    if not is_remote(kind):
+        return ""
+    if durability == "disk":
+        raise InvalidInput(
+            "durability",
+            f"'disk' cannot be promised: {str(workspace)!r} lies on {kind}, where another machine may answer a sync "
+            f"before its disk has the bytes",
+            "use 'process', or a workspace on a local disk",
+        )
+    return (
+        f"the workspace {str(workspace)!r} lies on {kind}, a network file system: it is slower there, is kept by a "
+        f"lease instead of a lock, and what other machines see of it may be late. Use a local disk; copy what is done"
+    )
 
 
 def type_of(path: str, mounts: str) -> str:
