@@ -194,6 +194,8 @@ class Lab:
         with self._closing:
             if self._closed:
                 return
+            for panel in self._panels:  # a last look while there is something to see
+                panel.update()
             self._closed = True
         atexit.unregister(self.close)
         self._ticker.close()
