@@ -4,6 +4,9 @@ Promised (transport/base.py): frames arrive whole, once, in the order in which o
 together with their connection. So each peer has a connection, and each connection a wire up and a wire down, on which a
 frame takes its time. A cut wire keeps what is on it until it is mended, as TCP does; a connection that ends takes along
 what is on both. What a peer sends while nobody listens waits in its own hands.
+
+An unruly network breaks the promise: single frames are lost, doubled and late. Then work may stand still for ever, and
+still nothing may be believed twice.
 """
 
 from __future__ import annotations
@@ -66,10 +69,15 @@ class Network:
     Args:
         world: Whose time it takes.
         slowest_s: Seconds a frame may take; most take far less.
+
+    Attributes:
+        is_unruly: Whether the promise is broken.
     """
 
     def __init__(self, world: World, slowest_s: float) -> None:
+        self.is_unruly = False
         self.listener: VirtualListener | None = None
+        self._whims = world.dice("whims")
         self._world = world
         self._slowest_s = slowest_s
         self._dialers: dict[str, VirtualDialer] = {}
@@ -97,7 +105,7 @@ class Network:
         dice = self._world.dice("wire", peer_id, len(self._dialers))
         dialer = self._dialers[peer_id] = VirtualDialer(self, process, peer_id, on_frames)
         dialer.up = _Wire(self._world, dice, self._slowest_s, lambda frame: self._up(peer_id, frame))
-        dialer.down = _Wire(self._world, dice, self._slowest_s, dialer.arrive)
+        dialer.down = _Wire(self._world, dice, self._slowest_s, lambda frame: self._treat(frame, dialer.arrive))
         dialer.up.is_cut, dialer.down.is_cut = (self._is_cut(peer_id, way) for way in ("up", "down"))
         self._connect(dialer)
         return dialer
@@ -143,8 +151,17 @@ class Network:
         self._world.after(delay, lambda: dialer.connect() if self.listener is listener else None)
 
     def _up(self, peer_id: str, frame: bytes) -> None:
-        if self.listener is not None:
-            self.listener.arrive(peer_id, frame)
+        listener = self.listener
+        if listener is not None:
+            self._treat(frame, lambda frame: listener.arrive(peer_id, frame))
+
+    def _treat(self, frame: bytes, arrive: Callable[[bytes], None]) -> None:
+        """Deliver a frame, or as it pleases an unruly network."""
+        if not self.is_unruly or (whim := self._whims.random()) < 0.7:
+            arrive(frame)
+        elif whim < 0.95:
+            for _ in range(1 + (whim < 0.85)):
+                self._world.after(self._whims.random() ** 3 * 5.0, lambda: arrive(frame))
 
 
 class VirtualListener:

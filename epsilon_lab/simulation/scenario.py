@@ -3,7 +3,8 @@
 The faults are those a lab meets: a child killed, a machine gone, a machine asleep past its lease that wakes up and goes
 on as if nothing had been, the broker's process late (a cell that holds the interpreter) or killed, at any moment and in
 the middle of any write, a wire that is cut in one direction or both, a clock on the wall that is set, a pause.
-Afterwards everything is mended, and within `PATIENCE_S` all must be done.
+Afterwards everything is mended, and within `PATIENCE_S` all must be done. In some worlds wires also lose, double and
+reorder single frames, which no transport may: then nothing needs to be done, but nothing may be believed twice either.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ TROUBLE_S = 20.0
 
 PATIENCE_S = 120.0
 """Seconds within which all must be done once everything is mended."""
+
+_UNRULY_SHARE = 0.1
+"""Of all worlds; in them work may stand still for ever, and is judged by what was believed alone."""
 
 _OUT_OF_REACH = {"machine", "asleep", "cut"}
 """Faults by which the broker may lose sight of a worker."""
@@ -116,6 +120,9 @@ class _Story:
             on_birth=self._open_local,
             on_death=self._lose_local,
         )
+        if dice.random() < _UNRULY_SHARE:
+            self.network.is_unruly = True
+            self._faults.append("unruly wires")
         self._machines = [Machine(self, f"m{n}", dice.randint(1, 2)) for n in range(dice.choice((0, 1, 2)))]
 
     def _draw_job(self, run_id: str) -> Job:
@@ -149,14 +156,15 @@ class _Story:
         for fault in range(self._dice.randint(0, 4)):
             self.world.after(TROUBLE_S * self._dice.random() ** 3, self._draw_fault(fault))
         self.world.run(lambda: False, within_s=TROUBLE_S)
-        if not self.world.run(self._is_over, within_s=PATIENCE_S):
+        is_over = self.world.run(self._is_over, within_s=PATIENCE_S)
+        if not is_over and not self.network.is_unruly:
             self.world.accuse(f"not done {PATIENCE_S:g} s after the last fault: {self._what_is_open()}")
-        else:
-            self._read()
-            self._judge()
+        self._read()
+        self._judge(is_over=is_over)
         verdict = check(self._events)
         for promise, tasks in verdict.broken.items():
-            self.world.accuse(f"{promise}: {', '.join(tasks)}")
+            if promise != "lost" or is_over:
+                self.world.accuse(f"{promise}: {', '.join(tasks)}")
         return Outcome(
             seed=self._seed,
             verdict=verdict,
@@ -271,7 +279,7 @@ class _Story:
         records = read_journal(self._directory / run_id / JOURNAL).records
         return [msgspec.json.decode(each.body, type=BODIES[each.type]) for each in records if each.type in BODIES]
 
-    def _judge(self) -> None:
+    def _judge(self, *, is_over: bool) -> None:
         """Hold the journals against what had to happen."""
         is_calm = not _OUT_OF_REACH & set(self._faults)
         harm = sum(fault in _OUT_OF_REACH or fault == "child" for fault in self._faults)
@@ -279,19 +287,22 @@ class _Story:
             bodies = self._bodies(job.run_id)
             self._torn += sum(isinstance(body, RunAdopted) and body.torn > 0 for body in bodies)
             self._judge_lines(job, bodies)
-            self._judge_calls(job, [body for body in bodies if isinstance(body, LlmCall)])
-            lost, expired = Counter[str](), 0
-            for body in bodies:
-                if isinstance(body, TasksFailed):
-                    lost.update(line.task_id for line in body.tasks if line.outcome in ("crashed", "lost", "expired"))
-                    expired += sum(line.outcome == "expired" for line in body.tasks)
-            if expired and is_calm:
-                self.world.accuse(f"{expired} attempts of {job.run_id} expired although no machine was out of reach")
-            for task_id, count in lost.items():
-                work = self._works[f"{job.run_id}/{task_id}"]
-                if work.fate != "kills" and count > harm:
-                    self.world.accuse(f"{job.run_id}/{task_id} was blamed {count} times for {harm} faults")
-        self._judge_ends(harm, is_calm=is_calm)
+            if not self.network.is_unruly:
+                self._judge_calls(job, [body for body in bodies if isinstance(body, LlmCall)])
+                self._judge_blame(job, bodies, harm, is_calm=is_calm)
+        if is_over and not self.network.is_unruly:
+            self._judge_ends(harm, is_calm=is_calm)
+
+    def _judge_blame(self, job: Job, bodies: list[object], harm: int, *, is_calm: bool) -> None:
+        """Nobody expires who was within reach, and nobody is blamed more often than there were faults to blame."""
+        failed = [line for body in bodies if isinstance(body, TasksFailed) for line in body.tasks]
+        expired = sum(line.outcome == "expired" for line in failed)
+        if expired and is_calm:
+            self.world.accuse(f"{expired} attempts of {job.run_id} expired although no machine was out of reach")
+        lost = Counter(line.task_id for line in failed if line.outcome in ("crashed", "lost", "expired"))
+        for task_id, count in lost.items():
+            if self._works[f"{job.run_id}/{task_id}"].fate != "kills" and count > harm:
+                self.world.accuse(f"{job.run_id}/{task_id} was blamed {count} times for {harm} faults")
 
     def _judge_lines(self, job: Job, bodies: list[object]) -> None:
         """Every assignment of a task is newer than those before, and nothing is handed out or accepted once settled."""
