@@ -91,19 +91,20 @@ class Network:
             self._connect(dialer)
         return self.listener
 
-    def dial(self, process: Process, peer_id: str, on_frames: Callable[[], object]) -> VirtualDialer:
+    def dial(self, process: Process, peer_id: str, on_frames: Callable[[], object], *, is_lossy: bool) -> VirtualDialer:
         """Open a peer's end.
 
         Args:
             process: Whose end it is.
             peer_id: A peer that dials again takes over its name.
-            on_frames: Called in that process when a frame has arrived.
+            on_frames: Called in that process when a frame has arrived, or a lost connection was made anew.
+            is_lossy: Whether its connection can be lost while both ends live, as one to another machine can.
         """
         before = self._dialers.get(peer_id)
         if before is not None:
             before.vanish()
         dice = self._world.dice("wire", peer_id, len(self._dialers))
-        dialer = self._dialers[peer_id] = VirtualDialer(self, process, peer_id, on_frames)
+        dialer = self._dialers[peer_id] = VirtualDialer(self, process, peer_id, on_frames, is_lossy=is_lossy)
         dialer.up = _Wire(self._world, dice, self._slowest_s, lambda frame: self._up(peer_id, frame))
         dialer.down = _Wire(self._world, dice, self._slowest_s, lambda frame: self._treat(frame, dialer.arrive))
         dialer.up.is_cut, dialer.down.is_cut = (self._is_cut(peer_id, way) for way in ("up", "down"))
@@ -124,6 +125,13 @@ class Network:
             wire = dialer.up if way == "up" else dialer.down
             if wire.is_cut and not self._is_cut(dialer.peer_id, way):
                 wire.mend()
+
+    def reset(self, prefix: str) -> None:
+        """End the connections of peers whose id begins so; they are made anew by and by."""
+        for dialer in list(self._dialers.values()):
+            if dialer.peer_id.startswith(prefix):
+                dialer.disconnect()
+                self._connect(dialer)
 
     def find(self, peer_id: str) -> VirtualDialer | None:
         """Find a peer's end."""
@@ -217,13 +225,15 @@ class VirtualListener:
 class VirtualDialer:
     """See `Dialer`. It calls its owner when frames have arrived, because a world cannot stand still and wait."""
 
-    is_lossy = True
     refusal = ""
     up: _Wire
     down: _Wire
 
-    def __init__(self, network: Network, process: Process, peer_id: str, on_frames: Callable[[], object]) -> None:
+    def __init__(
+        self, network: Network, process: Process, peer_id: str, on_frames: Callable[[], object], *, is_lossy: bool
+    ) -> None:
         self.peer_id = peer_id
+        self.is_lossy = is_lossy
         self.is_up = False
         self._network = network
         self._process = process

@@ -2,9 +2,10 @@
 
 The faults are those a lab meets: a child killed, a machine gone, a machine asleep past its lease that wakes up and goes
 on as if nothing had been, the broker's process late (a cell that holds the interpreter) or killed, at any moment and in
-the middle of any write, a wire that is cut in one direction or both, a clock on the wall that is set, a pause.
-Afterwards everything is mended, and within `PATIENCE_S` all must be done. In some worlds wires also lose, double and
-reorder single frames, which no transport may: then nothing needs to be done, but nothing may be believed twice either.
+the middle of any write, a wire that is cut in one direction or both, a connection lost with all that is on it, a clock
+on the wall that is set, a pause. Afterwards everything is mended, and within `PATIENCE_S` all must be done. In some
+worlds wires also lose, double and reorder single frames, which no transport may: then nothing needs to be done, but
+nothing may be believed twice either.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from epsilon_lab.topologies.engine import Pause, Resume
 from epsilon_lab.workspace.journal import read_journal
 from epsilon_lab.workspace.layout import JOURNAL
 
-SETTINGS = BrokerSettings(lease_s=10.0, beat_s=2.0, tick_s=0.5)
+_POISON_LIMIT = 3
 TROUBLE_S = 20.0
 """Seconds in which faults begin."""
 
@@ -96,8 +97,8 @@ class _Story:
 
     def __init__(self, seed: int, directory: Path, tell: Callable[[str], object] | None) -> None:
         self.world = World(seed, tell)
-        self.settings = SETTINGS
         self._dice = dice = self.world.dice("story")
+        self.settings = BrokerSettings(poison_limit=_POISON_LIMIT, adoption_grace_s=dice.choice((0.0, 5.0)))
         self.network = Network(self.world, slowest_s=dice.choice((0.0005, 0.01, 0.3)))
         self._seed = seed
         self._directory = directory
@@ -115,7 +116,7 @@ class _Story:
             self.network,
             directory,
             self._jobs,
-            SETTINGS,
+            self.settings,
             self.note,
             on_birth=self._open_local,
             on_death=self._lose_local,
@@ -200,7 +201,7 @@ class _Story:
         dice = self.world.dice("fault", number)
         names = ["child", "child", "late", "killed", "killed writing", "wall", "pause"]
         if self._machines:
-            names += ["machine", "asleep", "cut", "cut"]
+            names += ["machine", "asleep", "cut", "cut", "reset", "reset"]
         name = dice.choice(names)
         machine = dice.choice(self._machines) if self._machines else None
 
@@ -236,6 +237,8 @@ class _Story:
             case "machine":
                 machine.crash()
                 self.world.after(seconds, lambda: None if machine.is_up else machine.start())
+            case "reset":
+                self.network.reset(machine.name)
             case "asleep":
                 machine.stop()
                 self.world.after(seconds, machine.go_on)
@@ -349,7 +352,7 @@ class _Story:
         for task, work in self._works.items():
             end = ends.get(task, "nothing")
             allowed = {work.end}
-            if harm >= SETTINGS.poison_limit:
+            if harm >= _POISON_LIMIT:
                 allowed.add("dead")
             if work.fate == "asks" and budgets[task.partition("/")[0]] is not None:
                 allowed.add("failed")

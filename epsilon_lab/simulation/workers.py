@@ -14,12 +14,12 @@ from typing import Protocol
 
 from epsilon_lab.broker.client import Peer
 from epsilon_lab.messages.events import LlmCall, event
-from epsilon_lab.messages.frames import Cancel, Denied, Hello, Kill, Recorded, ToPeer
+from epsilon_lab.messages.frames import Cancel, Denied, Hello, Kill, Recorded
 from epsilon_lab.messages.tasks import Assignment, Event, Failure, Result
 from epsilon_lab.messages.values import pack
 from epsilon_lab.settings import BrokerSettings
 from epsilon_lab.simulation.history import Kind
-from epsilon_lab.simulation.network import Network, VirtualDialer
+from epsilon_lab.simulation.network import Network
 from epsilon_lab.simulation.work import Work
 from epsilon_lab.simulation.world import Process, World
 
@@ -102,16 +102,19 @@ class Child:
         process: Its own.
         peer_id: `<session>/<member>`.
         on_death: Called when it kills itself.
+        is_local: Whether it is on the broker's machine.
     """
 
-    def __init__(self, office: Office, process: Process, peer_id: str, on_death: Callable[[], object]) -> None:
+    def __init__(
+        self, office: Office, process: Process, peer_id: str, on_death: Callable[[], object], *, is_local: bool
+    ) -> None:
         self.peer_id = peer_id
         self.process = process
         self.sentence = ""
         self._office = office
         self._on_death = on_death
         self._dice = office.world.dice("child", peer_id)
-        self._dialer = office.network.dial(process, peer_id, self._look)
+        self._dialer = office.network.dial(process, peer_id, self._look, is_lossy=not is_local)
         self._peer = Peer(self._dialer, Hello(pid=_pid(peer_id), host="simulated", lanes=("process",), slots=1))
         self._attempt: _Attempt | None = None
         self._held: list[Result | Failure] = []
@@ -129,7 +132,7 @@ class Child:
 
     def _look(self) -> None:
         if self._attempt is None:  # a process hears nothing while it works
-            _hear(self._peer, self._dialer)
+            self._peer.receive()
             self._next()
 
     def _next(self) -> None:
@@ -153,7 +156,7 @@ class Child:
             failures = tuple(each for each in self._held if isinstance(each, Failure))
             self._held = []
             self._peer.done(results=results, failures=failures)
-        _hear(self._peer, self._dialer)
+        self._peer.receive()
         self._next()
 
 
@@ -171,7 +174,7 @@ class Lane:
         self.peer_id = peer_id
         self.process = process
         self._office = office
-        self._dialer = office.network.dial(process, peer_id, self._look)
+        self._dialer = office.network.dial(process, peer_id, self._look, is_lossy=False)
         self._peer = Peer(self._dialer, Hello(pid=_pid(peer_id), host="simulated", lanes=("async",), slots=slots))
         self._attempts: dict[int, _Attempt] = {}
         self._asks: dict[int, tuple[_Attempt, LlmCall]] = {}
@@ -182,7 +185,7 @@ class Lane:
         self._dialer.vanish()
 
     def _look(self) -> None:
-        for message in _hear(self._peer, self._dialer):
+        for message in self._peer.receive():
             match message:
                 case Cancel(fences=fences):
                     for fence in fences:
@@ -256,7 +259,7 @@ class Machine:
         self._session = f"{self.name}-{next(self._lives)}"
         self._process = self._given_boss or Process(world, f"{self._session}/boss")
         boss_id = f"{self._session}/boss"
-        self._dialer = self._office.network.dial(self._process, boss_id, self._look)
+        self._dialer = self._office.network.dial(self._process, boss_id, self._look, is_lossy=not self._is_local)
         self._peer = Peer(self._dialer, Hello(pid=_pid(boss_id), host="simulated"))
         self._peer.greet()
         self._beat()
@@ -302,7 +305,7 @@ class Machine:
         self._process.after(self._office.settings.beat_s, self._beat)
 
     def _look(self) -> None:
-        for message in _hear(self._peer, self._dialer):
+        for message in self._peer.receive():
             if isinstance(message, Kill):
                 for child in [child for child in self.children if child.peer_id == message.member]:
                     self._end(child, message.reason)
@@ -312,7 +315,7 @@ class Machine:
         process = Process(self._office.world, peer_id)
         if self._process.is_stopped and self._given_boss is None:
             process.stop()
-        child = Child(self._office, process, peer_id, lambda: self._end(child, ""))
+        child = Child(self._office, process, peer_id, lambda: self._end(child, ""), is_local=self._is_local)
         self.children.append(child)
 
     def _end(self, child: Child, sentence: str) -> None:
@@ -330,15 +333,6 @@ class Machine:
             child.peer_id, child.sentence or "killed", "timeout" if child.sentence else "crashed", fence=fence
         )
         self._process.after(_START_S, self._fill_a_place)
-
-
-def _hear(peer: Peer, dialer: VirtualDialer) -> list[ToPeer]:
-    """Take what has arrived, and say hello again where the connection was made anew."""
-    messages = peer.receive()
-    if dialer.was_cut():
-        peer._is_greeting = False  # noqa: SLF001 - its first hello may be among what was lost
-        peer._greet_again()  # noqa: SLF001
-    return messages
 
 
 def _call(assignment: Assignment, outcome: str) -> LlmCall:

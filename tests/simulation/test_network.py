@@ -22,7 +22,7 @@ def network(world):
 
 @pytest.fixture
 def dial(world, network):
-    return lambda name="s/w1": network.dial(Process(world, name), name, lambda: None)
+    return lambda name="s/w1": network.dial(Process(world, name), name, lambda: None, is_lossy=True)
 
 
 def pass_time(world, seconds=2.0):
@@ -93,6 +93,35 @@ def test_a_peer_that_is_gone_is_not_connected_and_what_it_sent_arrives(world, ne
     pass_time(world)
     assert received(listener) == [b"last"]
     assert not listener.send("s/w1", b"too late")
+
+
+def test_a_connection_that_is_reset_loses_what_is_on_it_is_made_anew_and_says_so(world, network, dial):
+    listener, dialer = network.listen(), dial()
+    pass_time(world)
+    assert not dialer.was_cut()
+    dialer.send(b"lost")
+    listener.send("s/w1", b"lost too")
+    network.reset("s/")
+    assert not listener.send("s/w1", b"not connected")
+    dialer.send(b"kept")
+    pass_time(world)
+    assert received(listener) == [b"kept"]
+    assert dialer.receive() == []
+    assert [dialer.was_cut(), dialer.was_cut()] == [True, False]
+    assert listener.send("s/w1", b"again")
+
+
+def test_an_unruly_network_loses_doubles_and_reorders(world, network, dial):
+    listener, dialer = network.listen(), dial()
+    pass_time(world)
+    network.is_unruly = True
+    for frame in FRAMES:
+        dialer.send(frame)
+    pass_time(world, 10.0)
+    arrived = received(listener)
+    assert set(arrived) < set(FRAMES)
+    assert len(arrived) > len(set(arrived))
+    assert arrived != sorted(arrived, key=int)
 
 
 def test_too_large_a_frame_is_refused(dial):
