@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from typing import get_args
 
-from epsilon_lab.broker.board import Board, Room
+from epsilon_lab.broker.board import Board
 from epsilon_lab.broker.lines import failure_of
 from epsilon_lab.broker.members import Run, Task
 from epsilon_lab.broker.receipts import Desk
@@ -59,7 +59,7 @@ def submit(board: Board, submitted: Submit, now: float) -> None:
             del new[spec.task_id]
         else:
             _check(spec)
-    check_room(board.room, run.run_id, new.values())
+    _check_room(board, run, new.values())
     desk = Desk(board, run)
     receipts = []
     for spec in submitted.tasks:
@@ -153,15 +153,10 @@ def _check(spec: TaskSpec) -> None:
         )
 
 
-def check_room(room: Room, run_id: str, tasks: Collection[TaskSpec]) -> None:
-    """Refuse tasks that are too many.
-
-    Raises:
-        QueueFull: There is no room for all of them.
-    """
-    weight = sum(len(spec.payload.data) for spec in tasks)
+def _check_room(board: Board, run: Run, tasks: Collection[TaskSpec]) -> None:
+    room, weight = board.room, sum(len(spec.payload.data) for spec in tasks)
     if tasks and (len(tasks) > room.tasks or weight > room.payload_bytes):
-        what = f"{len(tasks):,} tasks of run {run_id}, {weight:,} bytes of payload, were"
+        what = f"{len(tasks):,} tasks of run {run.run_id}, {weight:,} bytes of payload, were"
         raise QueueFull(what, tasks=room.tasks, payload_bytes=room.payload_bytes)
 
 

@@ -26,7 +26,6 @@ from typing import TypeVar, cast
 import epsilon_lab
 from epsilon_lab.broker.members import WorkerRow
 from epsilon_lab.broker.stats import Stats
-from epsilon_lab.broker.submissions import check_room
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import BadFrame, LabError, SidecarLost, WorkspaceError, WorkspaceLocked
 from epsilon_lab.hosts.commands import (
@@ -49,10 +48,9 @@ from epsilon_lab.hosts.commands import (
     length_of,
     raised,
 )
-from epsilon_lab.messages.events import Body, RunStarted
+from epsilon_lab.messages.events import Body, RunStarted, TaskLine, TasksSubmitted, TasksWaiting, task_line
 from epsilon_lab.topologies.engine import RunState, Start, Stimulus, Submit, Tell
-from epsilon_lab.topologies.plan import Plan, Write
-from epsilon_lab.topologies.recovery import line_of
+from epsilon_lab.topologies.plan import Emit, Plan, Write
 from epsilon_lab.workers.place import Place
 from epsilon_lab.workspace.journal import Durability, Journal
 from epsilon_lab.workspace.layout import SIDECAR_LOG, RunDirectory
@@ -150,7 +148,6 @@ class Sidecar:
 
         Raises:
             InvalidInput: A live run has its name.
-            QueueFull: It submits more tasks than the sidecar takes for now.
             WorkspaceError: Its journal cannot be written.
             SidecarLost: The sidecar ended; whether it has the run, the run's journal says.
         """
@@ -164,17 +161,26 @@ class Sidecar:
         self.resume(run.run_id, trust=True)
 
     def _opening(self, run: RunDirectory, plan: Plan) -> list[Body]:
-        """What a run's rules write as it begins, up to the last task they submit."""
+        """What a run's rules write as it begins, up to the last task they submit, and a broker with so much room."""
+        room, weight = self._ask(Look(), Standing).room, 0
         effects = RunState(run.run_id, plan).step(Start(), 0.0)
         submits = [place for place, effect in enumerate(effects) if isinstance(effect, Submit)]
-        tasks = [task for place in submits for task in cast(Submit, effects[place]).tasks]
-        check_room(self._ask(Look(), Standing).room, run.run_id, tasks)
         lines: list[Body] = []
+        taken: list[TaskLine] = []
+        held: list[TaskLine] = []
         for effect in effects[: max(submits, default=-1) + 1]:
-            if isinstance(effect, Write):
-                lines.append(run.save(effect.ref, effect.text, kind=effect.kind))
-            elif (line := line_of(effect)) is not None:
-                lines.append(line)
+            match effect:
+                case Submit(tasks=tasks):
+                    for task in tasks:
+                        weight += len(task.payload.data)
+                        fits = not held and len(taken) < room.tasks and weight <= room.payload_bytes
+                        (taken if fits else held).append(task_line(task))
+                case Write(ref=ref, text=text, kind=kind):
+                    lines.append(run.save(ref, text, kind=kind))
+                case Emit(body=body):
+                    lines.append(body)
+        lines += [TasksSubmitted(tasks=tuple(taken))] if taken else []
+        lines += [TasksWaiting(tasks=tuple(held))] if held else []
         return lines
 
     def resume(self, run_id: str, *, trust: bool, requeue: tuple[str, ...] = ()) -> Adopted:

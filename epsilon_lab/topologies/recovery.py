@@ -486,7 +486,7 @@ _ENGINES = ("task.prioritised", "task.requeued")
 """Lines about tasks that follow from the engine's own effects."""
 
 
-def line_of(effect: EngineEffect) -> Body | None:
+def _line(effect: EngineEffect) -> Body | None:
     """The line an effect puts on record by itself; files describe themselves in lines that nothing depends on."""
     match effect:
         case Emit(body=body):
@@ -501,7 +501,7 @@ def line_of(effect: EngineEffect) -> Body | None:
 
 def _in_place(effect: EngineEffect) -> Body | None:
     """The line of an effect whose line has its place among the others."""
-    return None if isinstance(effect, Submit) else line_of(effect)
+    return None if isinstance(effect, Submit) else _line(effect)
 
 
 def _failure(run_id: str, line: FailedLine) -> Failure:

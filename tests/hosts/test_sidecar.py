@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from epsilon_lab import Lab, LabError, PopulationSearch, Problem, WorkQueue
-from epsilon_lab.errors import InvalidInput, JournalDamaged, QueueFull, RunFailed, SidecarLost, WorkspaceLocked
+from epsilon_lab.errors import InvalidInput, JournalDamaged, RunFailed, SidecarLost, WorkspaceLocked
 from epsilon_lab.hosts.commands import CONTROL_VERSION, LENGTH, MAX_COMMAND
 from epsilon_lab.hosts.sidecar import end_sidecar
 from epsilon_lab.testing.census import wait_until
@@ -398,11 +398,14 @@ def test_a_run_that_is_none_is_refused_by_name(lab):
         lab._core.resume("../elsewhere", trust=True)
 
 
-def test_more_than_a_sidecar_takes_is_refused_before_anything_is_written(runs, monkeypatch):
-    monkeypatch.setenv("EPSILON_QUEUE_TASKS", "10")
+def test_what_a_full_sidecar_has_no_room_for_waits_in_its_run(runs, tmp_path, monkeypatch):
+    monkeypatch.setenv("EPSILON_QUEUE_TASKS", "5")
     with Lab(runs, workers=1, broker="sidecar") as lab:
-        with pytest.raises(QueueFull, match=r"11 tasks of run .* not taken") as told:
-            lab.start(WorkQueue(range(11), double))
-        assert told.value.tasks == 10
-        assert len(lab.runs) == 0
-        assert lab.start(WorkQueue(range(10), double)).wait(60).status == "completed"
+        run = lab.start(WorkQueue(range(20), gate(tmp_path)))
+        full = lab.start(WorkQueue(range(3), double))
+        count = "select status, count(*) from tasks where run_id = ? group by all order by all"
+        assert dict(lab.store.rows(count, [run.run_id]))["waiting"] == 15
+        assert dict(lab.store.rows(count, [full.run_id])) == {"waiting": 3}
+        (tmp_path / "go").touch()
+        assert run.wait(60).results() == [10 * item for item in range(20)]
+        assert full.wait(60).results() == [0, 2, 4]
