@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     broker_parser.add_argument(
         "--durability", choices=get_args(Durability), default="process", help="default: %(default)s"
     )
+    broker_parser.add_argument("--bind", help="a TCP address for workers of other machines, as Lab(bind=...) takes it")
     broker_parser.add_argument(
         "--linger", type=float, help="end after so many seconds without kernels and runs; default: never"
     )
@@ -64,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif chosen.command == "broker" and chosen.stop:
             stop_broker(chosen.workspace.resolve())
         elif chosen.command == "broker":
-            broker(chosen.workspace.resolve(), chosen.workers, chosen.durability, chosen.linger)
+            broker(chosen.workspace.resolve(), chosen.workers, chosen.durability, chosen.bind, chosen.linger)
         elif chosen.command == "worker":
             work(chosen.connect, chosen.key_file, chosen.slots, chosen.name, chosen.give_up_after)
         else:
@@ -121,24 +122,26 @@ def resume(workspace: Path, name: str, *, trust: bool = False, workers: int = 4)
     _report(_near(run.path))
 
 
-def broker(workspace: Path, workers: int, durability: Durability, linger_s: float | None) -> None:
+def broker(workspace: Path, workers: int, durability: Durability, bind: str | None, linger_s: float | None) -> None:
     """Be the sidecar of a workspace until Ctrl-C, SIGTERM or `--stop`; runs that have not ended are interrupted.
 
     Args:
         workspace: The directory of runs; made where it is missing.
         workers: Child processes.
         durability: What an acknowledged event survives.
+        bind: A TCP address where workers of other machines reach it too.
         linger_s: Seconds to stay while nothing is live and nobody is attached; None to stay for ever.
 
     Raises:
         LabError: The workspace is another process's, or cannot be written to.
     """
+    from epsilon_lab.hosts.commands import Terms  # noqa: PLC0415 - the demo does without
     from epsilon_lab.hosts.service import serve  # noqa: PLC0415 - the demo does without
 
     def ready() -> None:
         print(f"process {os.getpid()} serves Lab({str(_near(workspace))!r}, broker='sidecar')", flush=True)
 
-    serve(workspace, workers=workers, durability=durability, linger_s=linger_s, ready=ready)
+    serve(workspace, Terms(workers=workers, durability=durability, bind=bind), linger_s=linger_s, ready=ready)
     print("ended", flush=True)
 
 

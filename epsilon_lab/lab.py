@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import anyio
+import msgspec
 
 from epsilon_lab import ids
 from epsilon_lab.arguments import whole
@@ -30,6 +31,7 @@ from epsilon_lab.broker.host import LONG_STALL_S
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput, LabError, SidecarLost, WorkspaceError
 from epsilon_lab.history import Runs
+from epsilon_lab.hosts.commands import Terms
 from epsilon_lab.hosts.core import Core, owns
 from epsilon_lab.hosts.sidecar import Sidecar
 from epsilon_lab.messages.budget import Budget
@@ -128,8 +130,6 @@ class Lab:
             raise InvalidInput("broker", f"must be 'kernel' or 'sidecar', got {broker!r}")
         if bind is not None:
             checked(bind, "bind")
-            if broker == "sidecar":
-                raise InvalidInput("bind", "a sidecar is reached from this machine alone", "use broker='kernel'")
         self.path = _absolute(path)
         self.read_only = bool(read_only)
         if not self.read_only and (doubt := caution(self.path, durability)):
@@ -156,12 +156,9 @@ class Lab:
                 kind = cast(Durability, durability)
                 self._told_s = 0.0
                 if broker == "sidecar":
-                    self._core = Sidecar(
-                        self.path,
-                        workers=workers if "workers" in self._asked else None,
-                        durability=kind if "durability" in self._asked else None,
-                    )
-                    workers, durability = self._core.workers_wanted, self._core.durability
+                    terms = Terms(workers=workers, durability=kind, bind=bind)
+                    self._core = Sidecar(self.path, terms, self._asked & {"workers", "durability", "bind"})
+                    workers, durability, bind = msgspec.structs.astuple(self._core.terms)
                 else:
                     self._core = Core(self.path, workers=workers, durability=kind, settings=settings, bind=bind)
                 self.store = Tables(self.path, live_run_ids=self._core.live)
@@ -478,10 +475,7 @@ class Lab:
         """
         if not is_text(worker):
             raise InvalidInput("worker", f"must be a worker_id, got {worker!r}")
-        core = self._working("drain a worker")
-        if isinstance(core, Sidecar):
-            raise InvalidInput(f"worker {worker}", "is the sidecar's own, and ends with it")
-        core.drain(worker)
+        self._working("drain a worker").drain(worker)
 
     @property
     def workers(self) -> pd.DataFrame:

@@ -40,13 +40,33 @@ class _Command(msgspec.Struct, frozen=True, tag=True):
     """Common settings."""
 
 
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sidecar is started with."""
+
+    workers: int = 4
+    """Child processes."""
+
+    durability: Durability = "process"
+    bind: str | None = None
+    """A TCP address where workers of other machines reach it too."""
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a kernel tells the process that is to be a sidecar."""
+
+    workspace: str
+    terms: Terms
+    linger_s: float
+    ready: int
+    """A descriptor; on it the kernel is told once, by a `Done` or a `Refusal`."""
+
+
 class Attach(_Command, frozen=True):
     """A kernel holds the workspace for as long as this connection stands. Answered by `Standing`, or refused."""
 
-    workers: int | None = None
-    """How many it asks for; None for however many there are."""
-
-    durability: str | None = None
+    terms: Terms
+    insists_on: tuple[str, ...] = ()
+    """Names of the terms that it was told; whatever the others are is right."""
 
 
 class Look(_Command, frozen=True):
@@ -79,20 +99,30 @@ class Await(_Command, frozen=True):
     run_id: str
 
 
+class Drain(_Command, frozen=True):
+    """Let a worker on another machine finish what it has begun, and go. Answered by `Done`."""
+
+    worker: str
+
+
 class End(_Command, frozen=True):
     """End the sidecar in good order; what runs is interrupted. Answered by `Done` when that has begun."""
 
 
-Command = Attach | Look | Adopt | Steer | Await | End
+Command = Attach | Look | Adopt | Steer | Await | Drain | End
 
 
 class Standing(_Command, frozen=True):
     """How things stand."""
 
     pid: int
+    terms: Terms
     endpoint: str
-    workers: int
-    durability: Durability
+    """Where workers reach the broker, from other machines where it is bound to an address for them."""
+
+    near: str
+    """Where this machine's own reach it."""
+
     live: dict[str, str]
     """Run id -> name."""
 

@@ -7,17 +7,13 @@ it, and nobody has to wait for its end.
 
 from __future__ import annotations
 
-import json
+import importlib
 import os
 import sys
 
 
 def main() -> None:
-    """Serve as the one argument says, which is JSON: workspace, workers, durability, linger_s, and the descriptor
-    on which to say that it is ready, or why not.
-    """
+    """Be a sidecar, as the one argument orders: the JSON of an `Order`."""
     if os.fork():
         os._exit(0)
-    from epsilon_lab.hosts.service import serve_quietly  # noqa: PLC0415 - a fork copies little as long as little is there
-
-    serve_quietly(**json.loads(sys.argv[1]))
+    importlib.import_module("epsilon_lab.hosts.service").serve_quietly(sys.argv[1])

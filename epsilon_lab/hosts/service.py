@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import msgspec
 from anyio.abc import SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
@@ -31,10 +33,13 @@ from epsilon_lab.hosts.commands import (
     Await,
     Command,
     Done,
+    Drain,
     End,
     Look,
+    Order,
     Standing,
     Steer,
+    Terms,
     decode_command,
     encode,
     length_of,
@@ -46,7 +51,6 @@ from epsilon_lab.topologies.engine import Tell
 from epsilon_lab.topologies.plan import Requeue
 from epsilon_lab.topologies.search_plan import BriefEdit
 from epsilon_lab.transport.zeromq import private_address
-from epsilon_lab.workspace.journal import Durability
 from epsilon_lab.workspace.layout import SIDECAR_LOG
 
 _LOOK_S = 0.5
@@ -62,18 +66,14 @@ class Service:
 
     Args:
         core: What does the work; the caller closes it.
-        workers: How many child processes it was given.
-        durability: What it was given.
+        terms: What it was started with.
         linger_s: Seconds to stay while nothing is live and nobody is attached; None to stay for ever.
         log: The file that descriptor 2 appends to, if it is to be kept short.
     """
 
-    def __init__(
-        self, core: Core, *, workers: int, durability: Durability, linger_s: float | None, log: Path | None = None
-    ) -> None:
+    def __init__(self, core: Core, terms: Terms, *, linger_s: float | None = None, log: Path | None = None) -> None:
         self._core = core
-        self._workers = workers
-        self._durability: Durability = durability
+        self._terms = terms
         self._linger_s = linger_s
         self._log = log
         self._attached = 0
@@ -142,8 +142,7 @@ class Service:
     async def _answer(self, command: Command, stream: SocketStream) -> Answer:
         match command:
             case Attach():
-                self._refuse_difference("workers", command.workers, self._workers)
-                self._refuse_difference("durability", command.durability, self._durability)
+                self._refuse_other(command)
                 return self._standing()
             case Look():
                 return self._standing()
@@ -154,24 +153,31 @@ class Service:
                 return Done(await anyio.to_thread.run_sync(self._core.obey, run_id, stimulus))
             case Await(run_id=run_id):
                 return Done(await self._await_end(run_id, stream))
+            case Drain(worker=worker):
+                await anyio.to_thread.run_sync(self._core.drain, worker)
+                return Done()
             case End():
                 self._over.set()
                 return Done()
 
-    def _refuse_difference(self, name: str, asked: object, given: object) -> None:
-        if asked is not None and asked != given:
-            raise InvalidInput(
-                name,
-                f"the sidecar of this workspace, process {os.getpid()}, has {name}={given!r}, not {asked!r}",
-                f"leave it out, or end that sidecar first: python -m epsilon_lab broker {self._core.path} --stop",
-            )
+    def _refuse_other(self, attach: Attach) -> None:
+        """Refuse a kernel that insists on other terms."""
+        for name in attach.insists_on:
+            asked, given = getattr(attach.terms, name, None), getattr(self._terms, name, None)
+            if asked != given:
+                raise InvalidInput(
+                    name,
+                    f"the sidecar of this workspace, process {os.getpid()}, has {name}={given!r}, not {asked!r}",
+                    f"leave it out, or end that sidecar first: "
+                    f"python -m epsilon_lab broker {shlex.quote(str(self._core.path))} --stop",
+                )
 
     def _standing(self) -> Standing:
         return Standing(
             pid=os.getpid(),
+            terms=self._terms,
             endpoint=self._core.endpoint,
-            workers=self._workers,
-            durability=self._durability,
+            near=self._core.near,
             live=self._core.live(),
             trouble=self._core.trouble,
             at_work=tuple(self._core.workers()),
@@ -229,9 +235,8 @@ async def _cancel_when_gone(stream: SocketStream, scope: anyio.CancelScope) -> N
 
 def serve(
     workspace: Path,
+    terms: Terms,
     *,
-    workers: int = 4,
-    durability: Durability = "process",
     linger_s: float | None = None,
     log: Path | None = None,
     ready: Callable[[], object],
@@ -240,8 +245,7 @@ def serve(
 
     Args:
         workspace: The workspace; made where it is missing.
-        workers: Child processes.
-        durability: What an acknowledged event survives.
+        terms: What it is started with.
         linger_s: Seconds to stay while nothing is live and nobody is attached; None to stay for ever.
         log: The file that descriptor 2 appends to, if it is to be kept short.
         ready: Called once kernels can attach.
@@ -255,42 +259,47 @@ def serve(
         address = stack.enter_context(private_address(is_lasting=True))
         control = str(Path(address.removeprefix("ipc://")).with_name("control"))
         core = Core(
-            workspace, workers=workers, durability=durability, settings=settings, address=address, control=control
+            workspace,
+            workers=terms.workers,
+            durability=terms.durability,
+            settings=settings,
+            address=address,
+            control=control,
+            bind=terms.bind,
         )
         stack.callback(core.close)
-        service = Service(core, workers=workers, durability=durability, linger_s=linger_s, log=log)
+        service = Service(core, terms, linger_s=linger_s, log=log)
         anyio.run(service.serve, control, ready)
     if core.failure is not None:
         raise LabError(f"the sidecar broke down: {core.failure}") from core.failure
 
 
-def serve_quietly(*, workspace: str, workers: int, durability: Durability, linger_s: float, ready: int) -> None:
+def serve_quietly(words: str) -> None:
     """The same for a kernel, which is told once whether it came to be; then nothing is said but to the log.
 
     Args:
-        workspace: As above.
-        workers: As above.
-        durability: As above.
-        linger_s: As above.
-        ready: A descriptor; the word on it is an encoded `Done` or `Refusal`.
+        words: The JSON of an `Order`.
+
+    Raises:
+        LabError: It broke down after that.
     """
     faulthandler.enable()
+    order = msgspec.json.decode(words, type=Order)
     is_open = True
 
     def say(answer: Answer) -> None:
         nonlocal is_open
         if is_open:
             is_open = False
-            os.write(ready, encode(answer))
-            os.close(ready)
+            os.write(order.ready, encode(answer))
+            os.close(order.ready)
 
     try:
         serve(
-            Path(workspace),
-            workers=workers,
-            durability=durability,
-            linger_s=linger_s,
-            log=Path(workspace, SIDECAR_LOG),
+            Path(order.workspace),
+            order.terms,
+            linger_s=order.linger_s,
+            log=Path(order.workspace, SIDECAR_LOG),
             ready=lambda: say(Done()),
         )
     except LabError as error:

@@ -11,17 +11,18 @@ first lines, up to the tasks that the rules submit first, and the sidecar goes o
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import select
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar, cast
+
+import msgspec
 
 import epsilon_lab
 from epsilon_lab.broker.members import WorkerRow
@@ -37,12 +38,15 @@ from epsilon_lab.hosts.commands import (
     Await,
     Command,
     Done,
+    Drain,
     End,
     Look,
+    Order,
     Refusal,
     Said,
     Standing,
     Steer,
+    Terms,
     decode_answer,
     encode,
     length_of,
@@ -52,7 +56,7 @@ from epsilon_lab.messages.events import Body, RunStarted, TaskLine, TasksSubmitt
 from epsilon_lab.topologies.engine import RunState, Start, Stimulus, Submit, Tell
 from epsilon_lab.topologies.plan import Emit, Plan, Write
 from epsilon_lab.workers.place import Place
-from epsilon_lab.workspace.journal import Durability, Journal
+from epsilon_lab.workspace.journal import Journal
 from epsilon_lab.workspace.layout import SIDECAR_LOG, RunDirectory
 from epsilon_lab.workspace.lock import Holder, holder_of
 
@@ -76,33 +80,31 @@ class Sidecar:
 
     Args:
         path: The workspace; made where it is missing.
-        workers: Child processes; None for as many as a running sidecar has, or 4.
-        durability: What an acknowledged event survives; None for a running sidecar's own, or `process`.
+        terms: What to start it with where there is none.
+        insists_on: Names of the terms that a running one has to have too.
 
     Attributes:
         pid: Its process id.
-        endpoint: Where workers reach its broker.
-        workers_wanted: How many child processes it keeps at work.
-        durability: What an acknowledged event survives.
+        terms: What it was started with.
+        endpoint: Where workers reach its broker: from other machines, where it is bound to an address for them.
+        near: Where this machine's own reach it.
         threads: None of the kernel's belong to it.
 
     Raises:
         WorkspaceLocked: A kernel has the workspace, or a sidecar on another machine.
-        InvalidInput: A running sidecar has other arguments.
+        InvalidInput: A running sidecar has other terms than are insisted on.
         WorkspaceError: The directory cannot be written to.
         LabError: The sidecar does not start; the message has what it said.
     """
 
     threads: frozenset[int] = frozenset()
 
-    def __init__(self, path: Path, *, workers: int | None = None, durability: str | None = None) -> None:
+    def __init__(self, path: Path, terms: Terms, insists_on: Iterable[str] = ()) -> None:
         self.path = path
         self._clock = SystemClock()
-        self._presence, standing = _attach(path, Attach(workers, durability))
-        self.pid = standing.pid
-        self.near = self.endpoint = standing.endpoint
-        self.workers_wanted = standing.workers
-        self.durability: Durability = standing.durability
+        self._presence, standing = _attach(path, Attach(terms, tuple(insists_on)))
+        self.pid, self.terms = standing.pid, standing.terms
+        self.endpoint, self.near = standing.endpoint, standing.near
         self._live = standing.live
         self._address = cast(str, self._presence.getpeername())
 
@@ -110,7 +112,7 @@ class Sidecar:
         return f"<Sidecar of {str(self.path)!r}: process {self.pid}>"
 
     def __str__(self) -> str:
-        return f"{self.workers_wanted} workers in sidecar process {self.pid}"
+        return f"{self.terms.workers} workers in sidecar process {self.pid}"
 
     def close(self) -> None:
         """Detach; what runs goes on."""
@@ -152,7 +154,7 @@ class Sidecar:
             SidecarLost: The sidecar ended; whether it has the run, the run's journal says.
         """
         opening = self._opening(run, plan)
-        journal = Journal.open(run.journal, self.durability)
+        journal = Journal.open(run.journal, self.terms.durability)
         try:
             journal.append(self._clock.wall(), started, *events, *opening)
             journal.commit()
@@ -198,6 +200,14 @@ class Sidecar:
         """Tell a live run what a person says; it is on record then. False where there is no such live run."""
         said = stimulus.news if isinstance(stimulus, Tell) else stimulus
         return self._ask(Steer(run_id, cast(Said, said)), Done).is_so
+
+    def drain(self, worker: str) -> None:
+        """Let a worker on another machine finish what it has begun, and go.
+
+        Raises:
+            InvalidInput: There is no such worker, or it is one of the sidecar's own.
+        """
+        self._ask(Drain(worker), Done)
 
     def await_end(self, run_id: str, timeout_s: float | None) -> None:
         """Wait until a run has ended, or the sidecar has, or the time is up."""
@@ -311,17 +321,11 @@ def _start(path: Path, attach: Attach) -> None:
             f"name a directory you may write to, or look on: Lab({str(path)!r}, read_only=True)"
         ) from error
     ready, theirs = os.pipe()
-    order = {
-        "workspace": str(path),
-        "workers": attach.workers or 4,
-        "durability": attach.durability or "process",
-        "linger_s": LINGER_S,
-        "ready": theirs,
-    }
+    order = Order(workspace=str(path), terms=attach.terms, linger_s=LINGER_S, ready=theirs)
     try:
         began = os.fstat(said).st_size
         boot = subprocess.run(  # it forks and ends: the sidecar is no child of the kernel's
-            [sys.executable, "-P", "-c", _BOOT.format(root=_ROOT), json.dumps(order)],
+            [sys.executable, "-P", "-c", _BOOT.format(root=_ROOT), msgspec.json.encode(order)],
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
