@@ -55,7 +55,7 @@ def two_started(path):
 
 def test_a_kernel_that_comes_back_finds_its_run_going_on_and_nothing_is_done_twice(runs, tmp_path):
     with Lab(runs, workers=2, broker="sidecar") as lab:
-        run = lab.start(WorkQueue(range(6), gate(tmp_path)), name="long")
+        run = lab.start(WorkQueue(range(2), gate(tmp_path)), name="long")
         panel = run.panel()
         two_started(tmp_path)
         pid = lab._core.pid
@@ -70,11 +70,11 @@ def test_a_kernel_that_comes_back_finds_its_run_going_on_and_nothing_is_done_twi
         assert again.is_live_here
         assert again.panel() is not None
         (tmp_path / "go").touch()
-        assert again.wait(60).results() == [item * 10 for item in range(6)]
-        assert executed(tmp_path) == list(range(6))
+        assert again.wait(60).results() == [0, 10]
+        assert executed(tmp_path) == [0, 1]
         attempts = again.frame("attempts")
         given_back = attempts["error"].fillna("").str.startswith("recalled")  # by a busy worker to an idle one
-        assert attempts[~given_back]["outcome"].tolist() == ["completed"] * 6
+        assert attempts[~given_back]["outcome"].tolist() == ["completed"] * 2
         assert repr(again) == f"<Run {again.run_id}: completed>"
 
 
