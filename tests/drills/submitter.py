@@ -2,7 +2,7 @@
 
     python submitter.py PLACE DURABILITY HOST [FAILPOINT]
 
-Started again in the same place, it resumes what was left and goes on. A test says that it is enough by a file of that
+Started again in the same place, it takes up what was left and goes on. A test says that it is enough by a file of that
 name; the process then waits for its runs and ends. What was asked, promised and executed is in `PLACE/history`.
 """
 
@@ -38,8 +38,8 @@ def main(place: Path, durability: str, host: str) -> None:
     history = History(place / "history")
     warnings.filterwarnings("ignore", "the last .* bytes of .* were lines that a crash had cut short")
     with Lab(place / "runs", workers=2, durability=durability, broker=host) as lab:
-        left = lab.sql("select run_id from runs where status = 'interrupted' order by started_at")
-        live = [lab.resume(run_id) for run_id in left["run_id"]]
+        left = lab.sql("select run_id from runs where status in ('running', 'interrupted') order by started_at")
+        live = [lab.resume(run_id) for run_id in left["run_id"]]  # one that is live is given back as it is
         (place / "endpoint.part").write_text(lab.endpoint)
         (place / "endpoint.part").rename(place / "endpoint")
         while not (place / "enough").exists():

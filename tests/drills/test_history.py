@@ -37,9 +37,11 @@ SUBMITTER = str(Path(__file__).with_name("submitter.py"))
 class Drill:
     """A place, the process that submits there, and what happens to it."""
 
-    def __init__(self, place: Path, start: Callable[..., Script], dice: random.Random) -> None:
+    def __init__(self, place: Path, start: Callable[..., Script], dice: random.Random, host: str = "kernel") -> None:
         self.place = place
         self.dice = dice
+        self.host = host
+        self.durability = dice.choice(("process", "disk"))
         self.history = History(place / "history")
         self.submitter: Script | None = None
         self._start = start
@@ -49,8 +51,8 @@ class Drill:
         """Have a submitter at work."""
         if self.submitter is None:
             (self.place / "endpoint").unlink(missing_ok=True)
-            durability = "disk" if "fsync" in failpoint else self.dice.choice(("process", "disk"))
-            arguments = [str(self.place), durability, "kernel", *([failpoint] if failpoint else [])]
+            durability = "disk" if "fsync" in failpoint else self.durability
+            arguments = [str(self.place), durability, self.host, *([failpoint] if failpoint else [])]
             self.submitter = self._start(self.place, SUBMITTER, *arguments)
         return self.submitter
 
@@ -98,6 +100,17 @@ class Drill:
         self.let_work()
         self.open().kill()
         self._bury()
+
+    def kill_sidecar(self) -> None:
+        """The submitter is told, and ends."""
+        self.let_work()
+        os.kill(msgspec.json.decode((self.place / "runs" / "lab" / "lock").read_bytes())["pid"], signal.SIGKILL)
+        assert self.submitter is not None
+        _, said = self.submitter.communicate(timeout=60)
+        assert self.submitter.returncode == 1
+        assert "sidecar" in said or "interrupted" in said, said
+        self.submitter = None
+        self.witness()
 
     def kill_child(self) -> None:
         self._kill_at_work(lambda pid: pid)
@@ -157,6 +170,26 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_accepted_twice(
         incident()
     verdict = drill.finish()
     print(f"\nseed {seed}, {kills} kills, {places} deaths in the lab's own code: {verdict}")
+    assert not verdict.broken, verdict
+    assert verdict.redone == ()
+    assert verdict.accepted == verdict.acknowledged + len(verdict.recovered), "none was given up"
+
+
+@pytest.mark.parametrize(("seed", "kills"), [(1, 6), pytest.param(2, 40, marks=pytest.mark.long)])
+def test_a_sidecar_keeps_its_word_whoever_dies(
+    place: Path, start: Callable[..., Script], seed: int, kills: int
+) -> None:
+    dice = random.Random(seed)
+    drill = Drill(place, start, dice, host="sidecar")
+    incidents = list(islice(cycle((drill.kill_kernel, drill.kill_sidecar, drill.kill_child)), kills))
+    try:
+        for incident in dice.sample(incidents, len(incidents)):
+            incident()
+        verdict = drill.finish()
+    finally:
+        stop = start(place, "-m", "epsilon_lab", "broker", "runs", "--stop")
+        stop.communicate(timeout=60)
+    print(f"\nseed {seed}, {kills} kills: {verdict}")
     assert not verdict.broken, verdict
     assert verdict.redone == ()
     assert verdict.accepted == verdict.acknowledged + len(verdict.recovered), "none was given up"
