@@ -611,7 +611,7 @@ class Lab:
         if isinstance(self._core, Sidecar) and self._core.failure is not None:
             raise self._core.failure
         if trouble := self._core.trouble:
-            warnings.warn(f"workers do not start: {trouble}", RuntimeWarning, stacklevel=3)
+            warnings.warn(trouble, RuntimeWarning, stacklevel=3)
         return self._core
 
     def _tell_of_stalls(self) -> None:

@@ -59,6 +59,9 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     queue_bytes: Count = 2**30
     """Most bytes of their payloads."""
 
+    disk_reserve_bytes: Annotated[int, msgspec.Meta(ge=0)] = 64 * 1024 * 1024
+    """Bytes that stay free on the workspace's disk for what is under way: with less left, nothing more is begun."""
+
     key_lifetime_s: Seconds = 300.0
     """Seconds for which the id of a settled task is remembered at least, so that a repeated submission is known."""
 

@@ -56,6 +56,7 @@ class Board:
         tasks: How many tasks are open.
         payload_bytes: What their payloads weigh.
         counts: What happened so far, in numbers.
+        is_disk_short: Whether nothing more is begun, for want of room to record it.
         forgot_at: When ids of settled tasks were last let go.
         effects: What follows from the step under way.
     """
@@ -69,6 +70,7 @@ class Board:
         "effects",
         "epoch",
         "forgot_at",
+        "is_disk_short",
         "limits",
         "payload_bytes",
         "post",
@@ -94,12 +96,15 @@ class Board:
         self.payload_bytes = 0
         self.counts = Counts()
         self.forgot_at = 0.0
+        self.is_disk_short = False
         self._counter = 0
         self._tickets = 0
 
     @property
     def room(self) -> Room:
         """What may still be submitted."""
+        if self.is_disk_short:
+            return Room(0, 0)
         settings = self.settings
         return Room(max(0, settings.queue_tasks - self.tasks), max(0, settings.queue_bytes - self.payload_bytes))
 

@@ -24,7 +24,9 @@ _Batches = dict[str, tuple[Member, list[Assignment]]]
 
 
 def assign(board: Board, now: float) -> None:
-    """Hand out what is ready, one batch a member."""
+    """Hand out what is ready, one batch a member, and admit requests to models; nothing where it cannot be recorded."""
+    if board.is_disk_short:
+        return
     for run in board.runs.values():
         if run.asks:
             answer_asks(board, run, now)

@@ -31,6 +31,7 @@ from epsilon_lab.broker.stimuli import (
     CancelTasks,
     CloseBudget,
     CloseRun,
+    DiskShort,
     DrainSession,
     Effect,
     OpenRun,
@@ -55,7 +56,7 @@ from epsilon_lab.broker.stimuli import (
 from epsilon_lab.broker.unsynced import Unsynced
 from epsilon_lab.clock import Clock
 from epsilon_lab.errors import BadFrame, InvalidInput, LabError
-from epsilon_lab.messages.events import Body, LabStalled
+from epsilon_lab.messages.events import Body, LabDisk, LabStalled
 from epsilon_lab.messages.frames import (
     MAX_FRAME,
     Denied,
@@ -107,14 +108,25 @@ class BrokerHost:
         settings: What the rules are tuned by.
         clock: The lab's clock.
         epoch: Larger than that of any broker that knew these runs before.
+        space: Says why the disk has no room for more to be begun; empty where it has.
 
     Attributes:
+        shortage: What `space` said last.
         lab_failure: Why the lab's own journal could not be written, the last time it could not.
     """
 
     def __init__(
-        self, listener: Listener, *, lab_journal: Journal, settings: BrokerSettings, clock: Clock, epoch: int
+        self,
+        listener: Listener,
+        *,
+        lab_journal: Journal,
+        settings: BrokerSettings,
+        clock: Clock,
+        epoch: int,
+        space: Callable[[], str] = lambda: "",
     ) -> None:
+        self.shortage = ""
+        self._space = space
         self.lab_failure: str | None = None
         self._listener = listener
         self._lab_journal = lab_journal
@@ -333,11 +345,19 @@ class BrokerHost:
         if now >= self._next_tick:
             self._next_tick = now + self._tick_s
             self._porter.clear(now)
+            self._look_for_room(now)
             self._absorb(self._state.step(Tick(), now))
             self._is_dirty = True  # time alone may have made something ready: a recall
         if (wakes_at := self._state.wakes_at) is not None and now >= wakes_at:
             self._is_dirty = True
         self._end_turn()
+
+    def _look_for_room(self, now: float) -> None:
+        """Begin nothing more while the disk is nearly full; what is under way still has room to be recorded."""
+        before, self.shortage = self.shortage, self._space()
+        if bool(before) != bool(self.shortage):
+            self._absorb(self._state.step(DiskShort(bool(self.shortage)), now))
+            self.record(None, LabDisk(is_short=bool(self.shortage), says=self.shortage))
 
     def _next_look(self) -> float:
         """When time alone calls for a turn."""

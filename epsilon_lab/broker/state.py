@@ -41,6 +41,7 @@ from epsilon_lab.broker.stimuli import (
     CancelTasks,
     CloseBudget,
     CloseRun,
+    DiskShort,
     DrainSession,
     Effect,
     OpenRun,
@@ -121,6 +122,8 @@ class BrokerState:
             case Tick():
                 deadlines.look(board, now)
                 board.post.unpark()
+            case DiskShort(is_short=is_short):
+                board.is_disk_short = is_short
             case Stalled(by=by):
                 deadlines.move(board, by, now)
             case Undelivered():

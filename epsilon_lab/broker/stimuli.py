@@ -156,6 +156,12 @@ class Tick(_Stimulus, frozen=True):
     """Look at the deadlines."""
 
 
+class DiskShort(_Stimulus, frozen=True):
+    """The disk is nearly full, or has room again: while it is, what is assigned finishes, and nothing more is begun."""
+
+    is_short: bool
+
+
 class Stalled(_Stimulus, frozen=True):
     """The broker itself was late by so many seconds."""
 
@@ -178,6 +184,7 @@ Stimulus = (
     | Undelivered
     | Assign
     | Tick
+    | DiskShort
     | Stalled
 )
 

@@ -127,7 +127,7 @@ class Standing(_Command, frozen=True):
     """Run id -> name."""
 
     trouble: str
-    """Why workers do not start; empty while they do."""
+    """Why nothing is begun; empty while all is well."""
 
     at_work: tuple[WorkerRow, ...]
     room: Room

@@ -54,6 +54,7 @@ from epsilon_lab.workspace.layout import JOURNAL, RunDirectory
 from epsilon_lab.workspace.lock import WorkspaceLock
 from epsilon_lab.workspace.mounts import caution
 from epsilon_lab.workspace.presence import birth
+from epsilon_lab.workspace.space import Space
 
 T = TypeVar("T")
 
@@ -190,8 +191,9 @@ class Core:
 
         Raises:
             InvalidInput: A live run has its name.
-            WorkspaceError: Its journal cannot be written.
+            WorkspaceError: Its journal cannot be written, or its disk is nearly full.
         """
+        self._need_room()
         journal = Journal.open(run.journal, self._durability)
         runner = Runner(
             run,
@@ -231,7 +233,13 @@ class Core:
             if live is not None and live.runner.is_ending:
                 live.runner.done.result()
                 live = None
+            if live is None:
+                self._need_room()
             return live or self._resume(RunDirectory(self.path / run_id), trust, place, requeue)
+
+    def _need_room(self) -> None:
+        if self._host.shortage:
+            raise WorkspaceError(self._host.shortage)
 
     def _resume(self, run: RunDirectory, trust: bool, place: Place | None, requeue: tuple[str, ...]) -> LiveRun:
         records, end, _ = read_journal(run.journal)
@@ -336,8 +344,10 @@ class Core:
 
     @property
     def trouble(self) -> str:
-        """Why workers do not start; empty while they do."""
-        return self._supervisor.failure
+        """Why nothing is begun; empty while all is well."""
+        if self._host.shortage:
+            return self._host.shortage
+        return f"workers do not start: {self._supervisor.failure}" if self._supervisor.failure else ""
 
     def on_loop(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function on `lab-io` and wait for it."""
@@ -366,7 +376,12 @@ class Core:
         with self._listen() as listener:
             self.endpoint = listener.address
             self._host = BrokerHost(
-                listener, lab_journal=self._lab_journal, settings=self._settings, clock=self._clock, epoch=self._epoch
+                listener,
+                lab_journal=self._lab_journal,
+                settings=self._settings,
+                clock=self._clock,
+                epoch=self._epoch,
+                space=Space(self.path, self._settings.disk_reserve_bytes).shortage,
             )
             me = os.getpid()
             self._host.restore_topics(last_values(read_journal(self.path / "lab" / JOURNAL).records))

@@ -235,7 +235,7 @@ class Sidecar:
 
     @property
     def trouble(self) -> str:
-        """Why workers do not start; empty while they do."""
+        """Why nothing is begun; empty while all is well."""
         return self._ask(Look(), Standing).trouble
 
     def _ask(self, command: Command, kind: type[T], timeout_s: float | None = None) -> T:

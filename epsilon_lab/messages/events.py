@@ -501,6 +501,13 @@ class LabStalled(Body, frozen=True, kw_only=True):
     by_s: float
 
 
+class LabDisk(Body, frozen=True, kw_only=True):
+    """`lab.disk`: the workspace's disk is nearly full, and nothing more is begun; or there is room again."""
+
+    is_short: bool
+    says: str = ""
+
+
 class RunBorn(Body, frozen=True, kw_only=True):
     """`lab.run`: a run directory was made."""
 
@@ -558,6 +565,7 @@ BODIES: dict[str, type[Body]] = {
     "lab.opened": LabOpened,
     "lab.closed": LabClosed,
     "lab.stalled": LabStalled,
+    "lab.disk": LabDisk,
     "lab.run": RunBorn,
     "topic.published": TopicsPublished,
     "worker.joined": WorkerJoined,

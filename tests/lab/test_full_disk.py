@@ -1,0 +1,81 @@
+"""A disk that fills up: nothing more is begun while what is under way can still be recorded; then it goes on."""
+
+import os
+import subprocess
+import warnings
+
+import pytest
+
+from epsilon_lab import Lab, WorkQueue
+from epsilon_lab.errors import WorkspaceError
+from epsilon_lab.testing.census import wait_until
+
+MB = 1024 * 1024
+
+
+@pytest.fixture
+def small_disk(tmp_path, monkeypatch):
+    """A disk of 24 MB of which 8 are to stay free."""
+    monkeypatch.setenv("EPSILON_DISK_RESERVE_BYTES", str(8 * MB))
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.getuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", place], check=False).returncode:
+        pytest.skip("a disk can be mounted by root alone")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def fill(place, leave):
+    stat = os.statvfs(place)
+    (place / "ballast").write_bytes(bytes(stat.f_bavail * stat.f_frsize - leave))
+
+
+def held(path, bulk=1):
+    def item(number):
+        import os
+        import select
+
+        (path / f"began-{number}").touch()
+        while not os.path.exists(path / "go"):
+            select.select([], [], [], 0.02)
+        return [number] * bulk
+
+    return item
+
+
+def test_what_is_under_way_is_finished_and_nothing_more_is_begun_until_there_is_room(small_disk, tmp_path):
+    with Lab(small_disk / "runs", workers=1) as lab:
+        run = lab.start(WorkQueue(range(40), held(tmp_path)))
+        assert wait_until(lambda: (tmp_path / "began-0").exists(), within_s=60)
+        fill(small_disk, leave=6 * MB)
+        assert wait_until(lambda: lab._core._host.shortage, within_s=10)
+        (tmp_path / "go").touch()
+        assert wait_until(lambda: run.frame("tasks")["status"].isin(["running"]).sum() == 0, within_s=60)
+        done = (run.frame("tasks")["status"] == "completed").sum()
+        assert 0 < done < 40, "what was under way is recorded"
+        assert run.status == "running"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            with pytest.raises(WorkspaceError, match=r"is nearly full \([56] MB left\).*Free 16 MB, and it goes on"):
+                lab.start(WorkQueue([1], abs))
+        with pytest.warns(RuntimeWarning, match="nearly full"):
+            assert lab.endpoint
+        assert lab.sql("select type from events where type = 'lab.disk'").shape == (1, 1)
+        (small_disk / "ballast").unlink()
+        assert run.wait(60).results() == [[number] for number in range(40)]
+        assert lab.start(WorkQueue([1], abs)).wait(60).results() == [1]
+
+
+def test_a_disk_that_is_quite_full_interrupts_a_run_which_then_goes_on(small_disk, tmp_path, monkeypatch):
+    """Nobody may have seen it coming: the reserve was used up by someone else at once."""
+    monkeypatch.setenv("EPSILON_DISK_RESERVE_BYTES", "0")
+    with Lab(small_disk / "runs", workers=1) as lab:
+        run = lab.start(WorkQueue(range(4), held(tmp_path, bulk=5_000)))
+        assert wait_until(lambda: (tmp_path / "began-0").exists(), within_s=60)
+        fill(small_disk, leave=0)
+        (tmp_path / "go").touch()
+        assert wait_until(lambda: run.status == "interrupted", within_s=60)
+        assert "No space left" in run.reason
+        assert f"lab.resume({run.run_id!r})" in run.reason
+        (small_disk / "ballast").unlink()
+        assert lab.resume(run.run_id).wait(60).results() == [[number] * 5_000 for number in range(4)]
