@@ -162,6 +162,10 @@ class RunState:
         self._paused_at: float | None = None
         self._paused_for = 0.0
 
+    def forget(self) -> None:
+        """Let the ids of all its tasks leave memory, as nothing will be asked of the run any more."""
+        self._graph = Graph({})
+
     @property
     def ended(self) -> bool:
         """Whether the run is over."""

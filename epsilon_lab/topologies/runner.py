@@ -167,6 +167,7 @@ class Runner:
         if not self.state.ended:
             self.state.status = "interrupted"
             self.state.reason = f"the lab was closed before the run had ended; {how_to_resume(self.run.run_id)}"
+        self.state.forget()
         if not self.done.done():
             self.done.set_result(None)
 
@@ -271,6 +272,7 @@ class Runner:
         self._host.flush()
         self._host.close_run(self.run.run_id)
         self._journal.close()
+        self.state.forget()
         if not self.done.done():
             self.done.set_result(None)
 

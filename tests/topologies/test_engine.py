@@ -1,5 +1,6 @@
 """A run's state: its clock stands still while paused, and its end is final."""
 
+import weakref
 from typing import ClassVar
 
 from epsilon_lab.messages.events import RunEnded, RunExhausted, RunPaused, RunResumed, TasksCancelled
@@ -147,3 +148,13 @@ def test_an_end_that_could_not_be_carried_out_becomes_a_failure():
     effects = state.step(Break("disk full"), 1)
     assert (state.status, state.reason) == ("failed", "disk full")
     assert isinstance(effects[-1], End)
+
+
+def test_a_run_that_is_over_lets_go_of_its_tasks():
+    state = RunState("r", TwoSteps())
+    state.step(Start(), 0.0)
+    state.step(Stop("enough"), 1.0)
+    graph = weakref.ref(state._graph)
+    state.forget()
+    assert graph() is None
+    assert (state.status, state.reason) == ("stopped", "enough")
