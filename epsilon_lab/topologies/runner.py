@@ -29,6 +29,7 @@ from epsilon_lab.topologies.engine import (
     End,
     EngineEffect,
     Hold,
+    Prioritise,
     Reprioritise,
     Resume,
     Settled,
@@ -44,6 +45,9 @@ from epsilon_lab.topologies.recovery import Recovered
 from epsilon_lab.workspace.fold import how_to_resume
 from epsilon_lab.workspace.journal import Journal
 from epsilon_lab.workspace.layout import STOP, RunDirectory
+
+_AT_ONCE = 5_000
+"""Tasks given to the broker between two of its turns: it is deaf for a fortieth of a second meanwhile."""
 
 _WATCH_S = 0.25
 """Seconds between looks at the clock and at the STOP file."""
@@ -81,7 +85,12 @@ class Runner:
         self._clock = clock
         self._began = clock.monotonic() - found.elapsed_s
         self._untaken: deque[TaskSpec] = deque()
-        """Submitted by the rules, and held back because the broker is full."""
+        """Submitted by the rules, and held back because the broker is full, or has yet to take its turn."""
+
+        self._unsaid = 0
+        """How many of them, the last ones, are not on record as waiting."""
+
+        self._is_handing_over = False
 
         self._raised: dict[str, int] = {}
         """Priorities that people gave to such tasks."""
@@ -151,6 +160,8 @@ class Runner:
 
     def obey(self, stimulus: Stimulus) -> None:
         """The same for a person, who is answered once it is on record."""
+        if isinstance(stimulus, Prioritise):
+            self._say_what_waits()  # its line speaks of one of them
         self.send(stimulus)
         self._host.flush()
 
@@ -162,6 +173,7 @@ class Runner:
     def abandon(self) -> None:
         """Let go of an unfinished run, as when the lab closes: its journal stands as it is."""
         self._stop_watching()
+        self._untaken.clear()
         self._host.close_run(self.run.run_id)
         self._journal.close()
         if not self.state.ended:
@@ -195,10 +207,8 @@ class Runner:
             match effect:
                 case Submit(tasks=tasks):
                     self._untaken.extend(tasks)
+                    self._unsaid += len(tasks)
                     self._hand_over()
-                    if self._untaken:
-                        held = list(self._untaken)[-len(tasks) :]
-                        self._host.record(self.run.run_id, TasksWaiting(tasks=tuple(map(task_line, held))))
                 case Emit(body=body):
                     self._host.record(self.run.run_id, body)
                 case Write(ref=ref, text=text, kind=kind):
@@ -228,27 +238,48 @@ class Runner:
                     asyncio.get_running_loop().call_soon(self._end)
 
     def _hand_over(self) -> None:
-        """Give the broker what it has room for; the rest follows as work gets done."""
-        while self._untaken:
-            room, weight = self._host.room, 0
-            batch: list[TaskSpec] = []
-            while self._untaken and len(batch) < room.tasks:
-                weight += len(self._untaken[0].payload.data)
-                if weight > room.payload_bytes:
-                    break
-                batch.append(self._untaken.popleft())
-            if not batch:
-                return
+        """Give the broker what it has room for, so many at once; the rest follows, or waits until work gets done."""
+        if self._is_handing_over:
+            return
+        room, weight = self._host.room, 0
+        most = min(room.tasks, _AT_ONCE)
+        batch: list[TaskSpec] = []
+        while self._untaken and len(batch) < most:
+            weight += len(self._untaken[0].payload.data)
+            if weight > room.payload_bytes:
+                break
+            batch.append(self._untaken.popleft())
+        self._unsaid = min(self._unsaid, len(self._untaken))
+        if batch:
             self._host.submit(self.run.run_id, batch)
-            for task in batch if self._raised else ():
-                if task.task_id in self._raised:
-                    self._host.reprioritise(self.run.run_id, task.task_id, self._raised.pop(task.task_id))
+        for task in batch if self._raised else ():
+            if task.task_id in self._raised:
+                self._host.reprioritise(self.run.run_id, task.task_id, self._raised.pop(task.task_id))
+        if self._untaken and len(batch) == _AT_ONCE:
+            self._is_handing_over = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+        else:
+            self._say_what_waits()
+
+    def _say_what_waits(self) -> None:
+        """Put what the broker has not taken on record, once."""
+        if self._unsaid:
+            waiting = list(self._untaken)[-self._unsaid :]
+            self._unsaid = 0
+            self._host.record(self.run.run_id, TasksWaiting(tasks=tuple(map(task_line, waiting))))
+
+    def _go_on(self) -> None:
+        """Hand over some more, after the broker had its turn."""
+        self._is_handing_over = False
+        if self._untaken:
+            self._do(self._catch_up)
 
     def _cancel(self, task_ids: tuple[str, ...] | None, reason: str) -> None:
         """Have the broker cancel these tasks (None: all), apart from those that it was not given."""
         run_id = self.run.run_id
         held = [task for task in self._untaken if task_ids is None or task.task_id in task_ids]
         if held:
+            self._say_what_waits()
             gone = {task.task_id for task in held}
             self._untaken = deque(task for task in self._untaken if task.task_id not in gone)
             self._host.record(run_id, TasksCancelled(task_ids=tuple(task.task_id for task in held), reason=reason))
