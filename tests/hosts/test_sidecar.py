@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from epsilon_lab import Lab, LabError, PopulationSearch, Problem, WorkQueue
+from epsilon_lab import Lab, LabError, PopulationSearch, Problem, WorkQueue, current_task
 from epsilon_lab.errors import InvalidInput, JournalDamaged, RunFailed, SidecarLost, WorkspaceLocked
 from epsilon_lab.hosts.commands import CONTROL_VERSION, LENGTH, MAX_COMMAND
 from epsilon_lab.hosts.sidecar import end_sidecar
@@ -409,3 +409,30 @@ def test_what_a_full_sidecar_has_no_room_for_waits_in_its_run(runs, tmp_path, mo
         (tmp_path / "go").touch()
         assert run.wait(60).results() == [10 * item for item in range(20)]
         assert full.wait(60).results() == [0, 2, 4]
+
+
+# -- talking ---------------------------------------------------------------------------------------------------------
+
+
+def test_kernels_that_come_and_go_talk_to_tasks_that_stay(runs):
+    def work(_):
+        task = current_task()
+        task.publish("state", "waiting")
+        return [message.value for message in task.messages(timeout_s=60)]
+
+    with Lab(runs, workers=1, broker="sidecar") as lab:
+        run = lab.start(WorkQueue([1], work))
+        assert lab.subscribe("state").next(30).value == "waiting"
+        lab.inbox()
+    with Lab(runs, broker="sidecar") as lab:
+        assert lab.subscribe("state").latest.seq == 1
+        lab.send(f"{run.run_id}/item-000000", "go")
+        assert lab.runs[run.run_id].wait(60).results() == [["go"]]
+        lab.send("lab", "a note to whoever comes next")
+    with Lab(runs, broker="sidecar") as lab:
+        assert lab.inbox().next(20).value == "a note to whoever comes next"
+        subscription = lab.subscribe("state")
+        subscription.next()
+        end_sidecar(runs)
+        with pytest.raises(LabError):
+            lab.publish("state", "nobody is there")

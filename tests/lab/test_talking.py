@@ -1,7 +1,10 @@
 """Tasks and cells talk: on topics, to each other's addresses, with the truth about what was missed."""
 
 import asyncio
+import os
+import signal
 import threading
+import time
 from itertools import islice
 
 import pytest
@@ -198,6 +201,101 @@ def test_a_topic_keeps_its_last_value_and_its_numbers_through_a_restart(tmp_path
         assert [(again.next(20).value, again.latest.seq) for _ in range(2)] == [(2, 4), (3, 4)]
         assert lab.subscribe("other").latest.value == "x"
         assert lab.subscribe("new").latest is None
+
+
+def test_a_resumed_task_reads_what_was_sent_to_it_before(tmp_path):
+    def work(_):
+        task = current_task()
+        heard = []
+        while len(heard) < 2:
+            heard += [message.value for message in task.messages(timeout_s=60)]
+            task.publish("heard", heard)
+        return [task.attempt, *heard]
+
+    with Lab(tmp_path, workers=1) as lab:
+        run = lab.start(WorkQueue([1], work))
+        lab.send(f"{run.run_id}/item-000000", "one")
+        assert lab.subscribe("heard").next(30).value == ["one"]
+    with Lab(tmp_path, workers=1) as lab:
+        run = lab.resume(run.run_id)
+        lab.send(f"{run.run_id}/item-000000", "two")
+        assert run.wait(60).results() == [[2, "one", "two"]]
+        assert run.frame("messages")["seq"].tolist() == [1, 2]
+
+
+def test_a_task_that_waits_keeps_no_answer_of_another_back(tmp_path):
+    """Its neighbours' results were ready long ago, and what it waits for may come of them."""
+
+    def work(item):
+        return current_task().messages(timeout_s=60)[0].value if item == 40 else item
+
+    with Lab(tmp_path, workers=1) as lab:
+        run = lab.start(WorkQueue(range(41), work))
+        assert wait_until(lambda: (run.frame("tasks")["status"] == "completed").sum() == 40, within_s=30)
+        lab.send(f"{run.run_id}/item-000040", "go")
+        assert run.wait(60).results() == [*range(40), "go"]
+
+
+def test_a_task_that_beats_is_not_taken_for_stuck(lab):
+    def work(is_lively):
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
+            if is_lively:
+                current_task().beat()
+        return "done"
+
+    run = lab.start(WorkQueue([True, False], work, beat_within_s=1.0)).wait(60)
+    assert run.results(failed="none") == ["done", None]
+    assert "progress" in run.failures["error"][0]
+
+
+def test_a_fork_of_a_task_is_not_the_task(lab):
+    def work(_):
+        task = current_task()
+        reader, writer = os.pipe()
+        if (pid := os.fork()) == 0:
+            try:
+                task.publish("n", 1)
+            except LabError as error:
+                os.write(writer, str(error).encode())
+            os._exit(0)
+        os.waitpid(pid, 0)
+        return os.read(reader, 1000).decode()
+
+    [said] = lab.start(WorkQueue([1], work)).wait(60).results()
+    assert "belongs to the thread that runs it" in said
+
+
+def test_ctrl_c_ends_the_wait_and_loses_nothing(lab):
+    heard = lab.subscribe("n")
+    main = threading.get_ident()
+    interrupt = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        interrupt.start()
+        with pytest.raises(KeyboardInterrupt):
+            heard.next(20)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        interrupt.join()
+    lab.publish("n", 1)
+    assert heard.next(20).value == 1
+
+
+@pytest.mark.parametrize("function", ["publish", "subscribe", "send", "inbox"])
+def test_a_lab_s_own_thread_is_not_made_to_wait_for_itself(lab, function):
+    arguments = {"publish": ("n", 1), "subscribe": ("n",), "send": ("lab", 1), "inbox": ()}[function]
+    with pytest.raises(LabError, match=f"lab.{function}.. would stop the lab"):
+        lab._core.on_loop(getattr(lab, function), *arguments)
+
+
+def test_what_a_user_holds_shows_itself_calmly(lab):
+    lab.publish("<b>", "<script>" * 20)
+    heard = lab.subscribe("<b>")
+    assert repr(heard) == "<Subscription '<b>': 0 missed>"
+    assert "<b>" not in heard._repr_html_().removeprefix("<code>").removesuffix("</code>")
+    assert "\n" not in repr(heard.latest)
+    assert len(repr(heard.latest)) < 120
 
 
 def test_whoever_waits_when_the_lab_closes_is_told(tmp_path):
