@@ -84,8 +84,7 @@ class Topic:
         if place is None:
             return Found((last,), 0, last.place)
         news = tuple(takewhile(lambda message: message.place > place, reversed(self._kept)))[::-1]
-        # A broker that lost this topic's last number began anew, in a later epoch: then nobody knows how much is gone.
-        awaited = place[1] + 1 if place[1] < last.seq else news[0].seq
+        awaited = place[1] + 1
         if news[0].seq <= awaited:
             return Found(news, 0, last.place)
         return Found((last,), last.seq - awaited, last.place)

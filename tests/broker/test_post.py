@@ -109,8 +109,10 @@ def test_an_answer_that_was_not_delivered_waits_until_its_peer_may_be_back(talk)
     [lost] = talk.turn().sent(News)
     talk.step(Undelivered(DESK, lost))
     assert not news(talk.turn()), "not before time has passed: the loop would never end"
+    talk.say(DESK, publish("t", b"2"))
+    assert not news(talk.turn())
     talk.later(0.5)
-    assert news(talk.turn()) == [(7, [b"1"])]
+    assert news(talk.turn()) == [(7, [b"1", b"2"])]
 
 
 def test_questions_are_bounded(talk, monkeypatch):

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from epsilon_lab.broker import topics
@@ -155,6 +155,8 @@ events = st.one_of(
 )
 
 
+@example(1, [("open",), ("publish", 3), ("read", 0), ("publish", 4), ("read", 0)])
+@example(2, [("publish", 5), ("open",), ("publish", 4), ("restart",), ("lose", 0), ("publish", 1), ("read", 0)])
 @given(st.integers(1, 5), st.lists(events, max_size=40))
 def test_each_reader_sees_a_growing_part_ends_with_the_last_and_can_count_the_rest(kept, script):
     with pytest.MonkeyPatch.context() as patch:
