@@ -321,6 +321,12 @@ def test_whoever_waits_when_the_lab_closes_is_told(tmp_path):
         lab.publish("n", 1)
 
 
+def test_a_lab_that_other_machines_reach_talks_as_well(tmp_path):
+    with Lab(tmp_path / "runs", workers=1, bind="tcp://127.0.0.1:0") as lab:
+        lab.publish("n", 1)
+        assert lab.subscribe("n").latest.value == 1
+
+
 def test_a_lab_that_only_looks_on_does_not_talk(lab):
     with Lab(lab.path, read_only=True) as looking, pytest.raises(LabError, match="only looks on"):
         looking.publish("n", 1)
