@@ -109,7 +109,7 @@ PLANTS = (
     Plant(
         "a checksum is not compared",
         "workspace/scan.py",
-        '    if seal.crc32c != f"{google_crc32c.value(lines):08x}":\n',
+        "    if commit != seal(lines):\n",
         "    if False:\n",
         ("tests/workspace/test_journal.py",),
     ),
@@ -152,8 +152,8 @@ PLANTS = (
     Plant(
         "deadlines by the clock on the wall",
         "broker/host.py",
-        "        now = self._clock.monotonic()\n        late = now - self._last_turn - self._tick_s\n",
-        "        now = self._clock.wall()\n        late = now - self._last_turn - self._tick_s\n",
+        "    def _turn(self) -> None:\n        now = self._clock.monotonic()\n",
+        "    def _turn(self) -> None:\n        now = self._clock.wall()\n",
         (WORLDS,),
     ),
     Plant(
@@ -217,9 +217,8 @@ PLANTS = (
     Plant(
         "a cancelled entry stays in the heap",
         "broker/queue.py",
-        "            while heap and self._waiting.get(heap[0][1]) is not heap[0]:  # it was "
-        "discarded, or put elsewhere\n",
-        "            while False:\n",
+        "            while (entry := line.first()) is not None and self._waiting.get(entry[1]) is not entry:\n",
+        "            while (entry := line.first()) is not None and False:\n",
         ("tests/broker/test_ready_queue.py",),
     ),
     Plant(
@@ -276,15 +275,15 @@ PLANTS = (
     Plant(
         "attempts before a crash are forgotten",
         "topologies/recovery.py",
-        "self._change(task_id, attempt=attempt, worker_id=body.worker_id, fence=fence)",
-        "self._change(task_id, worker_id=body.worker_id, fence=fence)",
+        "            task.attempt, task.worker_id, task.fence = attempt, body.worker_id, fence\n",
+        "            task.worker_id, task.fence = body.worker_id, fence\n",
         ("tests/topologies/test_recovery.py",),
     ),
     Plant(
         "workers lost before a crash are forgotten",
         "topologies/recovery.py",
-        "lost=left.lost + 1",
-        "lost=left.lost",
+        "                task.lost += 1\n",
+        "                pass\n",
         ("tests/topologies/test_recovery.py",),
     ),
 )
