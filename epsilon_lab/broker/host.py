@@ -319,10 +319,13 @@ class BrokerHost:
             self._has_unsynced = anyio.Event()
             while self._unsynced.journals:
                 batch = self._syncing = self._take_unsynced()
-                failed = await anyio.to_thread.run_sync(batch.sync)
+                failed = await self._wait_for_disk(batch)
                 if self._syncing is batch:  # else someone could not wait, and has waited for the disk himself
                     self._syncing = None
                     self._end_turn(batch, failed)
+
+    async def _wait_for_disk(self, batch: Unsynced) -> Failed:
+        return await anyio.to_thread.run_sync(batch.sync)
 
     def _take_unsynced(self) -> Unsynced:
         batch, self._unsynced = self._unsynced, Unsynced()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def play_in_scratch(seed: int, *, trace: bool = False) -> Outcome:
     """Play a seed in a directory that is gone afterwards."""
-    directory = Path(tempfile.mkdtemp(prefix="el-sim-"))
+    memory = Path("/dev/shm")  # noqa: S108 - nothing of a made-up world needs to survive a real power cut
+    directory = Path(tempfile.mkdtemp(prefix="el-sim-", dir=memory if os.access(memory, os.W_OK) else None))
     try:
         return play(seed, directory, (lambda line: sys.stdout.write(line + "\n")) if trace else None)
     finally:

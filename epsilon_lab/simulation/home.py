@@ -13,7 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from epsilon_lab.broker.host import BrokerHost
+from epsilon_lab.broker.unsynced import Unsynced
+from epsilon_lab.errors import LabError
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import LabOpened, RunStarted
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
@@ -28,7 +32,7 @@ from epsilon_lab.topologies.plan import PlanEffect
 from epsilon_lab.topologies.recovery import Recovered, recover
 from epsilon_lab.topologies.runner import Runner
 from epsilon_lab.topologies.work_queue import WorkQueuePlan
-from epsilon_lab.workspace.journal import read_journal
+from epsilon_lab.workspace.journal import Durability, read_journal
 from epsilon_lab.workspace.layout import JOURNAL, RunDirectory
 
 Note = Callable[..., object]
@@ -60,6 +64,16 @@ class Witness(WorkQueuePlan):
         return super().settled(outcome, now)
 
 
+class _Host(BrokerHost):
+    """A host whose disk takes the world's time."""
+
+    disk: Disk
+
+    async def _wait_for_disk(self, batch: Unsynced) -> dict[str | None, LabError]:
+        await asyncio.sleep(self.disk.sync_s())
+        return batch.sync()
+
+
 class Home:
     """The workspace, and the lives of the process that owns it.
 
@@ -70,6 +84,7 @@ class Home:
         jobs: What is to be done.
         settings: The broker's.
         note: Puts down a line of the history.
+        durability: Of its journals: `process` or `disk`.
         on_birth: Called with the process of each new life.
         on_death: Called when one was killed.
     """
@@ -83,6 +98,7 @@ class Home:
         settings: BrokerSettings,
         note: Note,
         *,
+        durability: Durability,
         on_birth: Callable[[Process], object],
         on_death: Callable[[], object],
     ) -> None:
@@ -94,6 +110,7 @@ class Home:
         self._jobs = jobs
         self._settings = settings
         self._note = note
+        self._durability = durability
         self._on_birth = on_birth
         self._on_death = on_death
         self._lives = itertools.count(1)
@@ -116,7 +133,7 @@ class Home:
         life = next(self._lives)
         self._world.say(f"home begins life {life}")
         self.process = Process(self._world, f"home-{life}")
-        self.disk = Disk(self._world.dice("disk", life), self.kill)
+        self.disk = Disk(self._world.dice("disk", life), self.kill, self._durability)
         self._loop = VirtualLoop(self.process)
         self._loop.set_exception_handler(self._complain)
         self._life = self._loop.create_task(self._live(life))
@@ -127,7 +144,7 @@ class Home:
         if self.process.is_alive:
             self._world.say("home is killed")
             self.process.kill()
-            self.disk.is_dead = True
+            self.disk.die()
             self._network.deafen()
             self._world.after(0.0, self._bury)
 
@@ -162,11 +179,20 @@ class Home:
             journal = self.disk.open(self._directory / "lab" / JOURNAL)
             stack.callback(journal.close)
             listener = stack.enter_context(self._network.listen())
-            host = BrokerHost(listener, lab_journal=journal, settings=self._settings, clock=self._world, epoch=life)
-            host.record(None, LabOpened(epoch=life, pid=life, host="simulated"))
+            epoch = self._next_epoch()
+            host = _Host(listener, lab_journal=journal, settings=self._settings, clock=self._world, epoch=epoch)
+            host.disk = self.disk
+            host.record(None, LabOpened(epoch=epoch, pid=life, host="simulated"))
+            host.flush()
             for job in self._jobs:
                 self._take_up(job, host, stack)
             await host.serve()
+
+    def _next_epoch(self) -> int:
+        """One more than any epoch the lab's journal names."""
+        records = read_journal(self._directory / "lab" / JOURNAL).records
+        opened = [msgspec.json.decode(each.body, type=LabOpened) for each in records if each.type == "lab.opened"]
+        return max((each.epoch for each in opened), default=0) + 1
 
     def _take_up(self, job: Job, host: BrokerHost, stack: ExitStack) -> None:
         """Start a run, or go on with it, or see that it has ended, as its journal says."""

@@ -51,6 +51,9 @@ TROUBLE_S = 20.0
 PATIENCE_S = 120.0
 """Seconds within which all must be done once everything is mended."""
 
+_DISK_SHARE = 0.15
+"""Of all worlds; in them the broker's process dies of power cuts."""
+
 _UNRULY_SHARE = 0.1
 """Of all worlds; in them work may stand still for ever, and is judged by what was believed alone."""
 
@@ -118,6 +121,7 @@ class _Story:
             self._jobs,
             self.settings,
             self.note,
+            durability="disk" if dice.random() < _DISK_SHARE else "process",
             on_birth=self._open_local,
             on_death=self._lose_local,
         )

@@ -18,7 +18,7 @@ def write(journal, *names):
 @pytest.mark.parametrize("seed", range(20))
 def test_the_armed_commit_is_the_last_and_leaves_a_part_of_itself(tmp_path, seed):
     deaths = []
-    disk = Disk(random.Random(seed), lambda: deaths.append("dead"))
+    disk = Disk(random.Random(seed), lambda: deaths.append("dead"), "process")
     journal = disk.open(tmp_path / "journal.ndjson")
     write(journal, "a")
     whole = journal.path.read_bytes()
