@@ -113,7 +113,8 @@ def recall(board: Board, member: Member, places: Iterable[tuple[int, Task]], rea
         release(board, task, lines)
         recalled.append(fence)
     board.record_lines(lines, reason)
-    board.send(member.peer, Cancel(fences=tuple(recalled)))
+    if recalled:
+        board.send(member.peer, Cancel(fences=tuple(recalled)))
 
 
 def _accept(member: Member, answer: Result | Failure, now: float) -> Task | None:

@@ -311,7 +311,8 @@ class Peer:
                     )
             case Cancel(fences=fences):
                 gone = set(fences)
-                dropped = tuple(task.fence for task in (*self._doubtful, *self.tasks) if task.fence in gone)
+                waiting = {task.fence for task in (*self._doubtful, *self.tasks)}
+                dropped = tuple(fence for fence in fences if fence in waiting or self._never_came(fence))
                 self.tasks = deque(task for task in self.tasks if task.fence not in gone)
                 self._doubtful = [task for task in self._doubtful if task.fence not in gone]
                 for fence in fences:
@@ -338,6 +339,10 @@ class Peer:
                     self._greet_again()
             case Refused(problem=problem):
                 self.refusals.append(problem)
+
+    def _never_came(self, fence: int) -> bool:
+        """Whether an assignment was lost with a connection, so that it cannot be begun either."""
+        return self._dialer.is_lossy and fence not in self._held
 
     def _greet_again(self) -> None:
         """Say hello with all this peer has in its hands, and begin nothing until the answer is there."""

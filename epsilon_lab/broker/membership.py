@@ -60,13 +60,11 @@ def join(board: Board, peer: str, hello: Hello, now: float) -> None:
 def _reconcile(board: Board, member: Member, named: tuple[tuple[str, str, int], ...], now: float) -> None:
     """Hold what a member says it has against what it was given."""
     fences = {fence for _, _, fence in named}
-    missing = [fence for fence in member.held if fence not in fences]
-    take_back(board, member, missing, "its worker does not have it", now)
-    for fence in missing:
-        if fence in member.held:  # it was given up, and is no longer worked on either
-            member.drop(fence, now)
+    missing = [(fence, held.task) for fence, held in member.held.items() if fence not in fences]
+    # Lost on its way, or on its way still: only the member can tell, so until then it keeps the places.
+    recall(board, member, [(fence, task) for fence, task in missing if task], "its worker does not have it", now)
+    gone = [fence for fence, task in missing if task is None]
     adopted: defaultdict[str, list[tuple[str, int, int]]] = defaultdict(list)
-    gone = []
     for run_id, task_id, fence in named:
         if fence in member.held:
             continue

@@ -91,8 +91,23 @@ def test_what_never_reached_a_worker_that_greets_again_goes_back(make_table):
     [released] = answer.records()
     assert isinstance(released, TasksReleased)
     assert [each[0] for each in released.tasks] == ["b"]
+    assert answer.sent(Cancel) == [Cancel(fences=(table.given["s/w1"]["b"].fence,))]
+    table.drop("s/w1", "b")
     assert [type(body) for body in table.turn().records()] == [TasksAssigned]
     assert [o.task_id for o in table.done("s/w1", "a").outcomes] == ["a"]
+
+
+def test_what_is_on_its_way_to_a_worker_that_greets_again_keeps_its_place(make_table):
+    """The greeting crossed it: the worker begins what went back to the queue, and may hang in it."""
+    table = make_table()
+    table.boss()
+    table.join("s/w1")
+    table.submit("a")
+    table.turn()
+    table.say("s/w1", hello())
+    table.submit("b")
+    assert table.assigned() == {}, "it is busy as far as anyone knows"
+    assert table.later(1.2).kills == ["s/w1"]
 
 
 def test_a_worker_that_says_nothing_of_what_it_holds_keeps_it(make_table):

@@ -96,6 +96,18 @@ def test_what_is_cancelled_before_it_is_begun_is_said_to_be_dropped(peer, broker
     assert broker.heard() == [Done(dropped=(2, 3))]
 
 
+def test_what_never_came_is_said_to_be_dropped_where_connections_can_be_lost(broker, make_spec):
+    with memory.dial(broker.address, "s/w1") as dialer:
+        dialer.is_lossy = True
+        peer = Peer(dialer, HELLO)
+        broker.says(WELCOME, tasks(make_spec, 1))
+        peer.receive()
+        peer.tasks.popleft()  # it is being worked on
+        broker.says(Cancel(fences=(1, 2)))
+        peer.receive()
+        assert broker.heard() == [Done(dropped=(2,))]
+
+
 def test_a_forgotten_peer_greets_once_and_drops_what_it_was_given(peer, broker, make_spec):
     forgotten = Refused(problem=f"{UNKNOWN_PEER} 's/w1'")
     broker.says(WELCOME, tasks(make_spec, 1, 2), forgotten, forgotten, forgotten)
