@@ -161,6 +161,7 @@ class TaskLine(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     start_within_s: float | None = None
     finish_within_s: float | None = None
     beat_within_s: float | None = None
+    memory_mb: float | None = None
 
 
 def task_line(task: TaskSpec) -> TaskLine:
@@ -183,6 +184,7 @@ def task_line(task: TaskSpec) -> TaskLine:
         task.start_within_s,
         task.finish_within_s,
         task.beat_within_s,
+        task.memory_mb,
     )
 
 
@@ -203,6 +205,7 @@ def task_spec(line: TaskLine) -> TaskSpec:
         start_within_s=line.start_within_s,
         finish_within_s=line.finish_within_s,
         beat_within_s=line.beat_within_s,
+        memory_mb=line.memory_mb,
     )
 
 

@@ -104,6 +104,9 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fa
     beat_within_s: float | None = None
     """Seconds that an attempt may go on without a sign of progress (`Beat`, or a note)."""
 
+    memory_mb: float | None = None
+    """MiB of address space that an attempt may take on top of its worker's own; each process it starts has as much."""
+
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """A task in a worker's hands."""

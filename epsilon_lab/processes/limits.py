@@ -10,8 +10,8 @@ import math
 import os
 import resource
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 _MIB = 1 << 20
@@ -95,6 +95,28 @@ def loosen_memory() -> None:
     with suppress(ValueError, OSError):
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
+
+@contextmanager
+def memory_ceiling(memory_mb: float | None) -> Iterator[None]:
+    """Let this process take only so much more memory while this lasts: a bound on accidents, which code may raise.
+
+    It is address space that is counted, so what is reserved and never touched counts as well. On macOS nothing is.
+
+    Args:
+        memory_mb: MiB on top of what the process has; each process that it starts may have as much. None: no bound.
+    """
+    if memory_mb is None or sys.platform != "linux":
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    ceiling = _address_space() + int(memory_mb * _MIB)
+    known = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min([ceiling, *known]), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _address_space() -> int:

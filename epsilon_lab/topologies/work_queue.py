@@ -58,6 +58,8 @@ class WorkQueue:
         start_within_s: Seconds in which an item must have begun, from the start of the run, or it fails unbegun.
         finish_within_s: Seconds in which an item must be done, from the start of the run, all attempts included.
         beat_within_s: Seconds an attempt may go on without a sign of progress.
+        memory_mb: MiB that an attempt may take on top of what its worker has; one that wants more fails with outcome
+            `memory`. For plain functions alone: async ones share one process. Not held on macOS.
 
     Raises:
         InvalidInput: An argument has a wrong type or value, or the function or an item cannot travel.
@@ -77,6 +79,7 @@ class WorkQueue:
         start_within_s: float | None = None,
         finish_within_s: float | None = None,
         beat_within_s: float | None = None,
+        memory_mb: float | None = None,
     ) -> None:
         if isinstance(items, str | bytes) or not isinstance(items, Iterable):
             raise InvalidInput("WorkQueue items", f"must be an iterable of items, got {type(items).__name__}")
@@ -90,13 +93,20 @@ class WorkQueue:
         if not isinstance(retries, Retry):
             retries = Retry(limit=whole("WorkQueue retries", retries, least=0))
         self.retry = retries
-        self.time_limit_s = _seconds("time_limit_s", time_limit_s)
-        self.start_within_s = _seconds("start_within_s", start_within_s)
-        self.finish_within_s = _seconds("finish_within_s", finish_within_s)
-        self.beat_within_s = _seconds("beat_within_s", beat_within_s)
+        self.time_limit_s = _above_zero("time_limit_s", time_limit_s)
+        self.start_within_s = _above_zero("start_within_s", start_within_s)
+        self.finish_within_s = _above_zero("finish_within_s", finish_within_s)
+        self.beat_within_s = _above_zero("beat_within_s", beat_within_s)
         self._code: PackedFunction = pack_function(cast("Callable[[Any], Any]", task))
         self._code_ref = f"code/{self._code.sha256}.pkl"
         self.lane: Lane = "async" if self._model is not None or is_async(cast("Any", task)) else "process"
+        self.memory_mb = _above_zero("memory_mb", memory_mb)
+        if memory_mb is not None and self.lane != "process":
+            raise InvalidInput(
+                "WorkQueue memory_mb",
+                "bounds a process, and async tasks share one",
+                "leave it out, or use a plain function",
+            )
         self._payloads = [_payload(index, self._asked(item)) for index, item in enumerate(self.items)]
         self._title = self._code.name if self._model is None else self._model.name
         self._ids: Sequence[str] = [item_task_id(index) for index in range(len(self.items))]
@@ -173,7 +183,7 @@ class WorkQueue:
             "items": len(self.items),
             "retries": self.retry.limit,
             "time_limit_s": self.time_limit_s,
-            **{name: value for name in _DEADLINES if (value := getattr(self, name)) is not None},
+            **{name: value for name in _BOUNDS if (value := getattr(self, name)) is not None},
         }
 
     def validate(self, budget: Budget | None = None) -> None:
@@ -212,6 +222,7 @@ class WorkQueue:
                 start_within_s=self.start_within_s,
                 finish_within_s=self.finish_within_s,
                 beat_within_s=self.beat_within_s,
+                memory_mb=self.memory_mb,
             )
             for task_id, payload in zip(self._ids, payloads, strict=True)
         )
@@ -236,10 +247,10 @@ class WorkQueue:
         return WorkQueuePlan(tasks, exports, models)
 
 
-_DEADLINES = ("start_within_s", "finish_within_s", "beat_within_s")
+_BOUNDS = ("start_within_s", "finish_within_s", "beat_within_s", "memory_mb")
 
 
-def _seconds(name: str, value: float | None) -> float | None:
+def _above_zero(name: str, value: float | None) -> float | None:
     return None if value is None else number(f"WorkQueue {name}", value, least=0, above=True)
 
 

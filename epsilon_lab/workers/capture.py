@@ -119,10 +119,14 @@ class Capture:
             if self._over:
                 return
             time.sleep(_LOOK_S)
-            self.beside()
-            for fd in self._fds:
-                size = os.fstat(fd).st_size
-                if size > _CUT_ABOVE:
-                    tail = os.pread(fd, 4 * TAIL_LIMIT, size - 4 * TAIL_LIMIT)
-                    os.ftruncate(fd, 0)
-                    os.write(fd, tail)
+            with suppress(MemoryError):  # the task has taken all that it may; it is looked after again when it has less
+                self.beside()
+                self._cut()
+
+    def _cut(self) -> None:
+        for fd in self._fds:
+            size = os.fstat(fd).st_size
+            if size > _CUT_ABOVE:
+                tail = os.pread(fd, 4 * TAIL_LIMIT, size - 4 * TAIL_LIMIT)
+                os.ftruncate(fd, 0)
+                os.write(fd, tail)

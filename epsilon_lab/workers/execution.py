@@ -26,6 +26,7 @@ from epsilon_lab.errors import BudgetExhausted, InvalidInput, LabError, LeafFail
 from epsilon_lab.messages.tasks import Assignment, AttemptOutcome, Failure, Result
 from epsilon_lab.messages.values import as_json, pack, unpack
 from epsilon_lab.processes.account import printable
+from epsilon_lab.processes.limits import memory_ceiling
 from epsilon_lab.workers.capture import Capture
 from epsilon_lab.workers.current import CURRENT, CurrentTask
 from epsilon_lab.workspace.layout import RunDirectory
@@ -103,7 +104,7 @@ class Attempt:
             run_id=self._assignment.run_id,
             fence=self._assignment.fence,
             outcome=_outcome(error),
-            error=error_line(error),
+            error=error_line(error) + self._bound(error),
             traceback=_traceback(error),
             stdout_tail=printable(tails[0]),
             stderr_tail=printable(tails[1]),
@@ -113,6 +114,10 @@ class Attempt:
             retryable=not isinstance(error, Refused | InvalidInput | BudgetExhausted | ModelRefused),
             events=tuple(self.leaf.events),
         )
+
+    def _bound(self, error: BaseException) -> str:
+        limit = self._assignment.task.memory_mb
+        return f" (it may take {limit:g} MiB)" if limit is not None and isinstance(error, MemoryError) else ""
 
     def cancelled(self) -> Failure:
         """Say that nobody wants the output any more; what was emitted goes along."""
@@ -149,7 +154,9 @@ def execute(
     CURRENT.set(CurrentTask(assignment, peer) if peer is not None else None)
     try:
         entry, arguments = attempt.prepare(in_async_lane=False)
-        return attempt.completed(entry.call(*arguments))
+        with memory_ceiling(assignment.task.memory_mb):
+            value = entry.call(*arguments)
+        return attempt.completed(value)
     except BaseException as error:  # noqa: BLE001 - user code may raise anything, and the child lives on
         return attempt.failed(error, capture.tails() if capture is not None else ("", ""))
     finally:

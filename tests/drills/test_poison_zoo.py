@@ -70,6 +70,10 @@ def nest_values() -> bool:
     return one == two
 
 
+def take_4_gib() -> int:
+    return len(bytearray(4 << 30))
+
+
 def close_descriptors() -> None:
     import os
 
@@ -101,6 +105,7 @@ def give_200_mib() -> bytes:
 
 
 LIMIT_S = 3
+MEMORY_MB = 512
 
 
 class Fate(NamedTuple):
@@ -123,6 +128,7 @@ ZOO: dict[Callable[[], Any], Fate] = {
     hold_the_interpreter: Fate("failed", "timeout", f"time limit of {LIMIT_S} s"),
     flood: Fate("failed", "timeout", f"time limit of {LIMIT_S} s"),
     be_many: Fate("failed", "timeout", f"time limit of {LIMIT_S} s"),
+    take_4_gib: Fate("failed", "memory", f"MemoryError (it may take {MEMORY_MB} MiB)"),
     nest_calls: Fate("failed", "failed", "RecursionError"),
     give_a_generator: Fate("failed", "failed", "type generator"),
     give_200_mib: Fate("completed", "completed", ""),
@@ -140,7 +146,8 @@ def test_each_beast_has_its_own_fate_and_no_neighbour_is_blamed(tmp_path: Path) 
         return beasts[item // AMONG]() if item % AMONG == AMONG // 2 else item
 
     with Lab(tmp_path, workers=2) as lab:
-        run = lab.start(WorkQueue(range(AMONG * len(beasts)), visit, time_limit_s=LIMIT_S)).wait(120)
+        queue = WorkQueue(range(AMONG * len(beasts)), visit, time_limit_s=LIMIT_S, memory_mb=MEMORY_MB)
+        run = lab.start(queue).wait(120)
         tasks = run.frame("tasks").sort_values("task_id").to_dict("records")
         outcomes = run.frame("attempts").groupby("task_id")["outcome"].agg(set)
         blamed = {

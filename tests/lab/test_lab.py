@@ -276,6 +276,8 @@ def test_only_a_topology_can_be_started(lab, topology):
         ({"items": [1], "task": None}, "task"),
         ({"items": [1], "task": double, "retries": -1}, "retries"),
         ({"items": [1], "task": double, "time_limit_s": 0}, "time_limit_s"),
+        ({"items": [1], "task": double, "memory_mb": 0}, "memory_mb"),
+        ({"items": [1], "task": triple, "memory_mb": 100}, "memory_mb"),
         ({"items": [threading.Lock()], "task": double}, "item 0"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from epsilon_lab.workers.execution import execute
 from epsilon_lab.workspace.layout import RunDirectory
 
 
-def assign(function: Callable[..., Any] | str, tmp_path: Path, item: Any = None) -> Assignment:
+def assign(function: Callable[..., Any] | str, tmp_path: Path, item: Any = None, **options: Any) -> Assignment:
     run = RunDirectory(tmp_path / "a-run")
     entry = function
     if not isinstance(function, str):
@@ -31,7 +32,7 @@ def assign(function: Callable[..., Any] | str, tmp_path: Path, item: Any = None)
         run.save(f"code/{packed.sha256}.pkl", packed.blob, kind="code")
         entry = f"code:{packed.sha256}"
     payload, _ = run.keep(pack(item), "inputs/item-7", kind="input")
-    task = TaskSpec(task_id="item-7", kind="item", lane="process", entry=str(entry), payload=payload)
+    task = TaskSpec(task_id="item-7", kind="item", lane="process", entry=str(entry), payload=payload, **options)
     return Assignment(run_id="a-run", run_dir=str(run.path), task=task, attempt=1, fence=41)
 
 
@@ -242,3 +243,20 @@ def test_streams_that_a_task_took_or_closed_are_given_back(tmp_path: Path, captu
     failure = execute(assign(work, tmp_path), capture)
     assert isinstance(failure, Failure)
     assert failure.stdout_tail == "again\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS bounds no address space")
+def test_a_task_that_takes_more_memory_than_it_may_fails_and_the_next_has_its_own_bound(tmp_path: Path) -> None:
+    def take(mib: int) -> int:
+        return len(bytearray(mib << 20))
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    answers = [
+        execute(assign(take, tmp_path, mib, memory_mb=64.0 if is_bound else None))
+        for mib, is_bound in ((256, True), (16, True), (256, False))
+    ]
+    failed, *done = answers
+    assert isinstance(failed, Failure)
+    assert (failed.outcome, failed.error) == ("memory", "MemoryError (it may take 64 MiB)")
+    assert all(isinstance(answer, Result) for answer in done)
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
