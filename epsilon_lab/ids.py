@@ -24,6 +24,9 @@ CandidateId = NewType("CandidateId", str)
 PeerId = NewType("PeerId", str)
 """A party on the wire, `<session>/<member>`; in tables it is the `worker_id`."""
 
+LOCAL, REMOTE = "local-", "remote-"
+"""How the names of sessions begin: of one that ends with its broker, and of one that came from afar and does not."""
+
 SEED_CANDIDATE = CandidateId("seed")
 
 

@@ -65,9 +65,9 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     key_lifetime_s: Seconds = 300.0
     """Seconds for which the id of a settled task is remembered at least, so that a repeated submission is known."""
 
-    adoption_grace_s: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0
+    adoption_grace_s: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 5.0
     """Seconds for which tasks that an earlier broker had handed out are left to the workers that may still be at them;
-    0 where workers end with their broker."""
+    those of its own end with it, and are not waited for."""
 
     aging: Annotated[float, msgspec.Meta(ge=0)] = 1 / 60
     """By how much a task's priority grows in a second of waiting; 0 lets larger priorities starve smaller ones."""

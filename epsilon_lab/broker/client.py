@@ -142,6 +142,20 @@ class Peer:
             messages, self._unread = self._unread + messages, []
         return messages
 
+    def take(self) -> Assignment | None:
+        """Take the oldest of `tasks`, if there is one, although another thread may tend this peer."""
+        with self._turn:
+            return self.tasks.popleft() if self.tasks else None
+
+    def tend(self) -> None:
+        """From another thread, while a task runs: say hello again if the connection was cut, before others get it."""
+        if self._turn.acquire(blocking=False):
+            try:
+                if self._dialer.was_cut():
+                    self._greet_again()
+            finally:
+                self._turn.release()
+
     def listen(self) -> None:
         """Block until something has arrived, and heed it; whoever receives next gets it too."""
         self._block(None)

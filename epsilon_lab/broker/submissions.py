@@ -18,6 +18,7 @@ from epsilon_lab.broker.receipts import Desk
 from epsilon_lab.broker.stimuli import Accepted, CancelTasks, OpenRun, OpenTask, Reprioritise, Requeue, Submit
 from epsilon_lab.broker.topics import Mailbox
 from epsilon_lab.errors import InvalidInput, QueueFull
+from epsilon_lab.ids import LOCAL
 from epsilon_lab.messages.events import TasksCancelled, TasksRequeued, TasksSubmitted, task_line
 from epsilon_lab.messages.frames import MAX_FRAME, Cancel
 from epsilon_lab.messages.tasks import Lane, TaskSpec
@@ -32,7 +33,8 @@ def open_run(board: Board, opened: OpenRun, now: float) -> None:
     board.queue.weigh(opened.run_id, opened.weight)
     board.epoch = max(board.epoch, opened.epoch + 1)
     for left in opened.tasks:
-        grace_s = board.settings.adoption_grace_s if left.fence else 0.0
+        may_come_back = left.fence and not left.worker_id.startswith(LOCAL)
+        grace_s = board.settings.adoption_grace_s if may_come_back else 0.0
         _queue(board, _retake(board, run, left, now), max(left.delay_s, grace_s), now)
     for left in opened.dead:
         task = _retake(board, run, left, now)

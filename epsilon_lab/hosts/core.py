@@ -31,6 +31,7 @@ from epsilon_lab.broker.stats import Stats
 from epsilon_lab.broker.topics import last_values
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput, WorkspaceError
+from epsilon_lab.ids import LOCAL
 from epsilon_lab.messages.events import Body, LabClosed, LabOpened, RunBorn, RunStarted
 from epsilon_lab.processes.isolation import proved
 from epsilon_lab.processes.scratch import sweep
@@ -359,7 +360,7 @@ class Core:
 
     @property
     def _session(self) -> str:
-        return f"local-{os.getpid()}-{self._epoch}"
+        return f"{LOCAL}{os.getpid()}-{self._epoch}"
 
     def _listen(self) -> Listener:
         near = listen(self.near)

@@ -8,5 +8,6 @@ attacks.py             thirty-nine attacks on a sandbox, and more, as a table
 hostile_programs.py    the programs that try them
 ground.py              where attacks are run and watched from outside
 history.py             what processes did, in files that outlive them, and whether a promise was broken
+fault_proxy.py         a bad network: delays, swallows, cuts, heals
 model_server.py        an OpenAI-compatible server on 127.0.0.1 that answers, stalls and breaks as scripted
 """

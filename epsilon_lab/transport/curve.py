@@ -22,7 +22,7 @@ import anyio
 import zmq
 from zmq.utils import z85
 
-from epsilon_lab.errors import InvalidInput
+from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.transport.keys import ClientKeys, ServerKeys
 from epsilon_lab.transport.zeromq import ZeroMQDialer, ZeroMQListener, checked_id
 
@@ -230,6 +230,13 @@ class CurveDialer(ZeroMQDialer):
         self._tend()
         was_cut, self._was_cut = self._was_cut, False
         return was_cut
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame; one sent before the listener is there waits for it."""
+        try:
+            super().send(frame)
+        except LabError as error:
+            raise LabError(self.refusal or str(error)) from error
 
     def poll(self, timeout_s: float | None) -> bool:
         """Block until `receive` has something to give, for at most `timeout_s` seconds (None: for ever)."""

@@ -10,10 +10,8 @@ from typing import Self
 
 import anyio
 
+from epsilon_lab.ids import REMOTE
 from epsilon_lab.transport.base import Listener
-
-REMOTE = "remote-"
-"""How the name of a peer begins that came from afar."""
 
 
 class JoinedListener:

@@ -36,7 +36,12 @@ def serve(peer: Peer, progress: Progress, capture: Capture, open_run: OpenRunDir
     me, whereabouts = os.getpid(), Whereabouts()
     batch = Batch(peer)
     peer.before_waiting = batch.send
-    capture.beside = batch.send_late
+
+    def beside() -> None:
+        batch.send_late()
+        peer.tend()
+
+    capture.beside = beside
     progress.ready()  # first: whoever was greeted may have to be told of our death
     peer.greet()
     while True:
@@ -45,8 +50,7 @@ def serve(peer: Peer, progress: Progress, capture: Capture, open_run: OpenRunDir
             peer.poll(None)
             peer.receive()
         capture.watch(busy=True)
-        while peer.tasks:
-            assignment = peer.tasks.popleft()
+        while (assignment := peer.take()) is not None:
             progress.started(assignment.fence)
             whereabouts.go(assignment.run_dir if open_run is local_run else "")
             answer = execute(assignment, capture, peer, open_run)

@@ -22,9 +22,9 @@ from anyio.from_thread import start_blocking_portal
 
 from epsilon_lab.agents import llm
 from epsilon_lab.errors import InvalidInput, LabError
+from epsilon_lab.ids import REMOTE
 from epsilon_lab.processes.scratch import Scratch
 from epsilon_lab.transport import curve
-from epsilon_lab.transport.joined import REMOTE
 from epsilon_lab.transport.keys import read_client_key
 from epsilon_lab.workers.afar import Afar
 from epsilon_lab.workers.leaves import AsyncLane

@@ -12,7 +12,7 @@ import math
 import os
 import socket
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 
 import anyio
 
@@ -106,7 +106,8 @@ class Supervisor:
                     group.cancel_scope.cancel()
             finally:
                 with anyio.CancelScope(shield=True):
-                    peer.bye()
+                    with suppress(LabError):  # nobody listens
+                        peer.bye()
                     await self._end_all()
 
     async def _beat(self, peer: Peer) -> None:

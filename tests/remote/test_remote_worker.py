@@ -1,0 +1,217 @@
+"""A worker elsewhere: it needs the key and nothing else of the lab's machine, and leaves as it is told."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from epsilon_lab import Lab, PopulationSearch, WorkQueue, problems
+from epsilon_lab.errors import InvalidInput, RunFailed
+from epsilon_lab.testing.census import wait_until
+
+BIG = 700_000
+
+
+def be_at(place):
+    """Say in a file who is at it, and stay until told to go."""
+    with open(place, "a") as file:
+        file.write(f"{os.getpid()}\n")
+    deadline = time.monotonic() + 60
+    while not os.path.exists(place + ".go") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return place
+
+
+def until(condition):
+    assert wait_until(condition, within_s=60)
+
+
+def begun(place):
+    """Who was at a place, one after another."""
+    return [int(line) for line in Path(place).read_text().splitlines()]
+
+
+def let_go(places):
+    for place in places:
+        Path(f"{place}.go").touch()
+
+
+def test_functions_items_and_outputs_of_any_size_travel_without_a_shared_disk(far_lab, start, await_members):
+    offset = np.arange(BIG)  # captured by the function: its pickle is many parts long
+
+    def work(item):
+        time.sleep(0.05)
+        return {"sum": int(item.sum() + offset.sum()), "echo": item * 2}
+
+    start(far_lab.endpoint, "--slots", "2", "--name", "box")
+    await_members(far_lab, 3)
+    items = [np.full(BIG, number) for number in range(12)]
+    run = far_lab.start(WorkQueue(items, work)).wait(120)
+    for number, output in enumerate(run.results()):
+        assert output["sum"] == int(items[number].sum() + offset.sum())
+        assert (output["echo"] == items[number] * 2).all()
+    attempts = run.frame("attempts")
+    assert set(attempts["outcome"]) <= {"completed", "lost"}
+    assert any(worker.startswith("remote-box-") for worker in attempts["worker_id"])
+    artifacts = run.frame("artifacts")
+    assert all(
+        (run.path / path).stat().st_size == size
+        for path, size in zip(artifacts["path"], artifacts["bytes"], strict=True)
+    )
+    assert not list(run.path.rglob(".part-*"))
+
+
+def test_a_population_search_runs_there_with_sandbox_and_judge(far_lab, start, await_members):
+    start(far_lab.endpoint, "--slots", "2")
+    await_members(far_lab, 3)
+    run = far_lab.start(PopulationSearch(problems.cap_set(n=4), generations=2)).wait(120)
+    attempts = run.frame("attempts")
+    there = attempts[attempts["worker_id"].str.startswith("remote-")]
+    assert {"evaluate", "propose"} <= {task_id.partition("-")[0] for task_id in there["task_id"]}
+    assert set(attempts["outcome"]) <= {"completed", "lost"}
+    assert not {"scorer_failed", "proposal_failed"} & set(run.candidates["outcome"])
+    assert run.best.score is not None
+
+
+def test_async_functions_run_there_too(far_lab, start, await_members):
+    async def work(item):
+        import anyio
+
+        await anyio.sleep(0.05)
+        return os.getpid(), "x" * 200_000
+
+    start(far_lab.endpoint)
+    await_members(far_lab, 2)
+    run = far_lab.start(WorkQueue(list(range(600)), work)).wait(120)
+    pids = {pid for pid, _ in run.results()}
+    assert len(pids) == 2
+    assert any(worker.endswith("/leaves") for worker in run.frame("attempts")["worker_id"])
+
+
+def test_what_a_task_raises_there_is_told_here(far_lab, start, await_members):
+    def work(item):
+        time.sleep(0.1)
+        print("seen", item)
+        raise ValueError(f"no {item}")
+
+    start(far_lab.endpoint, "--slots", "2")
+    await_members(far_lab, 3)
+    run = far_lab.start(WorkQueue(list(range(6)), work))
+    with pytest.raises(RunFailed, match="ValueError: no "):
+        run.wait(60)
+    failures = run.failures
+    assert all(failures["error"].str.startswith("ValueError: no "))
+    assert all("seen" in tail for tail in failures["stdout_tail"])
+
+
+def test_a_drained_worker_finishes_what_it_has_begun_and_goes(far_lab, start, await_members, tmp_path):
+    def work(item):
+        with open(f"{item}", "a") as file:
+            file.write("begun\n")
+        deadline = time.monotonic() + 60
+        while not os.path.exists(item + ".go") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return item
+
+    station = start(far_lab.endpoint, "--slots", "1")
+    members = await_members(far_lab, 2)
+    places = [str(tmp_path / f"item-{number}") for number in range(4)]
+    run = far_lab.start(WorkQueue(places, be_at))
+    until(lambda: sum(map(os.path.exists, places)) == 2)
+    far_lab.drain(members[0])
+    assert station.process.poll() is None
+    let_go(places)
+    assert "at work as remote-" in station.end()
+    assert station.process.returncode == 0
+    run.wait(60)
+    assert run.results() == places
+    assert [len(begun(place)) for place in places] == [1, 1, 1, 1]
+    assert "failed" not in set(run.frame("attempts")["outcome"])
+
+
+def test_sigterm_drains_and_a_second_one_ends_it_now(far_lab, start, await_members, tmp_path):
+    station = start(far_lab.endpoint)
+    await_members(far_lab, 2)
+    places = [str(tmp_path / f"item-{number}") for number in range(2)]
+    run = far_lab.start(WorkQueue(places, be_at))
+    until(lambda: all(map(os.path.exists, places)))
+    station.signal(signal.SIGTERM)
+    assert "takes nothing more" in station.process.stdout.readline() + station.process.stdout.readline()
+    station.signal(signal.SIGTERM)
+    station.end()
+    assert station.process.returncode == 130
+    let_go(places)
+    assert run.wait(60).results() == places  # what it had begun was done again here
+
+
+def test_a_killed_worker_leaves_nothing_running_and_its_task_is_done_elsewhere(far_lab, start, await_members, tmp_path):
+    station = start(far_lab.endpoint)
+    await_members(far_lab, 2)
+    places = [str(tmp_path / f"item-{number}") for number in range(2)]
+    run = far_lab.start(WorkQueue(places, be_at))
+    until(lambda: all(map(os.path.exists, places)))
+    pids = [begun(place)[0] for place in places]
+    station.signal(signal.SIGKILL)
+    station.end()
+    until(lambda: sum(os.path.exists(f"/proc/{pid}") for pid in pids) == 1)
+    let_go(places)
+    assert run.wait(60).results() == places
+    assert "expired" in set(run.frame("attempts")["outcome"])
+
+
+def test_a_wrong_key_is_told_and_nothing_else_is_touched(far_lab, start, await_members, tmp_path):
+    Lab(tmp_path / "other", workers=1, bind="tcp://127.0.0.1:0").close()
+    started = time.monotonic()
+    said = start(far_lab.endpoint, key_file=tmp_path / "other" / "lab" / "keys" / "worker.key").end()
+    assert "another lab's" in said
+    assert time.monotonic() - started < 30
+    assert far_lab.start(WorkQueue([1, 2], abs)).wait(60).results() == [1, 2]
+
+
+def test_a_key_that_is_no_longer_known_is_told(tmp_path, start, free_port):
+    address = f"tcp://127.0.0.1:{free_port}"
+    Lab(tmp_path / "runs", workers=1, bind=address).close()
+    old = tmp_path / "old.key"
+    (tmp_path / "runs" / "lab" / "keys" / "worker.key").rename(old)
+    with Lab(tmp_path / "runs", workers=1, bind=address):
+        station = start(address, key_file=old)
+        assert "does not admit this key" in station.end()
+        assert station.process.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--slots", "0"], "workers"),
+        (["--name", "a/b"], "name"),
+        (["--give-up-after", "0"], "give_up_s"),
+    ],
+)
+def test_bad_arguments_are_refused(far_lab, start, options, word):
+    station = start(far_lab.endpoint, *options)
+    assert word in station.end()
+    assert station.process.returncode == 1
+
+
+def test_a_key_file_that_others_can_read_is_refused(far_lab, start, tmp_path):
+    loose = tmp_path / "loose.key"
+    loose.write_bytes((tmp_path / "runs" / "lab" / "keys" / "worker.key").read_bytes())
+    loose.chmod(0o644)
+    assert "chmod 600" in start(far_lab.endpoint, key_file=loose).end()
+
+
+def test_a_worker_without_a_lab_gives_up(tmp_path, start, free_port):
+    Lab(tmp_path / "runs", workers=1, bind="tcp://127.0.0.1:0").close()
+    said = start(f"tcp://127.0.0.1:{free_port}", "--give-up-after", "1").end()
+    assert "has not been reached for 1 s" in said
+
+
+def test_the_labs_own_workers_are_not_drained(far_lab):
+    until(lambda: len(far_lab.workers) == 2)
+    with pytest.raises(InvalidInput, match="the lab's own"):
+        far_lab.drain(far_lab.workers["worker_id"][0])
+    with pytest.raises(InvalidInput, match="is not known"):
+        far_lab.drain("remote-nobody/w1")
