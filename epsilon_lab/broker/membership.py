@@ -18,7 +18,7 @@ from epsilon_lab.broker.lines import Lines, failure_of
 from epsilon_lab.broker.members import Member, Session, Task
 from epsilon_lab.broker.stimuli import Undelivered
 from epsilon_lab.messages.events import TasksAdopted, WorkerJoined, WorkerLeft
-from epsilon_lab.messages.frames import Cancel, Drained, Hello, Kill, Lost, News, Refused, Tasks, Welcome
+from epsilon_lab.messages.frames import Cancel, Drained, Hello, Interrupt, Kill, Lost, News, Refused, Tasks, Welcome
 from epsilon_lab.messages.tasks import AttemptOutcome, Failure
 
 _MOST_SLOTS = 10_000
@@ -166,9 +166,18 @@ def kill(board: Board, member: Member, reason: str, now: float) -> None:
     if member.killed_at is not None:
         return
     member.killed_at = now
+    _tell_supervisor(board, member, Kill(member=member.peer, reason=reason))
+
+
+def interrupt(board: Board, member: Member, fence: int) -> None:
+    """Have a member's supervisor ask a task to stop."""
+    _tell_supervisor(board, member, Interrupt(member=member.peer, fence=fence))
+
+
+def _tell_supervisor(board: Board, member: Member, message: Kill | Interrupt) -> None:
     for boss in board.sessions[member.peer.partition("/")[0]].members.values():
         if not boss.hello.lanes:
-            board.send(boss.peer, Kill(member=member.peer, reason=reason))
+            board.send(boss.peer, message)
 
 
 def give_back(board: Board, undelivered: Undelivered, now: float) -> None:

@@ -14,6 +14,7 @@ from typing import get_args
 from epsilon_lab.broker.board import Board
 from epsilon_lab.broker.lines import failure_of
 from epsilon_lab.broker.members import Run, Task
+from epsilon_lab.broker.membership import interrupt
 from epsilon_lab.broker.receipts import Desk
 from epsilon_lab.broker.stimuli import Accepted, CancelTasks, OpenRun, OpenTask, Reprioritise, Requeue, Submit
 from epsilon_lab.broker.topics import Mailbox
@@ -183,13 +184,15 @@ def _queue(board: Board, task: Task, delay_s: float, now: float) -> None:
 
 
 def _give_up(board: Board, tasks: list[Task], now: float) -> None:
-    """Take tasks from the queue and from their holders; a process that works on one has a grace to finish it."""
+    """Take tasks from the queue and from their holders; a process that works on one is asked to stop, with a grace."""
     cancelled: defaultdict[str, list[int]] = defaultdict(list)
     for task in tasks:
         member = task.holder
         if member is None:
             board.withdraw(task)
             continue
+        if member.held[task.fence].started is not None and not member.is_wide:
+            interrupt(board, member, task.fence)
         member.give_up(task.fence, now)
         cancelled[member.peer].append(task.fence)
         task.holder = None

@@ -219,6 +219,13 @@ class Cancel(_Frame, frozen=True, kw_only=True, array_like=True, tag="cancel"):
     fences: tuple[int, ...]
 
 
+class Interrupt(_Frame, frozen=True, kw_only=True, array_like=True, tag="interrupt"):
+    """To a supervisor: ask this member's task under this fence to stop, if it is under way; it may not heed that."""
+
+    member: str
+    fence: int
+
+
 class Kill(_Frame, frozen=True, kw_only=True, array_like=True, tag="kill"):
     """To a supervisor: end this member's process now and answer `Lost` once it is gone."""
 
@@ -319,7 +326,9 @@ ToBroker = (
     | Fetch
     | Keep
 )
-ToPeer = Welcome | Tasks | Cancel | Kill | Stale | Recorded | Denied | News | Drained | File | Kept | Refused
+ToPeer = (
+    Welcome | Tasks | Cancel | Interrupt | Kill | Stale | Recorded | Denied | News | Drained | File | Kept | Refused
+)
 
 _ENCODER = msgspec.msgpack.Encoder()
 _FROM_PEER: msgspec.msgpack.Decoder[ToBroker] = msgspec.msgpack.Decoder(ToBroker)

@@ -38,16 +38,18 @@ def main(lock: int | None = None) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
     guardian = os.getpid()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     child = os.fork()
     if child == 0:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, signal.SIG_DFL)
         for fd in (wake, alarm, *([] if lock is None else [lock])):
             os.close(fd)
         die_with_parent(guardian)
         importlib.import_module("epsilon_lab.workers.child").main()
         return
+    signal.signal(signal.SIGUSR1, lambda *_: os.kill(child, signal.SIGINT))  # the task it names is to stop
     status: int | None = None
     while status is None:
         if wait_for_hangup(0, wake):
@@ -55,6 +57,7 @@ def main(lock: int | None = None) -> None:
         with suppress(BlockingIOError):
             os.read(wake, 4096)
         status = _reap(child)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     tree.reap_children()
     _end_likewise(status)
 

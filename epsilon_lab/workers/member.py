@@ -7,6 +7,7 @@ started from the thread of the supervisor's loop, because the kernel may tie a p
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from epsilon_lab.processes.tree import kill_tree
 from epsilon_lab.workers import orders
 from epsilon_lab.workers.afar import Afar
 from epsilon_lab.workers.capture import open_tail, read_tail
-from epsilon_lab.workers.progress import open_progress, read_progress
+from epsilon_lab.workers.progress import open_progress, read_progress, write_unwanted
 
 _ROOT = str(Path(epsilon_lab.__file__).resolve().parents[1])
 _BOOT = "import sys; sys.path.append({root!r}); from epsilon_lab.workers.guardian import main; main({lock})"
@@ -109,6 +110,11 @@ class Member:
             self._process.wait()
         else:  # macOS
             await anyio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True)
+
+    def interrupt(self, fence: int) -> None:
+        """Ask the task under this fence to stop, if that is the one under way."""
+        write_unwanted(self._progress.fileno(), fence)
+        self._process.send_signal(signal.SIGUSR1)  # its guardian passes it on
 
     async def kill(self, why: str) -> None:
         """End it and everything it started."""

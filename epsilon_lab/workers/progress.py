@@ -13,12 +13,13 @@ import tempfile
 from typing import IO
 
 _PAGE = struct.Struct("<QQ")  # fence of the started task or 0; whether the child was about to greet the broker
+_UNWANTED = struct.Struct("<Q")  # behind them, by the supervisor: fence of the task that is to stop
 
 
 def open_progress() -> IO[bytes]:
     """Make the file, in the supervisor."""
     file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it
-    file.write(bytes(_PAGE.size))
+    file.write(bytes(_PAGE.size + _UNWANTED.size))
     return file
 
 
@@ -28,11 +29,21 @@ def read_progress(fd: int) -> tuple[int, bool]:
     return fence, bool(ready)
 
 
+def write_unwanted(fd: int, fence: int) -> None:
+    """Name the task that is to stop."""
+    os.pwrite(fd, _UNWANTED.pack(fence), _PAGE.size)
+
+
 class Progress:
     """The child's side."""
 
     def __init__(self, fd: int) -> None:
-        self._page = mmap.mmap(fd, _PAGE.size)
+        self._page = mmap.mmap(fd, _PAGE.size + _UNWANTED.size)
+
+    @property
+    def unwanted(self) -> int:
+        """Fence of the task that is to stop; 0 where there was none."""
+        return int(_UNWANTED.unpack_from(self._page, _PAGE.size)[0])
 
     def ready(self) -> None:
         """The broker is about to be greeted."""

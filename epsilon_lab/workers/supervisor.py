@@ -18,7 +18,7 @@ import anyio
 
 from epsilon_lab.broker.client import Peer
 from epsilon_lab.errors import InvalidInput, LabError
-from epsilon_lab.messages.frames import Drained, Hello, Kill, Welcome
+from epsilon_lab.messages.frames import Drained, Hello, Interrupt, Kill, Welcome
 from epsilon_lab.processes.environment import worker_environment
 from epsilon_lab.settings import BrokerSettings
 from epsilon_lab.workers.afar import Afar, dial
@@ -133,6 +133,10 @@ class Supervisor:
                         for member in self._members:
                             if member.peer_id == message.member and not member.sentence:
                                 group.start_soon(member.kill, message.reason)
+                    case Interrupt():
+                        for member in self._members:
+                            if member.peer_id == message.member:
+                                member.interrupt(message.fence)
                     case Welcome():
                         self.welcomed.set()
                         if self._is_draining:  # it may be another broker, who was not told

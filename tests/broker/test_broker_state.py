@@ -36,6 +36,7 @@ from epsilon_lab.messages.frames import (
     Cancel,
     Done,
     Hello,
+    Interrupt,
     Kill,
     Lost,
     Note,
@@ -865,6 +866,18 @@ def test_cancelled_tasks_are_settled_wherever_they_are(table):
     assert table.assigned() == {}
 
 
+def test_what_is_under_way_is_asked_to_stop(table):
+    table.boss()
+    table.join()
+    table.join("s/leaves", lanes=("async",), slots=2)
+    table.submit("running", "held")
+    table.submit("leaf", lane="async")
+    table.turn()
+    answer = table.step(CancelTasks("r", None, ""))
+    assert answer.sent(Interrupt, to="s/boss") == [Interrupt(member="s/w1", fence=table.given["s/w1"]["running"].fence)]
+    assert len(answer.sent(Interrupt)) == 1
+
+
 def test_a_process_gets_a_grace_and_then_is_killed(table):
     table.boss()
     table.join()
@@ -920,7 +933,7 @@ def test_a_closed_run_leaves_nothing_and_says_nothing(table):
     answer = table.step(CloseRun("r"))
     assert answer.records() == []
     assert answer.outcomes == []
-    assert kinds(answer.sent()) == ["Cancel"]
+    assert kinds(answer.sent()) == ["Interrupt", "Cancel"]
     table.done("s/w1", "a")
     table.drop("s/w1", "b")
     assert table.assigned() == {"s/w1": ["other"]}

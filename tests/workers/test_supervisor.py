@@ -16,10 +16,11 @@ import anyio
 import pytest
 
 from epsilon_lab.errors import InvalidInput
-from epsilon_lab.messages.frames import Bye, Cancel, Done, Kill, Lost, Renew
+from epsilon_lab.messages.frames import Bye, Cancel, Done, Interrupt, Kill, Lost, Renew
 from epsilon_lab.messages.tasks import Failure, Result
 from epsilon_lab.messages.values import unpack
 from epsilon_lab.processes import tree
+from epsilon_lab.settings import BrokerSettings
 from epsilon_lab.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -142,6 +143,54 @@ async def test_the_broker_can_take_back_what_has_not_begun(desk: Desk) -> None:
         async with await anyio.open_file(gate, "w") as file:
             await file.write("go")
         assert [answer.fence for answer in await desk.answers(2)] == [first.fence, third.fence]
+
+
+async def test_a_task_nobody_wants_is_asked_to_stop_and_its_process_goes_on(desk: Desk) -> None:
+    def sleeper(path: Any) -> None:
+        try:
+            (path / "begun").write_text("yes")
+            time.sleep(1000)
+        except Exception:
+            time.sleep(1000)
+        finally:
+            (path / "tidied").touch()
+
+    async with supervised(desk):
+        peer, _ = await desk.child()
+        begun = desk.run.path / "begun"
+        os.mkfifo(begun)
+        unwanted, pid = desk.assignment(sleeper, desk.run.path), desk.assignment(lambda _: os.getpid())
+        desk.assign(peer, pid, unwanted, desk.assignment(lambda _: os.getpid()))
+        (first,) = await desk.answers(1)
+        assert await anyio.Path(begun).read_text() == "yes"
+        desk.say("s1/boss", Interrupt(member=peer, fence=unwanted.fence))
+        stopped, last = await desk.answers(2)
+        assert isinstance(stopped, Failure)
+        assert stopped.error.startswith("Interrupted")
+        assert (desk.run.path / "tidied").exists()
+        assert _result(first) == _result(last), "the same process"
+
+
+async def test_only_the_task_that_was_named_is_asked_to_stop(desk: Desk) -> None:
+    """It was over already, or has not begun: whoever is at work meanwhile is not hit."""
+    async with supervised(desk, settings=BrokerSettings(beat_s=0.05)):
+        peer, _ = await desk.child()
+        gate = desk.run.path / "gate"
+        os.mkfifo(gate)
+        before, during = desk.assignment(abs, -1), desk.assignment(lambda path: path.read_text(), gate)
+        after = desk.assignment(abs, -2)
+        desk.assign(peer, before, during, after)
+        await desk.answers(1)
+        for fence in (before.fence, after.fence, 10**6):
+            desk.say("s1/boss", Interrupt(member=peer, fence=fence))
+        desk.say("s1/boss", Interrupt(member="s1/w77", fence=during.fence))
+        desk.heard.clear()
+        for _ in range(3):
+            await desk.hear(Renew)  # by then the supervisor has passed everything on
+        file = os.open(gate, os.O_RDWR)  # does not wait for a reader, who may have been hit
+        os.write(file, b"go")
+        os.close(file)
+        assert [_result(answer) for answer in await desk.answers(2)] == ["go", 2]
 
 
 async def test_a_child_sees_what_the_kernel_sees_and_no_secrets(
