@@ -27,6 +27,7 @@ So is word of deaths: a member may have said hello to a broker that began anew, 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -89,6 +90,7 @@ class Peer:
         welcome: The broker's latest greeting: its epoch, the lease and the beat in seconds. None until it came.
         tasks: Assignments received, neither cancelled nor outdated, oldest first; the caller takes them from the left.
         refusals: Problems the broker found with what this peer sent, apart from not knowing it; the latest 16.
+        home: The process and the thread it belongs to.
         before_waiting: Called before this peer blocks; whoever keeps something back to send it later sends it then.
     """
 
@@ -96,6 +98,7 @@ class Peer:
         self.welcome: Welcome | None = None
         self.tasks: deque[Assignment] = deque()
         self.refusals: deque[str] = deque(maxlen=16)
+        self.home = os.getpid(), threading.get_ident()
         self._dialer = dialer
         self._turn = threading.RLock()
         self.before_waiting: Callable[[], object] = lambda: None

@@ -53,7 +53,6 @@ class _Task:
     def __init__(self, assignment: Assignment, peer: Peer) -> None:
         self._assignment = assignment
         self._peer = peer
-        self._thread = os.getpid(), threading.get_ident()
         self._reading: Reading | None = None
         self._beat_at = 0.0
 
@@ -101,7 +100,7 @@ class _Task:
         Raises:
             LabError: It is another one.
         """
-        if (os.getpid(), threading.get_ident()) != self._thread:
+        if (os.getpid(), threading.get_ident()) != self._peer.home:
             raise LabError(f"task {self.task_id} belongs to the thread that runs it; ask it there, and pass values on")
 
     def __repr__(self) -> str:
