@@ -6,9 +6,14 @@ they ever do: whoever dies takes a full hand of innocent tasks along.
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pytest
 
 from epsilon_lab import Lab, WorkQueue
 
@@ -166,3 +171,40 @@ def test_each_beast_has_its_own_fate_and_no_neighbour_is_blamed(tmp_path: Path) 
         assert [(row["task_id"], row["error"]) for row in tasks if row["status"] != "completed"] == []
         assert not blamed & {row["task_id"] for row in tasks}
         assert lab.start(WorkQueue(range(500), abs)).wait(60).results() == list(range(500))
+
+
+ALONE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc")
+"""Makes a world in which there is nobody else to kill."""
+
+KILL_ALL = """
+import os, sys
+from epsilon_lab import Lab, WorkQueue
+
+def visit(item):
+    if item == 50:
+        import os, signal, time
+        os.kill(-1, signal.SIGKILL)
+        time.sleep(60)
+    return item
+
+assert os.getpid() == 1
+with Lab(sys.argv[1], workers=2) as lab:
+    run = lab.start(WorkQueue(range(400), visit)).wait(60)
+    print(run.reason, run.failures["task_id"].tolist())
+    print(len(lab.start(WorkQueue(range(100), abs)).wait(60).results()))
+"""
+
+
+def test_a_task_that_kills_whomever_it_may_is_dead_lettered_alone(tmp_path: Path) -> None:
+    """Workers, spare and guardians go down with it, each time; only the lab's own process is out of its reach."""
+    if shutil.which("unshare") is None or subprocess.run([*ALONE, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine lets us make no process namespace, and outside of one this would kill far too many")
+    done = subprocess.run(
+        [*ALONE, sys.executable, "-W", "error", "-c", KILL_ALL, str(tmp_path / "runs")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["399 of 400 items completed, 1 failed ['item-000050']", "100"]
