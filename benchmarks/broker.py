@@ -1,6 +1,6 @@
 """How fast the broker is, and what it does when things go wrong, beside what others do in the same minute.
 
-    python benchmarks/broker.py [--rounds 3] [--tasks 100000] [--only lab,seam,one,gil,kill,peers,memory,recovery]
+    python benchmarks/broker.py [--rounds 3] [--tasks 100000] [--only lab,seam,one,gil,kill,peers,memory]
 
 Each round measures every way, because the machine's mood changes faster than any code; the tables show medians over the
 rounds, and each rate as a multiple of a bare ZeroMQ echo of the same rounds.
@@ -8,7 +8,7 @@ rounds, and each rate as a multiple of a bare ZeroMQ echo of the same rounds.
 "lab": `lab.start(WorkQueue(items, noop)).wait()` on a Lab with two workers, the packing of the items included: when it
 returns, each output is in the run's journal. "broker": the broker, its journal and two children without engine and
 tables: from `submit` until every outcome was told. "CPU" is that of this process and its workers together: it moves
-less with the load of the machine than a rate does.
+less with the load of the machine than a rate does. How fast a long journal is taken up again: benchmarks/recovery.py.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from epsilon_lab.settings import BrokerSettings
 from epsilon_lab.transport.zeromq import listen, private_address
 from epsilon_lab.workers.supervisor import Supervisor
 from epsilon_lab.workspace.journal import Journal
-from epsilon_lab.workspace.layout import JOURNAL, RunDirectory
+from epsilon_lab.workspace.layout import RunDirectory
 
-PARTS = ("lab", "seam", "one", "gil", "kill", "peers", "memory", "recovery")
+PARTS = ("lab", "seam", "one", "gil", "kill", "peers", "memory")
 CANARY = next(iter(PEERS))
 
 
@@ -300,32 +300,6 @@ def print_memory(what: str, tasks: int) -> None:
         settled = resident_bytes()
         lab.start(WorkQueue(range(tasks), noop)).wait()
         print((queued - before) / tasks - payload, (resident_bytes() - settled) / tasks)
-
-
-def last_sleeps(item: int) -> int:
-    """Keep the run from ending."""
-    if item < 0:
-        time.sleep(600)
-    return item
-
-
-def measure_recovery(figures: Figures, _: int) -> None:
-    """Resume a run that a lab left with a million records: a third as many tasks submitted, assigned, completed."""
-    tasks = 333_333
-    with tempfile.TemporaryDirectory() as directory:
-        with Lab(f"{directory}/runs", workers=WORKERS) as lab:
-            run = lab.start(WorkQueue([*range(tasks), -1], last_sleeps))
-            while not lab.sql(
-                f"select 1 from tasks where run_id = '{run.run_id}' and status = 'completed' having count(*) = {tasks}"
-            ).size:
-                time.sleep(0.5)
-        size = Path(directory, "runs", run.run_id, JOURNAL).stat().st_size
-        with Lab(f"{directory}/runs", workers=WORKERS) as lab:
-            began = time.perf_counter()
-            resumed = lab.resume(run.run_id)
-            figures.fact("resuming a run of a million records", "s", time.perf_counter() - began)
-            resumed.stop()
-        figures.fact("its journal", "MB", size / 1e6)
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
