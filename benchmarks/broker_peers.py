@@ -150,9 +150,10 @@ def ipyparallel() -> Iterator[Way]:
         client.wait_for_engines(WORKERS, interactive=False)
         view = client.load_balanced_view()
 
-        def local(item: Any) -> Any:  # travels whole: an engine does not find this file
+        def local(item: Any) -> Any:
             return item
 
+        local.__module__ = "__main__"  # then it travels whole: an engine does not find this file
         yield Way(
             lambda count: view.map_async(local, range(count)).get(), lambda item: view.apply_async(local, item).get()
         )
