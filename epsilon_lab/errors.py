@@ -123,7 +123,7 @@ class SidecarLost(LabError):
         self.path, self.pid = path, pid
         super().__init__(
             f"the sidecar of workspace {path!r}, process {pid}, has ended (lab/sidecar.log says what it said); "
-            f"what it had acknowledged is on disk: close() this lab, open Lab({path!r}, broker='sidecar'), "
+            f"what it had acknowledged is on disk: open Lab({path!r}, broker='sidecar') again, "
             f"and lab.resume(...) what is interrupted"
         )
 

@@ -101,6 +101,9 @@ class Lab:
         """Give the live lab of that path, if there is one."""
         with _OPENING:
             live = _OPEN.get(_absolute(path))
+            if live is not None and isinstance(live._core, Sidecar) and live._core.failure is not None:  # noqa: SLF001
+                live.close()  # there is nothing to give: whoever asks again gets a new sidecar
+                live = None
             if live is None or arguments.get("read_only"):
                 lab = super().__new__(cls)
                 lab._asked = arguments.keys()

@@ -79,7 +79,7 @@ class Adopt(_Command, frozen=True):
     run_id: str
     trust: bool
     place: Place
-    environment: dict[str, str]
+    environment: dict[bytes, bytes]
     """The kernel's own, keys that were set in a cell included; it reaches no disk."""
 
     requeue: tuple[str, ...] = ()
@@ -109,7 +109,8 @@ class End(_Command, frozen=True):
     """End the sidecar in good order; what runs is interrupted. Answered by `Done` when that has begun."""
 
 
-Command = Attach | Look | Adopt | Steer | Await | Drain | End
+Question = Look | Adopt | Steer | Await | Drain | End
+Command = Attach | Question
 
 
 class Standing(_Command, frozen=True):
@@ -177,8 +178,14 @@ _VERSION = bytes([CONTROL_VERSION])
 
 
 def encode(message: Command | Answer) -> bytes:
-    """Encode a message, its length first."""
+    """Encode a message, its length first.
+
+    Raises:
+        BadFrame: It is longer than the other end accepts.
+    """
     body = _VERSION + _ENCODER.encode(message)
+    if len(body) > MAX_COMMAND:
+        raise BadFrame(f"a message of {len(body)} bytes; at most {MAX_COMMAND} reach a sidecar")
     return LENGTH.pack(len(body)) + body
 
 

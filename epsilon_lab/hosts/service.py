@@ -37,6 +37,7 @@ from epsilon_lab.hosts.commands import (
     End,
     Look,
     Order,
+    Question,
     Standing,
     Steer,
     Terms,
@@ -122,28 +123,32 @@ class Service:
             with suppress(*_GONE):
                 try:
                     command = await _receive(stream)
+                    if isinstance(command, Attach):
+                        await self._attend(command, stream)
+                        return
                     answer = await self._answer(command, stream)
+                except _GONE:  # it has nothing more to say, or to hear
+                    return
                 except LabError as error:
                     answer = refusal(error)
-                except (OSError, ValueError, TypeError) as error:
+                except Exception as error:  # noqa: BLE001 - one command's mistake ends no other, and no run
                     answer = refusal(LabError(f"{type(error).__name__} in the sidecar: {error}"))
                 await stream.send(encode(answer))
-                if isinstance(answer, Standing) and isinstance(command, Attach):
-                    await self._keep(stream)
 
-    async def _keep(self, stream: SocketStream) -> None:
+    async def _attend(self, attach: Attach, stream: SocketStream) -> None:
         """Count a kernel as attached for as long as its connection stands."""
+        self._refuse_other(attach)
+        if self._over.is_set():  # it waits for the end, and starts another
+            return
         self._attached += 1
         try:
+            await stream.send(encode(self._standing()))
             await _hang_up(stream)
         finally:
             self._attached -= 1
 
-    async def _answer(self, command: Command, stream: SocketStream) -> Answer:
+    async def _answer(self, command: Question, stream: SocketStream) -> Answer:
         match command:
-            case Attach():
-                self._refuse_other(command)
-                return self._standing()
             case Look():
                 return self._standing()
             case Adopt():
@@ -189,7 +194,7 @@ class Service:
         if command.run_id != Path(command.run_id).name:
             raise InvalidInput("run_id", f"must be the name of a run directory, got {command.run_id!r}")
         # Async leaves read keys and import modules in this process, as they would in the kernel.
-        os.environ.update(command.environment)
+        os.environb.update(command.environment)
         sys.path += [path for path in command.place.sys_path if path not in sys.path]
         live = self._core.resume(command.run_id, trust=command.trust, place=command.place, requeue=command.requeue)
         return Adopted(live.name, live.topology, live.runs_strangers, live.torn)

@@ -192,7 +192,7 @@ class Sidecar:
             LabError: As `Core.resume`.
             SidecarLost: The sidecar ended.
         """
-        adopted = self._ask(Adopt(run_id, trust, Place.here(), dict(os.environ), requeue), Adopted)
+        adopted = self._ask(Adopt(run_id, trust, Place.here(), dict(os.environb), requeue), Adopted)
         self._live = {**self._live, run_id: adopted.name}
         return adopted
 
@@ -263,7 +263,7 @@ def end_sidecar(path: Path) -> int | None:
         return None
     _refuse_elsewhere(path, holder)
     with suppress(OSError):  # it is ending already
-        _expect(Done, _ask(holder.control, End()))
+        _expect(Done, _ask(holder.control, End(), _END_S))
     until = time.monotonic() + _END_S
     while not holder.is_gone():
         if time.monotonic() > until:
@@ -289,7 +289,10 @@ def _attach(path: Path, attach: Attach) -> tuple[socket.socket, Standing]:
             return _connect(holder.control, attach)
         except OSError as error:  # it is starting, or ending
             if time.monotonic() > until:
-                raise SidecarLost(str(path), holder.pid) from error
+                raise LabError(
+                    f"the sidecar of workspace {str(path)!r}, process {holder.pid}, does not answer ({error}); "
+                    f"look on: Lab({str(path)!r}, read_only=True), or end it: kill {holder.pid}"
+                ) from error
         time.sleep(_LOOK_S)
 
 
@@ -301,9 +304,12 @@ def _refuse_elsewhere(path: Path, holder: Holder) -> None:
 def _connect(address: str, attach: Attach) -> tuple[socket.socket, Standing]:
     line = socket.socket(socket.AF_UNIX)
     try:
+        line.settimeout(_START_S)
         line.connect(address)
         line.sendall(encode(attach))
-        return line, _expect(Standing, _receive(line))
+        standing = _expect(Standing, _receive(line))
+        line.settimeout(None)
+        return line, standing
     except BaseException:
         line.close()
         raise

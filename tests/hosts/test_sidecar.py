@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from epsilon_lab import Lab, LabError, PopulationSearch, Problem, WorkQueue, current_task
-from epsilon_lab.errors import InvalidInput, JournalDamaged, RunFailed, SidecarLost, WorkspaceLocked
+from epsilon_lab.errors import BadFrame, InvalidInput, JournalDamaged, RunFailed, SidecarLost, WorkspaceLocked
 from epsilon_lab.hosts.commands import CONTROL_VERSION, LENGTH, MAX_COMMAND
 from epsilon_lab.hosts.sidecar import end_sidecar
 from epsilon_lab.testing.census import wait_until
+from epsilon_lab.topologies.engine import Stop
 from epsilon_lab.workspace.lock import holder_of
 from epsilon_lab.workspace.presence import is_there
 
@@ -236,6 +237,36 @@ def test_a_key_that_is_set_in_a_cell_reaches_async_leaves_and_no_disk(lab, runs,
     assert not [path for path in runs.rglob("*") if path.is_file() and b"very-secret" in path.read_bytes()]
 
 
+def test_an_environment_that_is_no_text_hinders_nothing(lab, monkeypatch):
+    monkeypatch.setitem(os.environb, b"LATE_BYTES", b"\xff\xfe")
+
+    async def ask(item):
+        import os
+
+        return list(os.environb[b"LATE_BYTES"])
+
+    assert lab.start(WorkQueue([1], ask)).wait(60).results() == [[255, 254]]
+
+
+def test_what_is_too_long_to_be_said_is_refused_before_it_is_said(lab, tmp_path):
+    run = lab.start(WorkQueue([1], gate(tmp_path)))
+    with pytest.raises(BadFrame, match="at most"):
+        lab._core.obey(run.run_id, Stop("x" * MAX_COMMAND))
+    assert run.status == "running"
+    run.stop()
+    assert run.wait(30).status == "stopped"
+
+
+def test_a_command_that_fails_is_refused_and_the_sidecar_goes_on(lab, runs, tmp_path):
+    run = lab.start(WorkQueue([1], double)).wait(60)
+    (runs / "broken").mkdir()
+    (runs / "broken" / "journal.ndjson").write_bytes((run.path / "journal.ndjson").read_bytes())
+    (runs / "broken" / "plan.json").mkdir()
+    with pytest.raises(LabError, match="broken"):
+        lab.resume("broken", trust=True)
+    assert lab.start(WorkQueue([1], double)).wait(60).results() == [2]
+
+
 def test_a_search_in_a_sidecar_takes_a_persons_brief(lab, tmp_path):
     go = tmp_path / "go"
 
@@ -275,17 +306,16 @@ def test_a_sidecar_that_is_killed_is_missed_at_once_and_its_runs_go_on_in_the_ne
             run.wait(30)
         waiting.join()
         for call in (lambda: lab.start(WorkQueue([1], double)), lambda: lab.resume("long"), lambda: lab.workers):
-            with pytest.raises(SidecarLost, match=f"process {pid}, has ended.*close.*resume"):
+            with pytest.raises(SidecarLost, match=f"process {pid}, has ended.*again.*resume"):
                 call()
         assert run.status == "interrupted"
         assert done.results() == [2 * item for item in range(20)], "what is on disk can be read"
         assert wait_until(lambda: not any(is_there(worker, None) for worker in workers), within_s=10)
-    (tmp_path / "go").touch()
-    with Lab(runs, broker="sidecar") as lab:
-        assert lab._core.pid != pid
-        again = lab.resume("long")
-        assert again.wait(60).results() == [0, 10, 20, 30]
-        assert lab.runs[done.run_id].results() == [2 * item for item in range(20)]
+        (tmp_path / "go").touch()
+        with Lab(runs, broker="sidecar") as lab:
+            assert lab._core.pid != pid
+            assert lab.resume("long").wait(60).results() == [0, 10, 20, 30]
+            assert lab.runs[done.run_id].results() == [2 * item for item in range(20)]
 
 
 def test_a_stopped_process_hinders_nobody_who_only_looks(lab, tmp_path, monkeypatch):
@@ -436,3 +466,43 @@ def test_kernels_that_come_and_go_talk_to_tasks_that_stay(runs):
         end_sidecar(runs)
         with pytest.raises(LabError):
             lab.publish("state", "nobody is there")
+
+
+def test_a_worker_elsewhere_outlives_the_kernel_too(runs, start, monkeypatch):
+    with Lab(runs, workers=1, broker="sidecar", bind="tcp://127.0.0.1:0") as lab:
+        endpoint = lab.endpoint
+        assert endpoint.startswith("tcp://127.0.0.1:")
+        key = str(runs / "lab" / "keys" / "worker.key")
+        worker = start("-m", "epsilon_lab", "worker", "--connect", endpoint, "--key-file", key, "--name", "elsewhere")
+        assert wait_until(lambda: lab.workers["worker_id"].str.contains("elsewhere").any(), within_s=30)
+    with Lab(runs, broker="sidecar") as lab:
+        assert lab.endpoint == endpoint
+        [name] = [name for name in lab.workers["worker_id"] if "elsewhere" in name]
+        with pytest.raises(InvalidInput, match="worker nobody: is not known"):
+            lab.drain("nobody")
+        lab.drain(name)
+        assert worker.wait(30) == 0, worker.communicate()
+
+
+def test_a_run_that_goes_on_in_a_kernel_has_that_kernels_place(runs, tmp_path, monkeypatch):
+    (tmp_path / "old").mkdir()
+
+    def where(item):
+        import os
+        import select
+
+        while item == 0 and not os.path.exists(tmp_path / "go"):
+            select.select([], [], [], 0.01)
+        return os.getcwd()
+
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path / "old")
+        with Lab(runs, workers=1, broker="sidecar") as lab:
+            run = lab.start(WorkQueue(range(2), where))
+            assert (run.path / "place.json").exists()
+    end_sidecar(runs)
+    (tmp_path / "go").touch()
+    with Lab(runs, workers=1) as lab:
+        again = lab.resume(run.run_id).wait(60)
+        assert again.results() == [str(Path.cwd())] * 2
+        assert not (run.path / "place.json").exists()
