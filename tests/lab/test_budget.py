@@ -175,8 +175,9 @@ def test_the_seconds_end_a_queue_with_the_items_that_are_done(lab):
         time.sleep(item)
         return item
 
-    run = lab.start(WorkQueue([0, 600, 600, 600], work), budget=Budget(seconds=0.5)).wait(60)
-    assert (run.status, run.reason) == ("completed", "the budget of 0.5 s was used up; 1 of 4 items were completed")
+    assert wait_until(lambda: len(lab.workers) == 3, within_s=30), "two children and the async lane"
+    run = lab.start(WorkQueue([0, 600, 600, 600], work), budget=Budget(seconds=2)).wait(60)
+    assert (run.status, run.reason) == ("completed", "the budget of 2 s was used up; 1 of 4 items were completed")
     assert run.results(failed="none") == [0, None, None, None]
 
 
