@@ -239,7 +239,9 @@ class Member:
 
     @property
     def given_up_since(self) -> float | None:
-        """Since when it may be busy with nothing but what was given up."""
+        """Since when it may be busy with nothing but what was given up; who stops each task alone never is."""
+        if self.is_wide:
+            return None
         return next((held.started for _, held in self.started() if held.task is None), None)
 
 
