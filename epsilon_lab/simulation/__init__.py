@@ -8,7 +8,7 @@ the conversation. What is made up: the time, the wires, the processes and what t
 world.py     time, chance and processes that are stopped and killed
 loop.py      an event loop in that time, for the broker's own `async` code
 network.py   wires that keep what a transport promises, and no more
-disk.py      what a killed process leaves of its last write
+disk.py      what a killed process leaves of its last write, and a power cut of what was not synced
 work.py      what tasks do
 workers.py   machines, supervisors, children and async lanes, around the real `Peer`
 home.py      the broker's process, life after life

@@ -37,3 +37,20 @@ def test_the_armed_commit_is_the_last_and_leaves_a_part_of_itself(tmp_path, seed
     with contextlib.closing(Journal.open(journal.path)) as again:
         assert again.torn in (0, len(left) - len(between))
     assert len(read_journal(tmp_path / "journal.ndjson").records) in (2, 4)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_power_cut_takes_nothing_that_was_synced_and_any_part_of_the_rest(tmp_path, seed):
+    disk = Disk(random.Random(seed), lambda: None, "disk")
+    journal = disk.open(tmp_path / "journal.ndjson")
+    write(journal, "synced")
+    synced = journal.path.read_bytes()
+    journal.append(1.0, WorkerLeft(worker_id="not synced", reason="r"))
+    journal.write()
+    whole = journal.path.read_bytes()
+    disk.die()
+    journal.close()
+    left = journal.path.read_bytes()
+    assert left.startswith(synced)
+    assert whole.startswith(left)
+    assert len(read_journal(journal.path).records) in (1, 2)
