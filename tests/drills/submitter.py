@@ -2,6 +2,7 @@
 
     python submitter.py PLACE DURABILITY HOST [FAILPOINT]
 
+If there is a file `far`, workers elsewhere may come.
 Started again in the same place, it takes up what was left and goes on. A test says that it is enough by a file of that
 name; the process then waits for its runs and ends. What was asked, promised and executed is in `PLACE/history`.
 """
@@ -37,7 +38,8 @@ def work(item: tuple[History, str, float]) -> str:
 def main(place: Path, durability: str, host: str) -> None:
     history = History(place / "history")
     warnings.filterwarnings("ignore", "the last .* bytes of .* were lines that a crash had cut short")
-    with Lab(place / "runs", workers=2, durability=durability, broker=host) as lab:
+    bind = "tcp://127.0.0.1:0" if (place / "far").exists() else None
+    with Lab(place / "runs", workers=2, durability=durability, broker=host, bind=bind) as lab:
         left = lab.sql("select run_id from runs where status in ('running', 'interrupted') order by started_at")
         live = [lab.resume(run_id) for run_id in left["run_id"]]  # one that is live is given back as it is
         (place / "endpoint.part").write_text(lab.endpoint)

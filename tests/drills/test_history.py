@@ -24,7 +24,7 @@ import pytest
 from epsilon_lab import Lab
 from epsilon_lab.messages.events import TasksCompleted, TasksFailed, restored
 from epsilon_lab.messages.values import unpack
-from epsilon_lab.testing.census import descendants, wait_until
+from epsilon_lab.testing.census import descendants, is_alive, wait_until
 from epsilon_lab.testing.history import History, Verdict, check, read
 from tests.drills.failpoints import PLACES, Place
 
@@ -55,6 +55,15 @@ class Drill:
             arguments = [str(self.place), durability, self.host, *([failpoint] if failpoint else [])]
             self.submitter = self._start(self.place, SUBMITTER, *arguments)
         return self.submitter
+
+    def far(self) -> Script:
+        """Have a worker at work that came over TCP, as from another machine."""
+        (self.place / "far").touch()
+        self.let_work()
+        where, key = (self.place / "endpoint").read_text(), "runs/lab/keys/worker.key"
+        return self._start(
+            self.place, "-m", "epsilon_lab", "worker", "--connect", where, "--key-file", key, "--name", "far"
+        )
 
     def let_work(self) -> None:
         """Wait until a few more tasks were done."""
@@ -195,13 +204,6 @@ def test_a_sidecar_keeps_its_word_whoever_dies(
     assert verdict.accepted == verdict.acknowledged + len(verdict.recovered), "none was given up"
 
 
-FAR = """
-import os, sys, anyio
-from epsilon_lab.workers.supervisor import Supervisor
-anyio.run(Supervisor(sys.argv[1], f"far-{os.getpid()}", 1).serve)
-"""
-
-
 def test_an_answer_from_beyond_the_lease_is_stale(
     place: Path, start: Callable[..., Script], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,14 +211,13 @@ def test_an_answer_from_beyond_the_lease_is_stale(
     for name, value in {"LEASE_S": "1", "BEAT_S": "0.2", "TICK_S": "0.1"}.items():
         monkeypatch.setenv(f"EPSILON_{name}", value)
     drill = Drill(place, start, random.Random(1))
-    drill.let_work()
-    far = start(place, "-c", FAR, (place / "endpoint").read_text())
+    far = drill.far()
 
     def lines(kind: str) -> list[bytes]:
         """What is on record of the far worker."""
         with Lab(place / "runs", read_only=True) as lab:
             rows = lab.store.rows("select body from events where type = $kind", {"kind": kind})
-        return [body.encode() for (body,) in rows if '"far-' in body]
+        return [body.encode() for (body,) in rows if "far-" in body and '/w1"' in body]
 
     for turn in (1, 2, 3):
         assert wait_until(lambda turn=turn: len(lines("worker.joined")) == turn, within_s=30)
@@ -237,3 +238,20 @@ def test_an_answer_from_beyond_the_lease_is_stale(
     assert expired
     assert expired.isdisjoint(line.fence for line in done)
     assert not verdict.broken, verdict
+
+
+def test_nothing_is_left_of_a_worker_elsewhere_that_is_killed_and_its_work_is_done(
+    place: Path, start: Callable[..., Script], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"LEASE_S": "1", "BEAT_S": "0.2", "TICK_S": "0.1"}.items():
+        monkeypatch.setenv(f"EPSILON_{name}", value)
+    drill = Drill(place, start, random.Random(1))
+    far = drill.far()
+    assert wait_until(lambda: drill.executing(below=far.pid) is not None, within_s=30)
+    family = descendants(far.pid)
+    far.kill()
+    assert wait_until(lambda: not any(map(is_alive, family)), within_s=10)
+    drill.let_work()
+    verdict = drill.finish()
+    assert not verdict.broken, verdict
+    assert verdict.accepted == verdict.acknowledged
