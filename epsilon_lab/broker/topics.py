@@ -14,9 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from epsilon_lab.messages.events import TYPES, TopicsPublished, message_of
 from epsilon_lab.messages.post import Message
-from epsilon_lab.workspace.journal import Record
 
 KEPT = 1024
 """Messages of a topic kept for its readers."""
@@ -134,13 +132,3 @@ class Mailbox:
         """Let go of messages up to a number."""
         self._messages = [message for message in self._messages if message.seq > seq]
         self._size = sum(len(message.data) for message in self._messages)
-
-
-def last_values(records: Iterable[Record]) -> dict[str, Message]:
-    """Read out of a lab's journal what was last said on each topic."""
-    last: dict[str, Message] = {}
-    for record in records:
-        if record.type == TYPES[TopicsPublished]:
-            body = msgspec.json.decode(record.body, type=TopicsPublished)
-            last.update((name, message_of(line)) for name, line in body.topics.items())
-    return last

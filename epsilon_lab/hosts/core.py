@@ -28,7 +28,6 @@ from epsilon_lab.broker.board import Room
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.broker.members import WorkerRow
 from epsilon_lab.broker.stats import Stats
-from epsilon_lab.broker.topics import last_values
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput, WorkspaceError
 from epsilon_lab.ids import LOCAL
@@ -55,6 +54,7 @@ from epsilon_lab.workspace.layout import JOURNAL, RunDirectory
 from epsilon_lab.workspace.lock import WorkspaceLock
 from epsilon_lab.workspace.mounts import caution
 from epsilon_lab.workspace.presence import birth
+from epsilon_lab.workspace.register import open_register, read_register
 from epsilon_lab.workspace.space import Space
 
 T = TypeVar("T")
@@ -128,8 +128,10 @@ class Core:
             if bind is not None:
                 self._keys = lab_keys(path / "lab" / "keys")
             journal_path = path / "lab" / JOURNAL
-            self._epoch = _next_epoch(journal_path)
-            self._lab_journal = Journal.open(journal_path, durability)
+            past = open_register(journal_path.parent)
+            self._epoch = past.epoch + 1
+            self._topics = past.last_values
+            self._lab_journal = Journal.open(journal_path, durability, after=past.end)
             stack.callback(self._lab_journal.close)
             self.near: str = address or stack.enter_context(private_address())
             self._io: BlockingPortal = stack.enter_context(start_blocking_portal("asyncio", name="lab-io"))
@@ -385,7 +387,7 @@ class Core:
                 space=Space(self.path, self._settings.disk_reserve_bytes).shortage,
             )
             me = os.getpid()
-            self._host.restore_topics(last_values(read_journal(self.path / "lab" / JOURNAL).records))
+            self._host.restore_topics(self._topics)
             self._host.record(None, LabOpened(epoch=self._epoch, pid=me, host=socket.gethostname(), born=birth(me)))
             self._host.flush()
             self._supervisor = Supervisor(
@@ -415,18 +417,7 @@ class Core:
 
 def owns(workspace: Path, run_id: str) -> bool:
     """Tell whether a run was born in this workspace, so that its pickles are no stranger's."""
-    births = (r for r in read_journal(workspace / "lab" / JOURNAL).records if r.type == "lab.run")
-    return any(msgspec.json.decode(each.body, type=RunBorn).run_id == run_id for each in births)
-
-
-def _next_epoch(journal: Path) -> int:
-    """One more than any epoch the lab's journal names."""
-    epochs = (
-        msgspec.json.decode(record.body, type=LabOpened).epoch
-        for record in read_journal(journal).records
-        if record.type == "lab.opened"
-    )
-    return max(epochs, default=0) + 1
+    return run_id in read_register(workspace / "lab").births
 
 
 def _ended(task: Future[Any]) -> None:

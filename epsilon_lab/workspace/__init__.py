@@ -3,6 +3,7 @@
 layout.py     where things lie, and the only way to a path: names that escape the directory are refused
 journal.py    append-only lines, committed a turn at a time: the writing end, and what durability promises
 scan.py       the reading end, one for all: files in order, the torn tail and the other kind of damage
+register.py   what a lab has to know of its own past, read from a snapshot and what follows it
 lock.py       one writer a workspace; lease.py where locks cannot be relied on, which mounts.py knows
 space.py      how much room the disk has, looked at before it is gone
 outputs.py    what tasks gave, read back from the journal

@@ -6,6 +6,7 @@ renamed), so that a reader never meets half a file.
 
     runs/                           the workspace
     ├── lab/journal.ndjson          epochs, sessions, births of runs
+    ├── lab/snapshot.json           what the beginning of that came to (register.py)
     ├── lab/lock                    who holds the workspace
     ├── lab/sidecar.log             what a sidecar said
     └── cap-set-4-20261121-…/       a run

@@ -13,7 +13,7 @@ import pytest
 from epsilon_lab.broker.client import Peer
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.broker.subscription import AsyncSubscription, Reading, Subscription
-from epsilon_lab.broker.topics import KEPT, last_values
+from epsilon_lab.broker.topics import KEPT
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import LabError
 from epsilon_lab.messages.frames import Denied, Direct, Hello, News, Publish, Read, Recorded, Subscribe
@@ -21,6 +21,7 @@ from epsilon_lab.settings import BrokerSettings
 from epsilon_lab.transport import memory, zeromq
 from epsilon_lab.workspace import journal as journal_module
 from epsilon_lab.workspace.journal import Journal, read_journal
+from epsilon_lab.workspace.register import Register
 
 PATIENCE_S = 30.0
 
@@ -60,7 +61,9 @@ class Lab:
                 clock=SystemClock(),
                 epoch=self.epoch,
             )
-            host.restore_topics(last_values(read_journal(self.path).records))
+            past = Register()
+            past.take(read_journal(self.path).records)
+            host.restore_topics(past.last_values)
             async with anyio.create_task_group() as group:
                 group.start_soon(host.serve)
                 with anyio.fail_after(PATIENCE_S):

@@ -9,12 +9,13 @@ from epsilon_lab.broker import topics
 from epsilon_lab.broker.state import BrokerState
 from epsilon_lab.broker.stimuli import Assign, Received, Record, RestoreTopics, Send
 from epsilon_lab.broker.subscription import Reading
-from epsilon_lab.broker.topics import KEPT, KEPT_BYTES, LETTER_BYTES, LETTERS, Mailbox, Topic, last_values
+from epsilon_lab.broker.topics import KEPT, KEPT_BYTES, LETTER_BYTES, LETTERS, Mailbox, Topic
 from epsilon_lab.messages.events import LabOpened, TopicsPublished, message_line, message_of
 from epsilon_lab.messages.frames import Hello, Publish, Subscribe
 from epsilon_lab.messages.post import Message
 from epsilon_lab.settings import BrokerSettings
 from epsilon_lab.workspace.journal import Journal, read_journal
+from epsilon_lab.workspace.register import Register
 
 
 def said(data=b"1", **fields):
@@ -94,7 +95,9 @@ def test_the_last_values_are_read_out_of_the_lab_s_journal(tmp_path):
         journal.append(1.0, TopicsPublished(topics=dict.fromkeys(names, line)), LabOpened(epoch=1, pid=1, host="h"))
     journal.commit()
     journal.close()
-    last = last_values(read_journal(tmp_path / "lab.ndjson").records)
+    past = Register()
+    past.take(read_journal(tmp_path / "lab.ndjson").records)
+    last = past.last_values
     assert {name: message.seq for name, message in last.items()} == {"a": 2, "b": 3}
     assert last["a"] == Message(2, "lab", b'{"x":[1,null]}', 2.5, "00-a-b-01", 7)
 
