@@ -6,6 +6,7 @@ Every message says what happened, to which id, and what to do next; the fields a
     ├── InvalidInput        a value was refused before anything was spent (also a ValueError)
     ├── WorkspaceError      a directory cannot be used as asked
     │   ├── WorkspaceLocked     another process holds it
+    │   ├── DiskFull            there is no room for a file of a run
     │   └── JournalDamaged      a journal is broken elsewhere than at its torn tail
     ├── QueueFull           the broker takes no more tasks for now; nothing was taken
     ├── SidecarLost         the process that does a lab's work has ended
@@ -93,6 +94,10 @@ class JournalDamaged(WorkspaceError):
             f"journal {path} is damaged at byte {offset}: {problem}; "
             f"nothing was changed. Restore the file from a copy, or move the run directory out of the workspace"
         )
+
+
+class DiskFull(WorkspaceError):
+    """A worker found no room for a file of its run: nobody's failure, so the run is interrupted and can be resumed."""
 
 
 class QueueFull(LabError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from epsilon_lab import ids
 from epsilon_lab.messages.events import Body, event
 from epsilon_lab.messages.tasks import Event
-from epsilon_lab.workspace.layout import RunDirectory
+from epsilon_lab.workspace.layout import RunDirectory, needing_room
 
 Recorder = Callable[[tuple[Event, ...]], Awaitable[int | None]]
 
@@ -51,8 +51,13 @@ class Leaf:
         self.events.append(event(body))
 
     def save(self, ref: str, content: str | bytes, *, kind: str) -> str:
-        """Write a file of the run directory, emit its description, return its reference."""
-        self.emit(self.run.save(ref, content, kind=kind, task_id=self.task_id))
+        """Write a file of the run directory, emit its description, return its reference.
+
+        Raises:
+            DiskFull: There is no room for it.
+        """
+        with needing_room(ref):
+            self.emit(self.run.save(ref, content, kind=kind, task_id=self.task_id))
         return ref
 
     async def record(self) -> int | None:

@@ -31,7 +31,7 @@ from epsilon_lab.agents.answer import Answer, Door, NoAnswer
 from epsilon_lab.agents.backoff import LONGEST_WAIT_S, is_passing, wait_s
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.prompt import Prompt
-from epsilon_lab.agents.reply import Exchange, Receipt, Reply
+from epsilon_lab.agents.reply import REPLY_ROOM, Exchange, Receipt, Reply
 from epsilon_lab.dice import dice
 from epsilon_lab.errors import InvalidInput, LeafFailed, ModelRefused
 from epsilon_lab.messages.budget import Budget
@@ -182,7 +182,9 @@ class LLM:
         found = exchange.find_receipt(leaf.run)
         if found is None:
             exchange.save_prompt(leaf)
-            reply = exchange.save_reply(leaf, await self._ask(exchange, leaf))
+            with leaf.run.room(REPLY_ROOM):
+                receipt = await self._ask(exchange, leaf)
+            reply = exchange.save_reply(leaf, receipt)
             leaf.emit(exchange.answered(leaf, reply.receipt))
             return reply
         reply = exchange.save_reply(leaf, found, cached=True)  # the lab may have died before the copy, or its row

@@ -15,6 +15,9 @@ from epsilon_lab.messages.events import Ceiling, LlmCall
 from epsilon_lab.workspace.journal import read_journal
 from epsilon_lab.workspace.layout import RunDirectory
 
+REPLY_ROOM = 256 * 1024
+"""Bytes kept free for a reply before it is asked for: twice 32,000 tokens of four bytes."""
+
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """A reply and what is known of it."""

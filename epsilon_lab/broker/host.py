@@ -34,6 +34,7 @@ from epsilon_lab.broker.stimuli import (
     DiskShort,
     DrainSession,
     Effect,
+    Interrupt,
     OpenRun,
     OpenTask,
     PauseRun,
@@ -137,6 +138,7 @@ class BrokerHost:
         self._touched: dict[str | None, LabError | None] = {}
         self._sends: list[Send] = []
         self._outcomes: list[TaskOutcome] = []
+        self._interrupted: dict[str, str] = {}
         self._porter = Porter()
         self._is_dirty = False
         self._in_turn = False
@@ -404,6 +406,8 @@ class BrokerHost:
                     self._sends.append(effect)
                 case Serve():
                     self._porter.take(effect)
+                case Interrupt(run_id=run_id, reason=reason):
+                    self._interrupted[run_id] = reason
         if effects:
             self._is_dirty = True
 
@@ -430,6 +434,9 @@ class BrokerHost:
                 self._is_dirty = False
                 failed = self._commit()
                 self._release(*self._safe(), failed)
+                interrupted, self._interrupted = self._interrupted, {}
+                for run_id, reason in interrupted.items():
+                    self._fail(run_id, reason)
         finally:
             self._in_turn = False
 

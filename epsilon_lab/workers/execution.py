@@ -22,14 +22,14 @@ import epsilon_lab
 from epsilon_lab.agents.function import Entry, resolve
 from epsilon_lab.agents.leaf import Leaf, Recorder
 from epsilon_lab.broker.client import Peer
-from epsilon_lab.errors import BudgetExhausted, InvalidInput, LabError, LeafFailed, ModelRefused
+from epsilon_lab.errors import BudgetExhausted, DiskFull, InvalidInput, LabError, LeafFailed, ModelRefused
 from epsilon_lab.messages.tasks import Assignment, AttemptOutcome, Failure, Result
 from epsilon_lab.messages.values import as_json, pack, unpack
 from epsilon_lab.processes.account import printable
 from epsilon_lab.processes.limits import memory_ceiling
 from epsilon_lab.workers.capture import Capture
 from epsilon_lab.workers.current import CURRENT, CurrentTask
-from epsilon_lab.workspace.layout import RunDirectory
+from epsilon_lab.workspace.layout import RunDirectory, needing_room
 
 _HOUSE = str(Path(epsilon_lab.__file__).parent) + os.sep
 OpenRunDirectory = Callable[[Assignment], RunDirectory]
@@ -78,7 +78,8 @@ class Attempt:
             value.close()
         try:
             packed = pack(value) if self._assignment.task.entry.startswith("code:") else as_json(value)
-            kept, saved = self.leaf.run.keep(packed, f"outputs/{task_id}", kind="output", task_id=task_id)
+            with needing_room(f"outputs/{task_id}"):
+                kept, saved = self.leaf.run.keep(packed, f"outputs/{task_id}", kind="output", task_id=task_id)
         except InvalidInput as error:
             raise Refused(f"the output, {error}") from error
         except RecursionError as error:
@@ -169,7 +170,7 @@ def error_line(error: BaseException) -> str:
         message = printable(" ".join(str(error).split()))
     except Exception:  # noqa: BLE001 - a stranger's __str__
         message = "(its message could not be read)"
-    if isinstance(error, LeafFailed | Refused) and message:
+    if isinstance(error, LeafFailed | Refused | DiskFull) and message:
         return message[:_ERROR_LIMIT]
     return (type(error).__qualname__ + (f": {message}" if message else ""))[:_ERROR_LIMIT]
 

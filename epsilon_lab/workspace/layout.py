@@ -25,12 +25,15 @@ renamed), so that a reader never meets half a file.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from epsilon_lab.errors import InvalidInput
+from epsilon_lab.errors import DiskFull, InvalidInput
 from epsilon_lab.messages.events import ArtifactSaved
 from epsilon_lab.messages.values import Value
 from epsilon_lab.settings import INLINE_LIMIT
@@ -127,6 +130,21 @@ class RunDirectory:
         ref = value.data.decode()
         return Value("json" if ref.endswith(".json") else "pickle", self.read_bytes(ref))
 
+    @contextmanager
+    def room(self, size: int) -> Iterator[None]:
+        """Keep room on the disk for what is about to be paid for, and give it back just before that is written.
+
+        Args:
+            size: Bytes.
+
+        Raises:
+            DiskFull: There is none.
+        """
+        with needing_room(f"{size:,} bytes for what is to come"), tempfile.TemporaryFile(dir=self.path) as file:
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(file.fileno(), 0, size)
+            yield
+
     def read_text(self, ref: str) -> str:
         """Read a text file of the run."""
         return self.read_bytes(ref).decode("utf-8", "replace")
@@ -138,6 +156,21 @@ class RunDirectory:
     def exists(self, ref: str) -> bool:
         """Tell whether the run has this file."""
         return self.locate(ref).is_file()
+
+
+@contextmanager
+def needing_room(ref: str) -> Iterator[None]:
+    """Tell a disk without room for a file of the run from any other failure to write it.
+
+    Raises:
+        DiskFull: There is no room for it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFull(f"{ref} cannot be written ({error.strerror}); free space on that disk") from error
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -7,6 +7,7 @@ from epsilon_lab.broker.credit import RECALL_S
 from epsilon_lab.broker.stimuli import (
     CancelTasks,
     CloseRun,
+    Interrupt,
     OpenRun,
     OpenTask,
     PauseRun,
@@ -987,3 +988,17 @@ def test_fences_are_larger_than_any_of_a_run_that_is_opened_again(table, make_sp
     assert table.given["s/w1"]["a"].fence >> FENCE_BITS == 10
     table.step(OpenRun("p", "/runs/p", epoch=2))
     assert table.state.epoch == 10, "it never goes back"
+
+
+def test_a_worker_without_room_for_its_files_is_nobodys_failure_and_interrupts_the_run(table):
+    table.join()
+    table.submit("a", "b", retries=3)
+    table.turn()
+    answer = table.fail("s/w1", "a", error="replies/a.md cannot be written", error_types=("DiskFull", "LabError"))
+    released = (("a", 1, table.given["s/w1"]["a"].fence),)
+    assert answer.records() == [TasksReleased(worker_id="s/w1", reason="", tasks=released)]
+    assert [effect for effect in answer if isinstance(effect, Interrupt)] == [
+        Interrupt("r", "replies/a.md cannot be written")
+    ]
+    assert answer.outcomes == []
+    assert table.assigned() == {}, "nothing more is handed out of it"

@@ -6,9 +6,10 @@ import warnings
 
 import pytest
 
-from epsilon_lab import Lab, WorkQueue
+from epsilon_lab import LLM, Lab, WorkQueue
 from epsilon_lab.errors import WorkspaceError
 from epsilon_lab.testing.census import wait_until
+from epsilon_lab.testing.model_server import ModelServer, Text
 
 MB = 1024 * 1024
 
@@ -79,3 +80,40 @@ def test_a_disk_that_is_quite_full_interrupts_a_run_which_then_goes_on(small_dis
         assert f"lab.resume({run.run_id!r})" in run.reason
         (small_disk / "ballast").unlink()
         assert lab.resume(run.run_id).wait(60).results() == [[number] * 5_000 for number in range(4)]
+
+
+@pytest.fixture
+def unforeseen(monkeypatch):
+    """Nobody looks how full the disk is."""
+    monkeypatch.setenv("EPSILON_DISK_RESERVE_BYTES", "0")
+    monkeypatch.setenv("TOY_KEY", "k")
+
+
+def asking(server):
+    return WorkQueue(["What?"], LLM("http/toy", api_base=server.url, api_key_env="TOY_KEY", retries=0))
+
+
+def test_a_reply_that_comes_when_the_disk_is_full_has_its_room(small_disk, unforeseen):
+    def answer(request):
+        fill(small_disk, leave=0)
+        return Text("that" * 5_000)
+
+    with ModelServer(answer) as server, Lab(small_disk / "runs", workers=1) as lab:
+        run = lab.start(asking(server))
+        assert run.wait(60).results() == ["that" * 5_000]
+        assert len(server.requests) == 1
+        assert (run.path / "replies" / "item-000000-0.json").stat().st_size > 20_000
+        (small_disk / "ballast").unlink()
+
+
+def test_nothing_is_asked_where_the_reply_would_have_no_room(small_disk, unforeseen):
+    with ModelServer(lambda request: Text("that")) as server, Lab(small_disk / "runs", workers=1) as lab:
+        queue = asking(server)
+        fill(small_disk, leave=100_000)
+        run = lab.start(queue)
+        assert wait_until(lambda: run.status == "interrupted", within_s=60)
+        assert "262,144 bytes for what is to come cannot be written (No space left on device)" in run.reason
+        assert not server.requests
+        (small_disk / "ballast").unlink()
+        assert lab.resume(run.run_id).wait(60).results() == ["that"]
+        assert run.frame("tasks")["status"].tolist() == ["completed"]
