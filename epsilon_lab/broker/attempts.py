@@ -14,7 +14,7 @@ from epsilon_lab.broker.members import Member, Task
 from epsilon_lab.broker.notes import record_events, record_paid
 from epsilon_lab.broker.retrying import is_tried_again, pause_s
 from epsilon_lab.broker.soundness import value_problem
-from epsilon_lab.broker.stimuli import Interrupt
+from epsilon_lab.broker.stimuli import Abandon
 from epsilon_lab.errors import DiskFull
 from epsilon_lab.messages.frames import Cancel, Done, Stale
 from epsilon_lab.messages.tasks import Failure, Result
@@ -43,7 +43,7 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
         elif DiskFull.__name__ in answer.error_types:
             release(board, task, lines)
             board.queue.pause(answer.run_id)  # what it would ask of models now, it could not keep
-            board.effects.append(Interrupt(answer.run_id, answer.error))
+            board.effects.append(Abandon(answer.run_id, answer.error))
         elif status := charge_failure(board, task, answer, lines, now):
             settled.append((task, status, None, answer))
     for fence in done.dropped:

@@ -26,6 +26,7 @@ from epsilon_lab.broker.porter import Porter
 from epsilon_lab.broker.state import BrokerState
 from epsilon_lab.broker.stats import Stats
 from epsilon_lab.broker.stimuli import (
+    Abandon,
     Accepted,
     Assign,
     CancelTasks,
@@ -34,7 +35,6 @@ from epsilon_lab.broker.stimuli import (
     DiskShort,
     DrainSession,
     Effect,
-    Interrupt,
     OpenRun,
     OpenTask,
     PauseRun,
@@ -406,7 +406,7 @@ class BrokerHost:
                     self._sends.append(effect)
                 case Serve():
                     self._porter.take(effect)
-                case Interrupt(run_id=run_id, reason=reason):
+                case Abandon(run_id=run_id, reason=reason):
                     self._interrupted[run_id] = reason
         if effects:
             self._is_dirty = True

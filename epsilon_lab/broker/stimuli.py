@@ -209,7 +209,7 @@ class Record(msgspec.Struct, frozen=True):
     body: Body | Event
 
 
-class Interrupt(msgspec.Struct, frozen=True):
+class Abandon(msgspec.Struct, frozen=True):
     """Let go of a run that cannot go on here, once what is known of it is recorded; it can be resumed."""
 
     run_id: str
@@ -248,4 +248,4 @@ class Accepted(msgspec.Struct, frozen=True):
     receipts: tuple[Receipt, ...]
 
 
-Effect = Send | Record | Settle | Interrupt | Accepted | Serve
+Effect = Send | Record | Settle | Abandon | Accepted | Serve

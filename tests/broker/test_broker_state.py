@@ -5,9 +5,9 @@ import pytest
 from epsilon_lab.broker.board import FENCE_BITS
 from epsilon_lab.broker.credit import RECALL_S
 from epsilon_lab.broker.stimuli import (
+    Abandon,
     CancelTasks,
     CloseRun,
-    Interrupt,
     OpenRun,
     OpenTask,
     PauseRun,
@@ -997,8 +997,8 @@ def test_a_worker_without_room_for_its_files_is_nobodys_failure_and_interrupts_t
     answer = table.fail("s/w1", "a", error="replies/a.md cannot be written", error_types=("DiskFull", "LabError"))
     released = (("a", 1, table.given["s/w1"]["a"].fence),)
     assert answer.records() == [TasksReleased(worker_id="s/w1", reason="", tasks=released)]
-    assert [effect for effect in answer if isinstance(effect, Interrupt)] == [
-        Interrupt("r", "replies/a.md cannot be written")
+    assert [effect for effect in answer if isinstance(effect, Abandon)] == [
+        Abandon("r", "replies/a.md cannot be written")
     ]
     assert answer.outcomes == []
     assert table.assigned() == {}, "nothing more is handed out of it"
