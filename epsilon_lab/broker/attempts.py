@@ -27,6 +27,9 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
     settled: list[tuple[Task, Final, Value | None, Failure | None]] = []
     answers: tuple[Result | Failure, ...] = (*done.results, *done.failures)
     for answer in answers:
+        if (claim := member.claims.get(answer.fence)) is not None:  # its run may be opened yet
+            member.claims[answer.fence] = claim._replace(answer=answer)
+            continue
         task = _accept(member, answer, now)
         if task is None:
             _set_aside(board, lines, answer)

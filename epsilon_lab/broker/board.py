@@ -52,6 +52,7 @@ class Board:
         limits: Attempts under way that have a limit of their own, by fence.
         post: What agents said, and who waits to hear it.
         runs: Open runs, by id.
+        opened: Those that were opened since tasks were last handed out.
         sessions: Supervisors and their members, by session.
         tasks: How many tasks are open.
         payload_bytes: What their payloads weigh.
@@ -72,6 +73,7 @@ class Board:
         "forgot_at",
         "is_disk_short",
         "limits",
+        "opened",
         "payload_bytes",
         "post",
         "queue",
@@ -90,6 +92,7 @@ class Board:
         self.limits: Timers[Held] = Timers()
         self.post = Post()
         self.runs: dict[str, Run] = {}
+        self.opened: list[Run] = []
         self.sessions: dict[str, Session] = {}
         self.effects: list[Effect] = []
         self.tasks = 0

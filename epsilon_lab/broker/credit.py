@@ -13,7 +13,9 @@ RECALL_S = 0.1
 
 def is_open(member: Member, lane: str) -> bool:
     """Tell whether a member can be given tasks of this lane at all."""
-    return lane in member.hello.lanes and not member.away and member.killed_at is None
+    if lane not in member.hello.lanes or member.away or member.killed_at is not None:
+        return False
+    return member.is_wide or not any(claim.answer is None for claim in member.claims.values())  # else it is at that
 
 
 def may_take(member: Member, task: Task, estimate: float | None, settings: BrokerSettings) -> bool:

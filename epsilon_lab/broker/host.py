@@ -60,7 +60,10 @@ from epsilon_lab.errors import BadFrame, InvalidInput, LabError
 from epsilon_lab.messages.events import Body, LabDisk, LabStalled
 from epsilon_lab.messages.frames import (
     MAX_FRAME,
+    Cancel,
     Denied,
+    Interrupt,
+    Kill,
     Lost,
     Recorded,
     Refused,
@@ -140,6 +143,7 @@ class BrokerHost:
         self._outcomes: list[TaskOutcome] = []
         self._interrupted: dict[str, str] = {}
         self._porter = Porter()
+        self._is_retiring = False
         self._is_dirty = False
         self._in_turn = False
         self._unsynced = Unsynced()
@@ -266,6 +270,10 @@ class BrokerHost:
         self._touched.pop(run_id, None)
         for batch in filter(None, (self._syncing, self._unsynced)):
             batch.forget(run_id)
+
+    def retire(self) -> None:
+        """From now on nobody is told to stop: what workers elsewhere have begun, the next broker takes up."""
+        self._is_retiring = True
 
     def flush(self) -> None:
         """Run the turn now: commit, wait for the disk, send and tell. Within a callback the running turn does it."""
@@ -496,6 +504,8 @@ class BrokerHost:
         """Send what the commit allows."""
         for send in sends:
             message = send.message
+            if self._is_retiring and isinstance(message, Cancel | Interrupt | Kill):
+                continue
             if _acknowledges(send, failed):
                 if isinstance(message, Recorded) and send.is_promise:
                     self._send(send.peer, Denied(note_id=message.note_id, reason=str(failed[send.run_id])))

@@ -10,7 +10,7 @@ from epsilon_lab.broker.timers import Timers
 from epsilon_lab.broker.topics import Mailbox
 from epsilon_lab.messages.events import LlmCall
 from epsilon_lab.messages.frames import Hello
-from epsilon_lab.messages.tasks import TaskSpec
+from epsilon_lab.messages.tasks import Failure, Result, TaskSpec
 
 
 class Ask(NamedTuple):
@@ -154,6 +154,14 @@ class Held:
         return over
 
 
+class Claim(NamedTuple):
+    """An attempt that a worker has in its hands, of a run that is not open yet, and its answer once there is one."""
+
+    run_id: str
+    task_id: str
+    answer: Result | Failure | None = None
+
+
 class Member:
     """A peer that said hello, and its line of work by fence, oldest first.
 
@@ -164,7 +172,19 @@ class Member:
         limits: Where to note when an attempt exceeds a limit of its own.
     """
 
-    __slots__ = ("_limits", "away", "backlog", "heard", "held", "hello", "is_wide", "killed_at", "peer", "slots")
+    __slots__ = (
+        "_limits",
+        "away",
+        "backlog",
+        "claims",
+        "heard",
+        "held",
+        "hello",
+        "is_wide",
+        "killed_at",
+        "peer",
+        "slots",
+    )
 
     def __init__(self, peer: str, hello: Hello, now: float, limits: Timers[Held]) -> None:
         self.peer = peer
@@ -179,6 +199,9 @@ class Member:
     def greet(self, hello: Hello) -> None:
         """Take in what it says of itself."""
         self.hello = hello
+        self.claims: dict[int, Claim] = {}
+        """By fence, what it brought from an earlier broker, of runs that nobody has opened here yet."""
+
         self.slots = hello.slots
         self.is_wide = hello.slots > 1 or "async" in hello.lanes
         """Whether it works on many tasks at once, each of which it can stop alone."""

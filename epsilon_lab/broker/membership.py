@@ -11,15 +11,29 @@ from typing import get_args
 
 import msgspec
 
-from epsilon_lab.broker.attempts import charge_loss, recall, release, take_back
-from epsilon_lab.broker.board import Board
+from epsilon_lab.broker.attempts import charge_loss, recall, release, take_answers, take_back
+from epsilon_lab.broker.board import FENCE_BITS, Board
 from epsilon_lab.broker.credit import waiting
 from epsilon_lab.broker.lines import Lines, failure_of
-from epsilon_lab.broker.members import Member, Session, Task
+from epsilon_lab.broker.members import Claim, Member, Session, Task
 from epsilon_lab.broker.stimuli import Undelivered
 from epsilon_lab.messages.events import TasksAdopted, WorkerJoined, WorkerLeft
-from epsilon_lab.messages.frames import Cancel, Drained, Hello, Interrupt, Kill, Lost, News, Refused, Tasks, Welcome
-from epsilon_lab.messages.tasks import AttemptOutcome, Failure
+from epsilon_lab.messages.frames import (
+    Cancel,
+    Done,
+    Drained,
+    Hello,
+    Interrupt,
+    Kill,
+    Lost,
+    News,
+    Refused,
+    Tasks,
+    Welcome,
+)
+from epsilon_lab.messages.tasks import AttemptOutcome, Failure, Result
+
+_Adopted = defaultdict[str, list[tuple[str, int, int]]]
 
 _MOST_SLOTS = 10_000
 
@@ -64,24 +78,65 @@ def _reconcile(board: Board, member: Member, named: tuple[tuple[str, str, int], 
     # Lost on its way, or on its way still: only the member can tell, so until then it keeps the places.
     recall(board, member, [(fence, task) for fence, task in missing if task], "its worker does not have it", now)
     gone = [fence for fence, task in missing if task is None]
-    adopted: defaultdict[str, list[tuple[str, int, int]]] = defaultdict(list)
+    member.claims = {fence: claim for fence, claim in member.claims.items() if fence in fences or claim.answer}
+    adopted: _Adopted = defaultdict(list)
+    gone = []
     for run_id, task_id, fence in named:
         if fence in member.held:
             continue
-        run = board.runs.get(run_id)
-        task = run.tasks.get(task_id) if run is not None else None
-        if task is None or task.holder is not None or task.fence != fence or task.spec.lane not in member.hello.lanes:
+        if run_id not in board.runs and fence >> FENCE_BITS < board.epoch:
+            member.claims.setdefault(fence, Claim(run_id, task_id))
+        elif not _adopt(board, member, run_id, task_id, fence, adopted):
             gone.append(fence)
-            continue
-        board.withdraw(task)
-        task.holder, task.wake_at = member, None
-        member.hold(task, task.run.durations.get(task.spec.kind, 0.0))
-        adopted[run_id].append((task_id, task.attempt, fence))
+    _record_adopted(board, member, adopted)
+    if gone:
+        board.send(member.peer, Cancel(fences=tuple(gone)))
+
+
+def redeem(board: Board, now: float) -> None:
+    """Leave tasks of runs that were opened just now to the workers that had brought them."""
+    runs, board.opened = {run.run_id for run in board.opened}, []
+    if not runs:
+        return
+    for member in list(board.members()):
+        adopted: _Adopted = defaultdict(list)
+        answers: list[Result | Failure] = []
+        gone = []
+        for fence, claim in list(member.claims.items()):
+            if claim.run_id not in runs:
+                continue
+            del member.claims[fence]
+            if not _adopt(board, member, claim.run_id, claim.task_id, fence, adopted):
+                gone.append(fence)
+            elif claim.answer is not None:
+                answers.append(claim.answer)
+        _record_adopted(board, member, adopted)
+        if gone:
+            board.send(member.peer, Cancel(fences=tuple(gone)))
+        member.mark_started(now)
+        if answers:
+            results = tuple(answer for answer in answers if isinstance(answer, Result))
+            failures = tuple(answer for answer in answers if isinstance(answer, Failure))
+            take_answers(board, member, Done(results=results, failures=failures), now)
+
+
+def _adopt(board: Board, member: Member, run_id: str, task_id: str, fence: int, adopted: _Adopted) -> bool:
+    """Leave a task to a member that says it has it, if nobody else has, and that attempt has not ended."""
+    run = board.runs.get(run_id)
+    task = run.tasks.get(task_id) if run is not None else None
+    if task is None or task.holder is not None or task.fence != fence or task.spec.lane not in member.hello.lanes:
+        return False
+    board.withdraw(task)
+    task.holder, task.wake_at = member, None
+    member.hold(task, task.run.durations.get(task.spec.kind, 0.0))
+    adopted[run_id].append((task_id, task.attempt, fence))
+    return True
+
+
+def _record_adopted(board: Board, member: Member, adopted: _Adopted) -> None:
     for run_id, tasks in adopted.items():
         board.counts.adopted += len(tasks)
         board.record(run_id, TasksAdopted(worker_id=member.peer, tasks=tuple(tasks)))
-    if gone:
-        board.send(member.peer, Cancel(fences=tuple(gone)))
 
 
 def bury(board: Board, boss: Member, lost: Lost) -> None:

@@ -112,6 +112,7 @@ class BrokerState:
             case Received(peer=peer, message=message):
                 _hear(board, peer, message, now)
             case Assign():
+                membership.redeem(board, now)
                 dispatch.assign(board, now)
                 membership.let_go(board)
                 board.post.flush(board)

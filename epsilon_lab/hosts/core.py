@@ -400,6 +400,7 @@ class Core:
                         group.start_soon(self._supervisor.serve)
                         task_status.started()
                         await self._io_stop.wait()
+                        self._host.retire()
                         self._abandon_runs()
                         group.cancel_scope.cancel()
                     self._host.record(None, LabClosed())

@@ -2,9 +2,11 @@
 
 import pytest
 
-from epsilon_lab.broker.stimuli import OpenRun, OpenTask
+from epsilon_lab.broker.stimuli import Assign, OpenRun, OpenTask
 from epsilon_lab.messages.events import TasksAdopted, TasksAssigned, TasksReleased
-from epsilon_lab.messages.frames import Cancel, Hello
+from epsilon_lab.messages.frames import Cancel, Done, Hello, Stale
+from epsilon_lab.messages.tasks import Result
+from epsilon_lab.messages.values import Value
 
 OLD = 2 << 40 | 17
 
@@ -53,12 +55,44 @@ def test_an_adopted_task_has_a_limit_and_a_worker_to_blame(make_table, make_spec
 
 
 @pytest.mark.parametrize(
-    "held", [("q", "a", OLD + 1), ("q", "a", OLD - 1), ("q", "b", OLD), ("r", "a", OLD), ("x", "a", OLD), ("q", "a", 0)]
+    "held", [("q", "a", OLD + 1), ("q", "a", OLD - 1), ("q", "b", OLD), ("r", "a", OLD), ("q", "a", 0)]
 )
 def test_what_it_does_not_hold_by_right_it_is_told_to_stop(table, held):
     answer = table.say("s/w1", hello(held))
     assert answer.records("q") == []
     assert answer.sent(Cancel) == [Cancel(fences=(held[2],))]
+
+
+def test_what_it_has_of_a_run_that_nobody_opened_yet_waits_for_that(make_table, make_spec):
+    table = make_table(adoption_grace_s=5.0)
+    left = (OpenTask(make_spec("a"), attempt=1, worker_id="s/w1", fence=OLD), OpenTask(make_spec("b")))
+    answer = table.say("s/w1", hello(("q", "a", OLD)))
+    assert not answer.sent(Cancel)
+    table.step(OpenRun("q", "/runs/q", left, epoch=1))
+    assert table.assigned() == {"s/w1": ["b"]}
+    assert table.state.stats().adopted == 1
+    table.given["s/w1"]["a"] = table.given["s/w1"]["b"]
+    done = table.done("s/w1", "a", task_id="a", run_id="q", fence=OLD)
+    assert [(o.task_id, o.status) for o in done.outcomes] == [("a", "completed")]
+
+
+def test_an_answer_may_come_before_its_run_is_opened(make_table, make_spec):
+    table = make_table(adoption_grace_s=5.0)
+    table.boss()
+    table.say("s/w1", hello(("q", "a", OLD)))
+    result = Result(task_id="a", run_id="q", fence=OLD, output=Value("json", b"1"), started_at=1.0, ended_at=2.0)
+    assert not table.say("s/w1", Done(results=(result,))).sent(Stale)
+    table.step(OpenRun("q", "/runs/q", (OpenTask(make_spec("a"), attempt=1, worker_id="s/w1", fence=OLD),), epoch=1))
+    opened = table.step(Assign())
+    assert [(o.task_id, o.status) for o in opened.outcomes] == [("a", "completed")]
+    assert table.assigned() == {}
+
+
+def test_who_is_busy_with_what_it_brought_is_given_nothing_else(table, make_spec):
+    table.say("s/w1", hello(("x", "a", OLD)))
+    assert table.assigned() == {}
+    table.say("s/w1", hello())
+    assert table.assigned() == {"s/w1": ["b"]}
 
 
 def test_two_claims_to_the_same_attempt_are_one(table):

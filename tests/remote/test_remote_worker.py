@@ -162,6 +162,24 @@ def test_a_killed_worker_leaves_nothing_running_and_its_task_is_done_elsewhere(f
     assert "expired" in set(run.frame("attempts")["outcome"])
 
 
+def test_a_lab_that_comes_back_takes_up_what_still_runs(tmp_path, start, await_members, free_port):
+    places = [str(tmp_path / f"item-{number}") for number in range(2)]
+    address = f"tcp://127.0.0.1:{free_port}"
+    with Lab(tmp_path / "runs", workers=1, bind=address) as lab:
+        station = start(address)
+        await_members(lab, 2)
+        run_id = lab.start(WorkQueue(places, be_at)).run_id
+        until(lambda: all(map(os.path.exists, places)))
+    assert station.process.poll() is None
+    with Lab(tmp_path / "runs", workers=1, bind=address) as lab:
+        run = lab.resume(run_id)
+        let_go(places)
+        assert run.wait(60).results() == places
+        assert sorted(len(begun(place)) for place in places) == [1, 2]  # there it went on; here it was begun anew
+        [adopted] = run.frame("attempts").query("outcome == 'completed' and attempt == 1")["worker_id"]
+        assert adopted.startswith("remote-")
+
+
 def test_a_wrong_key_is_told_and_nothing_else_is_touched(far_lab, start, await_members, tmp_path):
     Lab(tmp_path / "other", workers=1, bind="tcp://127.0.0.1:0").close()
     started = time.monotonic()
