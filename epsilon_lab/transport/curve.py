@@ -22,7 +22,7 @@ import anyio
 import zmq
 from zmq.utils import z85
 
-from epsilon_lab.errors import InvalidInput, LabError
+from epsilon_lab.errors import BadFrame, InvalidInput, LabError
 from epsilon_lab.transport.keys import ClientKeys, ServerKeys
 from epsilon_lab.transport.zeromq import ZeroMQDialer, ZeroMQListener, checked_id
 
@@ -235,6 +235,8 @@ class CurveDialer(ZeroMQDialer):
         """Send a frame; one sent before the listener is there waits for it."""
         try:
             super().send(frame)
+        except BadFrame:
+            raise
         except LabError as error:
             raise LabError(self.refusal or str(error)) from error
 
