@@ -1,8 +1,9 @@
 """How long it takes to take up a run again: `python benchmarks/recovery.py [records] [tasks in a turn]`.
 
-The journal is what a work queue leaves whose tasks are handed out and come back so many at a time: with one, the worst
-there is, every task has two lines of its own and each line is a group of its own. Measured is what `lab.resume` does
-before the broker has the run: read, make the rules again, put every line to them, open the journal for writing.
+The journal is what a work queue leaves whose tasks are handed out and come back so many at a time; what comes back and
+what is handed out next are one turn, so with one, the worst there is, every task has two lines and a group of its own.
+Measured is what `lab.resume` does before the broker has the run: read, make the rules again, put every line to them,
+open the journal for writing.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def leave(run: RunDirectory, tasks: int, batch: int) -> None:
         some = [(task.task_id, 1, fence + begin + n) for n, task in enumerate(submit.tasks[begin : begin + batch])]
         now = 1_000.0 + begin / 10_000
         journal.append(now, TasksAssigned(worker_id="local-77-1/w1", tasks=tuple(some)))
-        journal.commit()
+        journal.commit()  # together with what came back
         done = tuple(
             CompletedLine(task_id=name, attempt=1, fence=fence, output=output, started_at=now, ended_at=now + 0.25)
             for name, _, fence in some
@@ -61,7 +62,6 @@ def leave(run: RunDirectory, tasks: int, batch: int) -> None:
         )
         if done:
             journal.append(now + 0.25, TasksCompleted(worker_id="local-77-1/w1", tasks=done))
-            journal.commit()
     journal.close()
 
 

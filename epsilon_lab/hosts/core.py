@@ -348,8 +348,8 @@ class Core:
     @property
     def trouble(self) -> str:
         """Why nothing is begun; empty while all is well."""
-        if self._host.shortage:
-            return self._host.shortage
+        if told := self._host.shortage or self._host.lab_failure:
+            return told
         return f"workers do not start: {self._supervisor.failure}" if self._supervisor.failure else ""
 
     def on_loop(self, function: Callable[..., T], *arguments: Any) -> T:

@@ -75,6 +75,10 @@ class Graph:
         for task in tasks:
             if task.task_id in self._known:
                 raise InvalidInput(f"task {task.task_id!r}", "is in the graph already", "give every task its own id")
+            if not task.depends_on:
+                self._known.add(task.task_id)
+                (ready if self._admit(task) else waiting).append(task)
+                continue
             unknown = [name for name in task.depends_on if name not in self._known]
             if unknown:
                 raise InvalidInput(f"task {task.task_id!r}", f"depends on {unknown[0]!r}, which is not in the graph")

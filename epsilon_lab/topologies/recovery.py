@@ -387,9 +387,9 @@ class _Recovery:
         """Hold tasks that the broker took against those that the rules gave, in this order but in parts of any size."""
         now = self._found.elapsed_s
         for place, task in enumerate(line.tasks):
-            while task.task_id not in self._untaken and self._pass_submit():
-                pass
             spec = self._untaken.pop(task.task_id, None)
+            while spec is None and self._pass_submit():
+                spec = self._untaken.pop(task.task_id, None)
             if spec is None:
                 expected = self._next_line()
                 how = "the rules give no such line there" if expected is None else _difference(line, expected)
@@ -398,7 +398,7 @@ class _Recovery:
                 given = list(line.tasks)
                 given[place] = task_line(spec)
                 raise self._diverged(record, _difference(line, TasksSubmitted(tasks=tuple(given))))
-            self._open[task.task_id] = _Open(spec, now, self._raised.pop(task.task_id, None))
+            self._open[task.task_id] = _Open(spec, now, self._raised.pop(task.task_id, None) if self._raised else None)
 
     def _pass_submit(self) -> bool:
         """Pass the next submission, if no line has to come first."""

@@ -1,6 +1,8 @@
 """A disk that fills up: nothing more is begun while what is under way can still be recorded; then it goes on."""
 
+import errno
 import os
+import shutil
 import subprocess
 import warnings
 
@@ -117,3 +119,27 @@ def test_nothing_is_asked_where_the_reply_would_have_no_room(small_disk, unfores
         (small_disk / "ballast").unlink()
         assert lab.resume(run.run_id).wait(60).results() == ["that"]
         assert run.frame("tasks")["status"].tolist() == ["completed"]
+
+
+def test_a_disk_that_fails_interrupts_the_run_which_goes_on_in_a_copy(tmp_path, monkeypatch):
+    """A second sync of the same file would succeed and prove nothing."""
+    sync, bad = os.fdatasync, []
+
+    def fail(handle):
+        if os.fstat(handle).st_ino in bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with Lab(tmp_path / "runs", workers=1, durability="disk") as lab:
+        run = lab.start(WorkQueue(range(4), held(tmp_path)))
+        assert wait_until(lambda: (tmp_path / "began-0").exists(), within_s=60)
+        bad.append((run.path / "journal.ndjson").stat().st_ino)
+        (tmp_path / "go").touch()
+        assert wait_until(lambda: run.status == "interrupted", within_s=60)
+        assert "could not be put on disk (Input/output error); check that disk, copy the directory" in run.reason
+        bad.clear()
+        with pytest.raises(WorkspaceError, match="failed before in this process"):
+            lab.resume(run.run_id)
+        shutil.copytree(run.path, tmp_path / "runs" / "copy")
+        assert lab.resume("copy", trust=True).wait(60).results() == [[number] for number in range(4)]

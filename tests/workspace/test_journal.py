@@ -211,6 +211,12 @@ def test_a_failed_sync_is_never_tried_again(tmp_path, monkeypatch):
     with pytest.raises(WorkspaceError, match="broke earlier"):
         journal.append(1.0, RunBorn(run_id="b"))
     journal.close()
+    for _ in range(2):
+        with pytest.raises(WorkspaceError, match=f"failed before in this process.*copy the directory {tmp_path}"):
+            Journal.open(tmp_path / "j", "disk")
+    (tmp_path / "copy").write_bytes((tmp_path / "j").read_bytes())
+    Journal.open(tmp_path / "copy", "disk").close()
+    Journal.open(tmp_path / "j", "process").close()
 
 
 def test_a_full_disk_leaves_no_half_group(tmp_path):
