@@ -44,7 +44,6 @@ from epsilon_lab.messages.events import (
     RunPaused,
     RunResumed,
     RunStarted,
-    TaskLine,
     TaskPrioritised,
     TasksAdopted,
     TasksAssigned,
@@ -64,6 +63,7 @@ from epsilon_lab.messages.events import (
 from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
+from epsilon_lab.topologies.divergence import difference, plain
 from epsilon_lab.topologies.engine import (
     Cancel,
     CloseBudget,
@@ -87,8 +87,6 @@ from epsilon_lab.workspace.journal import Record
 
 _LOSSES = ("crashed", "lost", "expired")
 """Outcomes of attempts that took their worker down, or went down with it."""
-
-_SHOWN = 120
 
 
 @dataclass
@@ -392,12 +390,12 @@ class _Recovery:
                 spec = self._untaken.pop(task.task_id, None)
             if spec is None:
                 expected = self._next_line()
-                how = "the rules give no such line there" if expected is None else _difference(line, expected)
+                how = "the rules give no such line there" if expected is None else difference(line, expected)
                 raise self._diverged(record, how)
-            if task_spec(task) != spec and _plain(task) != _plain(task_line(spec)):
+            if task_spec(task) != spec and plain(task) != plain(task_line(spec)):
                 given = list(line.tasks)
                 given[place] = task_line(spec)
-                raise self._diverged(record, _difference(line, TasksSubmitted(tasks=tuple(given))))
+                raise self._diverged(record, difference(line, TasksSubmitted(tasks=tuple(given))))
             self._open[task.task_id] = _Open(spec, now, self._raised.pop(task.task_id, None) if self._raised else None)
 
     def _pass_submit(self) -> bool:
@@ -437,8 +435,8 @@ class _Recovery:
         expected = self._next_line()
         if expected is None:
             raise self._diverged(record, "the rules give no such line there")
-        if (TYPES[type(expected)], _plain(expected)) != (record.type, _plain(body)):
-            raise self._diverged(record, _difference(body, expected))
+        if (TYPES[type(expected)], plain(expected)) != (record.type, plain(body)):
+            raise self._diverged(record, difference(body, expected))
         self._pass_line()
 
     def _next_line(self) -> Body | None:
@@ -523,33 +521,3 @@ def _given_up(
     run_id: str, task_id: str, outcome: Literal["expired", "cancelled"], error: str, *, fence: int = 0
 ) -> Failure:
     return Failure(task_id=task_id, run_id=run_id, fence=fence, outcome=outcome, error=error, retryable=False)
-
-
-def _plain(body: Body | TaskLine) -> bytes:
-    """A line as it reads, the same whether it was read or is yet to be written."""
-    return msgspec.json.encode(msgspec.json.decode(msgspec.json.encode(body), type=type(body)))
-
-
-def _difference(there: Body, expected: Body) -> str:
-    """Where two lines part."""
-    if type(there) is not type(expected):
-        return f"they give {TYPES[type(expected)]} there"
-    where, one, other = "", *(msgspec.json.decode(_plain(body)) for body in (there, expected))
-    while parts := _parts(one, other):
-        where = f"{where}.{parts[0]}" if where else str(parts[0])
-        one, other = one[parts[0]], other[parts[0]]
-    return f"its {where} is {_short(one)}, where they give {_short(other)}"
-
-
-def _parts(one: Any, other: Any) -> list[Any]:
-    """The names under which two JSON values differ; none where they have no names in common."""
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        return [place for place in range(len(one)) if one[place] != other[place]]
-    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        return [name for name in one if one[name] != other[name]]
-    return []
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
