@@ -2,7 +2,8 @@
 
 A session's lease is renewed by any frame of any of its members; an attempt's limits run from the moment it heads its
 member's line; a task's deadlines run from its submission. If the broker itself was late, all of them move by as much,
-none beyond its full length. Only what is due is looked at, apart from sessions and members, which are few.
+none beyond its full length. Only what is due is looked at, apart from sessions and members, which are few; so limits
+and deadlines are kept to the millisecond, and leases, which are looked at in turn (`tick_s`), to half a second.
 """
 
 from __future__ import annotations
@@ -19,14 +20,23 @@ from epsilon_lab.messages.tasks import Failure
 
 def look(board: Board, now: float) -> None:
     """Act on every deadline that has passed."""
+    _look_at_members(board, now)
+    look_at_work(board, now)
+    _forget_settled(board, now)
+    board.counts.measure(now)
+
+
+def look_at_work(board: Board, now: float) -> None:
+    """Act on what has passed of the limits of attempts and the deadlines of tasks, and look at nothing else."""
+    _look_at_attempts(board, now)
+    _look_at_tasks(board, now)
+
+
+def _look_at_members(board: Board, now: float) -> None:
     for name, session in list(board.sessions.items()):
         if now - session.heard > board.settings.lease_s:
             for member in list(session.members.values()):
                 leave(board, member, f"session {name} was silent for {now - session.heard:.1f} s", blame="expired")
-    _look_at_attempts(board, now)
-    _look_at_tasks(board, now)
-    _forget_settled(board, now)
-    board.counts.measure(now)
     for member in list(board.members()):
         member.away = False  # it may be connected again; the next batch will tell
         if (since := member.given_up_since) is not None and now - since >= board.settings.grace_s:

@@ -34,6 +34,7 @@ from epsilon_lab.broker.stimuli import (
     CloseRun,
     DiskShort,
     DrainSession,
+    Due,
     Effect,
     OpenRun,
     OpenTask,
@@ -86,6 +87,9 @@ Failed = dict[str | None, LabError]
 
 LONG_STALL_S = 1.0
 """Lateness that is put on record: below it lies what a busy machine does to anyone."""
+
+_DUE_S = 0.005
+"""Seconds after a deadline at which it is looked at: once for those that pass together."""
 
 _DRAIN = 256
 """Frames taken in a turn, so that a flood does not put off the journal and the answers."""
@@ -361,6 +365,8 @@ class BrokerHost:
             self._look_for_room(now)
             self._absorb(self._state.step(Tick(), now))
             self._is_dirty = True  # time alone may have made something ready: a recall
+        elif (due_at := self._state.due_at) is not None and now >= due_at + _DUE_S and len(frames) < _DRAIN:
+            self._absorb(self._state.step(Due(), now))
         if (wakes_at := self._state.wakes_at) is not None and now >= wakes_at:
             self._is_dirty = True
         self._end_turn()
@@ -374,8 +380,9 @@ class BrokerHost:
 
     def _next_look(self) -> float:
         """When time alone calls for a turn."""
-        wakes_at = self._state.wakes_at
-        return self._next_tick if wakes_at is None else min(self._next_tick, wakes_at)
+        wakes_at, due_at = self._state.wakes_at, self._state.due_at
+        look = self._next_tick if wakes_at is None else min(self._next_tick, wakes_at)
+        return look if due_at is None else min(look, due_at + _DUE_S)
 
     def _hear(self, frames: list[tuple[str, bytes]], now: float) -> None:
         """Let the rules answer each frame; word of a death comes last, behind what the dead still said."""

@@ -43,6 +43,7 @@ from epsilon_lab.broker.stimuli import (
     CloseRun,
     DiskShort,
     DrainSession,
+    Due,
     Effect,
     OpenRun,
     PauseRun,
@@ -123,6 +124,8 @@ class BrokerState:
             case Tick():
                 deadlines.look(board, now)
                 board.post.unpark()
+            case Due():
+                deadlines.look_at_work(board, now)
             case DiskShort(is_short=is_short):
                 board.is_disk_short = is_short
             case Stalled(by=by):
@@ -166,6 +169,13 @@ class BrokerState:
     def wakes_at(self) -> float | None:
         """When a task that was put off can be handed out; None where there is none."""
         return self.board.delayed.next_at
+
+    @property
+    def due_at(self) -> float | None:
+        """After which moment a limit or a deadline has passed, unless a stall moves it; None where there is none."""
+        return min(
+            (at for at in (self.board.limits.next_at, self.board.deadlines.next_at) if at is not None), default=None
+        )
 
     def stats(self) -> Stats:
         """Say how it stands, in numbers."""

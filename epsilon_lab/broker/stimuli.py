@@ -153,7 +153,11 @@ class Assign(_Stimulus, frozen=True):
 
 
 class Tick(_Stimulus, frozen=True):
-    """Look at the deadlines."""
+    """Look at who was silent for too long, and at whatever else time alone brings about."""
+
+
+class Due(_Stimulus, frozen=True):
+    """A limit or a deadline of a task has passed (`BrokerState.due_at`); a `Tick` sees to these as well."""
 
 
 class DiskShort(_Stimulus, frozen=True):
@@ -184,6 +188,7 @@ Stimulus = (
     | Undelivered
     | Assign
     | Tick
+    | Due
     | DiskShort
     | Stalled
 )

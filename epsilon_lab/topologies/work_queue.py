@@ -52,8 +52,8 @@ class WorkQueue:
         task: `task(item) -> output`, plain or async, also one defined in a cell. Plain functions run in child
             processes, async ones on the lab's loop for leaves. Or an `LLM`: items are prompts then, outputs its
             replies, each on record before it counts.
-        retries: How often an item that raised is tried again; or a `Retry`, which also says when, and which exceptions
-            are final.
+        retries: How often an item that raised is tried again: after a wait of up to 1 s, the next time of up to 2 s,
+            and so on. Or a `Retry`, which sets the waits (`base_s=0` for none) and says which exceptions are final.
         time_limit_s: Seconds one attempt may take; None for no limit.
         start_within_s: Seconds in which an item must have begun, from the start of the run, or it fails unbegun.
         finish_within_s: Seconds in which an item must be done, from the start of the run, all attempts included.

@@ -679,6 +679,20 @@ def test_what_waits_is_recalled_although_nothing_else_happens(play, specs):
     play(scene, tick_s=0.05)
 
 
+@pytest.mark.parametrize("limit", ["time_limit_s", "start_within_s", "finish_within_s", "beat_within_s"])
+def test_a_limit_is_kept_when_it_has_passed_and_not_when_members_are_looked_at(play, specs, make_spec, limit):
+    async def scene(home):
+        run, busy = home.run(), await Worker(home, "a/w1").join()
+        home.host.submit("r", [make_spec("busy"), make_spec("limited", priority=-1, **{limit: 0.05})])
+        busy_one, _ = await busy.take()
+        if limit in ("time_limit_s", "beat_within_s"):  # these run from its beginning
+            busy.answer([busy_one])
+        await run.until(lambda: any(outcome.task_id == "limited" for outcome in run.outcomes))
+        assert run.outcomes[-1].status == "failed"
+
+    play(scene, tick_s=60.0)
+
+
 def test_last_seen_is_a_time_of_day(play):
     class Shifted(ManualClock):
         def wall(self):
