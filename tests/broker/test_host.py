@@ -867,6 +867,7 @@ def test_who_cannot_wait_waits_for_the_disk_and_order_is_kept(play_at_once, spec
         first, second = specs(2)
         with slow_disk() as disk:
             home.host.submit("r", [first])
+            await disk.until(1)  # a sync that began later would take the answer along, and none would follow
             worker.answer(await worker.take())
             await seen(lambda: run.completed() == 1)
             disk.go_on(1)
