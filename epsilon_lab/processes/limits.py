@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 _MIB = 1 << 20
@@ -97,8 +97,7 @@ def loosen_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
-@contextmanager
-def memory_ceiling(memory_mb: float | None) -> Iterator[None]:
+def memory_ceiling(memory_mb: float | None) -> AbstractContextManager[None]:
     """Let this process take only so much more memory while this lasts: a bound on accidents, which code may raise.
 
     It is address space that is counted, so what is reserved and never touched counts as well. On macOS nothing is.
@@ -106,9 +105,11 @@ def memory_ceiling(memory_mb: float | None) -> Iterator[None]:
     Args:
         memory_mb: MiB on top of what the process has; each process that it starts may have as much. None: no bound.
     """
-    if memory_mb is None or sys.platform != "linux":
-        yield
-        return
+    return nullcontext() if memory_mb is None or sys.platform != "linux" else _ceiling(memory_mb)
+
+
+@contextmanager
+def _ceiling(memory_mb: float) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     ceiling = _address_space() + int(memory_mb * _MIB)
     known = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]

@@ -29,7 +29,7 @@ from epsilon_lab.processes.account import printable
 from epsilon_lab.processes.limits import memory_ceiling
 from epsilon_lab.workers.capture import Capture
 from epsilon_lab.workers.current import CURRENT, CurrentTask
-from epsilon_lab.workspace.layout import RunDirectory, needing_room
+from epsilon_lab.workspace.layout import RunDirectory
 
 _HOUSE = str(Path(epsilon_lab.__file__).parent) + os.sep
 OpenRunDirectory = Callable[[Assignment], RunDirectory]
@@ -72,14 +72,14 @@ class Attempt:
 
         Raises:
             Refused: It cannot travel, or cannot be written.
+            DiskFull: There is no room for its file.
         """
         task_id = self._assignment.task.task_id
         if isinstance(value, CoroutineType):
             value.close()
         try:
             packed = pack(value) if self._assignment.task.entry.startswith("code:") else as_json(value)
-            with needing_room(f"outputs/{task_id}"):
-                kept, saved = self.leaf.run.keep(packed, f"outputs/{task_id}", kind="output", task_id=task_id)
+            kept, saved = self.leaf.run.keep(packed, f"outputs/{task_id}", kind="output", task_id=task_id)
         except InvalidInput as error:
             raise Refused(f"the output, {error}") from error
         except RecursionError as error:

@@ -116,11 +116,15 @@ class RunDirectory:
             stem: Where, without the suffix.
             kind: What it is, for people.
             task_id: The task it belongs to.
+
+        Raises:
+            DiskFull: There is no room for it.
         """
         if value.form == "file" or len(value.data) <= INLINE_LIMIT:
             return value, []
         ref = f"{stem}.{'json' if value.form == 'json' else 'pkl'}"
-        saved = self.save(ref, value.data, kind=kind, task_id=task_id)
+        with needing_room(ref):
+            saved = self.save(ref, value.data, kind=kind, task_id=task_id)
         return Value("file", ref.encode()), [saved]
 
     def fetch(self, value: Value) -> Value:
