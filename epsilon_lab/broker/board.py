@@ -131,7 +131,7 @@ class Board:
         self.tasks += 1
         self.payload_bytes += len(spec.payload.data)
         self._tickets += 1
-        task = run.tasks[spec.task_id] = Task(run, spec, self._tickets, submitted)
+        task = run.tasks[spec.task_id] = Task.of(spec, run, self._tickets, submitted)
         if (expires := task.expires) is not None:
             self.deadlines.set(task.ticket, expires, task)
         return task

@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import NamedTuple
 
+import msgspec
+
 from epsilon_lab.broker.ledger import Ledger
 from epsilon_lab.broker.timers import Timers
 from epsilon_lab.broker.topics import Mailbox
@@ -80,46 +82,44 @@ class Run:
         self.durations[kind] = known + (seconds - known) * (0.5 if seconds > known else 0.1)
 
 
-class Task:
+class Task(msgspec.Struct, eq=False, gc=False):
     """An open task: queued while `holder` is None, or put off until `wake_at` where that is not None.
 
     `submitted`, `start_by` and `finish_by` are seconds on the clock of `now`; the latter None where there is no such
-    limit, or not any more.
+    limit, or not any more. There are hundreds of thousands of these, so the cyclic garbage collector is kept out: who
+    forgets a task takes it from its run, and from its holder's line.
     """
 
-    __slots__ = (
-        "attempt",
-        "failed",
-        "fence",
-        "finish_by",
-        "holder",
-        "is_suspect",
-        "lost",
-        "priority",
-        "run",
-        "spec",
-        "start_by",
-        "submitted",
-        "ticket",
-        "wake_at",
-    )
+    run: Run
+    spec: TaskSpec
+    ticket: int
+    submitted: float
+    priority: int
+    start_by: float | None
+    finish_by: float | None
+    wake_at: float | None = None
+    is_suspect: bool = False
+    """Whether one more loss makes it a dead letter: then it is executed with nothing beside or behind it."""
 
-    def __init__(self, run: Run, spec: TaskSpec, ticket: int, submitted: float) -> None:
-        self.run = run
-        self.spec = spec
-        self.ticket = ticket
-        self.submitted = submitted
-        self.start_by = None if spec.start_within_s is None else submitted + spec.start_within_s
-        self.finish_by = None if spec.finish_within_s is None else submitted + spec.finish_within_s
-        self.wake_at: float | None = None
-        self.priority = spec.priority
-        self.is_suspect = False
-        """Whether one more loss makes it a dead letter: then it is executed with nothing beside or behind it."""
-        self.attempt = 0
-        self.lost = 0
-        self.failed = 0
-        self.fence = 0
-        self.holder: Member | None = None
+    attempt: int = 0
+    lost: int = 0
+    failed: int = 0
+    fence: int = 0
+    holder: Member | None = None
+
+    @classmethod
+    def of(cls, spec: TaskSpec, run: Run, ticket: int, submitted: float) -> Task:
+        """A task as it was submitted."""
+        start_within_s, finish_within_s = spec.start_within_s, spec.finish_within_s
+        return cls(
+            run,
+            spec,
+            ticket,
+            submitted,
+            spec.priority,
+            None if start_within_s is None else submitted + start_within_s,
+            None if finish_within_s is None else submitted + finish_within_s,
+        )
 
     @property
     def expires(self) -> float | None:
@@ -129,17 +129,14 @@ class Task:
         return min(self.start_by, self.finish_by)
 
 
-class Held:
+class Held(msgspec.Struct, eq=False, gc=False):
     """A place in a member's line. It outlives its task where the member is still busy with what was given up."""
 
-    __slots__ = ("beat", "estimate", "started", "task")
-
-    def __init__(self, task: Task, estimate: float) -> None:
-        self.task: Task | None = task
-        self.estimate = estimate
-        self.started: float | None = None
-        self.beat: float | None = None
-        """When the attempt last showed progress."""
+    task: Task | None
+    estimate: float
+    started: float | None = None
+    beat: float | None = None
+    """When the attempt last showed progress."""
 
     @property
     def over_at(self) -> float | None:

@@ -133,6 +133,7 @@ def close_run(board: Board, run_id: str, now: float) -> None:
         _give_up(board, tasks, now)
         for task in tasks:
             board.forget(task)
+        run.dead.clear()  # no collector finds the way from a task to its run
         board.queue.drop(run_id)
         for box in run.mailboxes.values():
             board.post.close(board, box)

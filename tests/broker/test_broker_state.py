@@ -1,5 +1,7 @@
 """The broker's rules, one by one."""
 
+import sys
+
 import pytest
 
 from epsilon_lab.broker.board import FENCE_BITS
@@ -1002,3 +1004,20 @@ def test_a_worker_without_room_for_its_files_is_nobodys_failure_and_interrupts_t
     ]
     assert answer.outcomes == []
     assert table.assigned() == {}, "nothing more is handed out of it"
+
+
+def test_a_closed_run_leaves_memory_although_the_collector_does_not_look_into_its_tasks(make_table):
+    table = make_table(poison_limit=1)
+    table.boss()
+    table.join("s/w1")
+    table.join("s/w2")
+    table.submit("a", "b", "c", "d")
+    table.submit("late", delay_s=60.0, finish_within_s=90.0)
+    table.turn()
+    table.lose("s/w1")
+    run = table.state.board.runs["r"]
+    assert run.dead
+    assert run.tasks
+    table.step(CloseRun("r"))
+    table.turn()
+    assert sys.getrefcount(run) == 2, "this name and the call"
