@@ -73,6 +73,13 @@ class Look(_Command, frozen=True):
     """How do things stand? Answered by `Standing`."""
 
 
+class Announce(_Command, frozen=True):
+    """A run is about to begin here. Answered by `Standing`, once it is on record that the run is this workspace's own:
+    whenever its kernel dies from then on, it can be resumed without anybody's trust."""
+
+    run_id: str
+
+
 class Adopt(_Command, frozen=True):
     """Go on with a run whose beginning is on disk. Answered by `Adopted`, once that is on record."""
 
@@ -109,7 +116,7 @@ class End(_Command, frozen=True):
     """End the sidecar in good order; what runs is interrupted. Answered by `Done` when that has begun."""
 
 
-Question = Look | Adopt | Steer | Await | Drain | End
+Question = Look | Announce | Adopt | Steer | Await | Drain | End
 Command = Attach | Question
 
 

@@ -211,6 +211,21 @@ class Core:
         self.on_loop(self._begin, live, partial(runner.begin, [started, *events]))
         return runner
 
+    def announce(self, run_id: str) -> None:
+        """Put on record that a run is this workspace's own, before its first line is written elsewhere.
+
+        Raises:
+            InvalidInput: There is a run of that id.
+        """
+        if RunDirectory(self.path / run_id).journal.exists():
+            raise InvalidInput("run_id", f"{run_id!r} has begun", "lab.resume() goes on with it")
+
+        def note() -> None:
+            self._host.record(None, RunBorn(run_id=run_id, is_begun=False))
+            self._host.flush()
+
+        self.on_loop(note)
+
     def is_at(self, run_id: str) -> bool:
         """Tell whether a run is live here."""
         return self.at(run_id) is not None

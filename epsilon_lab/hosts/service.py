@@ -28,6 +28,7 @@ from epsilon_lab.hosts.commands import (
     LENGTH,
     Adopt,
     Adopted,
+    Announce,
     Answer,
     Attach,
     Await,
@@ -151,6 +152,9 @@ class Service:
         match command:
             case Look():
                 return self._standing()
+            case Announce(run_id=run_id):
+                await anyio.to_thread.run_sync(self._core.announce, _a_run(run_id))
+                return self._standing()
             case Adopt():
                 return await anyio.to_thread.run_sync(self._adopt, command)
             case Steer(run_id=run_id, said=said):
@@ -191,8 +195,7 @@ class Service:
         )
 
     def _adopt(self, command: Adopt) -> Adopted:
-        if command.run_id != Path(command.run_id).name:
-            raise InvalidInput("run_id", f"must be the name of a run directory, got {command.run_id!r}")
+        _a_run(command.run_id)
         # Async leaves read keys and import modules in this process, as they would in the kernel.
         os.environb.update(command.environment)
         sys.path += [path for path in command.place.sys_path if path not in sys.path]
@@ -218,6 +221,12 @@ class Service:
 
     def _ended(self, run_id: str) -> None:
         self._ends.pop(run_id).set()
+
+
+def _a_run(run_id: str) -> str:
+    if run_id in ("", "lab", "..") or run_id != Path(run_id).name:
+        raise InvalidInput("run_id", f"must be the name of a run directory, got {run_id!r}")
+    return run_id
 
 
 async def _receive(stream: SocketStream) -> Command:

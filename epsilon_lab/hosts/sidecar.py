@@ -33,6 +33,7 @@ from epsilon_lab.hosts.commands import (
     LENGTH,
     Adopt,
     Adopted,
+    Announce,
     Answer,
     Attach,
     Await,
@@ -160,11 +161,11 @@ class Sidecar:
             journal.commit()
         finally:
             journal.close()
-        self.resume(run.run_id, trust=True)
+        self.resume(run.run_id, trust=False)
 
     def _opening(self, run: RunDirectory, plan: Plan) -> list[Body]:
         """What a run's rules write as it begins, up to the last task they submit, and a broker with so much room."""
-        room, weight = self._ask(Look(), Standing).room, 0
+        room, weight = self._ask(Announce(run.run_id), Standing).room, 0
         effects = RunState(run.run_id, plan).step(Start(), 0.0)
         submits = [place for place, effect in enumerate(effects) if isinstance(effect, Submit)]
         lines: list[Body] = []

@@ -512,9 +512,11 @@ class LabDisk(Body, frozen=True, kw_only=True):
 
 
 class RunBorn(Body, frozen=True, kw_only=True):
-    """`lab.run`: a run directory was made."""
+    """`lab.run`: a run belongs to this workspace, so that its pickles are no stranger's."""
 
     run_id: str
+    is_begun: bool = True
+    """Whether the lab is at it; False for one that a kernel is about to hand over to its sidecar."""
 
 
 class TopicsPublished(Body, frozen=True, kw_only=True):

@@ -241,7 +241,7 @@ class Fold:
                 self.lab = body
             case LabClosed():
                 self._close_lab(ts)
-            case RunBorn():
+            case RunBorn(is_begun=True):
                 self.born.add(body.run_id)
 
     # -- the run ------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 
 from epsilon_lab import Lab, LabError, PopulationSearch, Problem, WorkQueue, current_task
 from epsilon_lab.errors import BadFrame, InvalidInput, JournalDamaged, RunFailed, SidecarLost, WorkspaceLocked
-from epsilon_lab.hosts.commands import CONTROL_VERSION, LENGTH, MAX_COMMAND
+from epsilon_lab.hosts.commands import CONTROL_VERSION, LENGTH, MAX_COMMAND, Announce, Standing
 from epsilon_lab.hosts.sidecar import end_sidecar
 from epsilon_lab.testing.census import wait_until
 from epsilon_lab.topologies.engine import Stop
@@ -332,6 +332,37 @@ def test_a_stopped_process_hinders_nobody_who_only_looks(lab, tmp_path, monkeypa
         os.kill(lab._core.pid, signal.SIGCONT)
     (tmp_path / "go").touch()
     assert run.wait(60).results() == [0, 10]
+
+
+HANDS_OVER_AND_DIES = """
+import os, signal, sys
+from epsilon_lab import Lab, WorkQueue
+from epsilon_lab.hosts.sidecar import Sidecar
+from epsilon_lab.workspace.journal import Journal
+def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
+setattr({"Journal": Journal, "Sidecar": Sidecar}[sys.argv[2]], sys.argv[3], die)
+Lab(sys.argv[1], broker="sidecar").start(WorkQueue([1, 2], lambda item: item * 2))
+"""
+
+
+@pytest.mark.parametrize("dies_in", [("Sidecar", "resume"), ("Journal", "commit")])
+def test_a_run_whose_kernel_dies_while_it_hands_it_over_is_this_workspaces_own(lab, runs, start, dies_in):
+    kernel = start("-c", HANDS_OVER_AND_DIES, str(runs), *dies_in)
+    kernel.communicate(timeout=60)
+    assert kernel.returncode == -signal.SIGKILL
+    if dies_in[0] == "Journal":
+        assert not lab.runs, "nothing of it was on record"
+        return
+    (run_id,) = lab.runs
+    with Lab(runs, read_only=True) as looker:
+        assert looker.runs[run_id].status == "interrupted", "nobody is at it"
+    assert lab.resume(run_id).wait(60).results() == [2, 4]
+
+
+def test_a_run_that_has_begun_is_not_announced(lab):
+    run = lab.start(WorkQueue([1], double)).wait(60)
+    with pytest.raises(InvalidInput, match=f"{run.run_id}' has begun"):
+        lab._core._ask(Announce(run.run_id), Standing)
 
 
 def broker(start, runs, *arguments):
