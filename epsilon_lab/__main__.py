@@ -110,8 +110,7 @@ def resume(workspace: Path, name: str, *, trust: bool = False, workers: int = 4)
     Raises:
         LabError: There is no such workspace or run, it cannot be resumed, or it failed.
     """
-    if not workspace.is_dir():
-        raise LabError(f"there is no workspace {str(workspace)!r}; name the directory that was given to Lab(...)")
+    _refuse_missing(workspace)
     from epsilon_lab.lab import Lab  # noqa: PLC0415 - the demo does without
 
     with Lab(workspace, workers=workers) as lab:
@@ -149,8 +148,9 @@ def stop_broker(workspace: Path) -> None:
     """End the sidecar of a workspace in good order and wait until it has.
 
     Raises:
-        LabError: It is another machine's, or does not end.
+        LabError: There is no such workspace; the sidecar is another machine's, or does not end.
     """
+    _refuse_missing(workspace)
     from epsilon_lab.hosts.sidecar import end_sidecar  # noqa: PLC0415 - the demo does without
 
     pid = end_sidecar(workspace)
@@ -186,6 +186,11 @@ def demo(notebook: Path, out: Path) -> None:
         _report(run)
     print(f"\nexecuted notebook   {executed}")
     print("look around         make lab")
+
+
+def _refuse_missing(workspace: Path) -> None:
+    if not workspace.is_dir():
+        raise LabError(f"there is no workspace {str(workspace)!r}; name the directory that was given to Lab(...)")
 
 
 def _execute(notebook: Path, executed: Path, env: dict[str, str]) -> None:

@@ -453,6 +453,8 @@ class Lab:
     def dead_letters(self) -> pd.DataFrame:
         """Tasks given up because they took their workers down with them, of all runs, each with its history.
 
+        `run.requeue()` tries those of a run again.
+
         Columns: run_id, task_id, kind, leaf, attempts, worker_id, finished_at, error, history (a list of attempts).
         """
         self._check()
@@ -555,7 +557,7 @@ class Lab:
             time.sleep(_LOOK_S if timeout_s is None else min(_LOOK_S, timeout_s))
 
     async def news(self, run_id: str) -> None:
-        """The same for a coroutine."""
+        """As `wait_for_news`, for a coroutine."""
         if isinstance(self._core, Sidecar) and not self._closed:
             await self._core.ended(run_id)
         else:

@@ -307,11 +307,10 @@ class Run:
         query = "select task_id, status from tasks where run_id = ?"
         known = dict(self._home.store.rows(query, [self.run_id], run_id=self.run_id))
         for task_id in task_ids:
-            if known.get(task_id) not in statuses:
-                found = f"is {known[task_id]}" if task_id in known else "is no task of this run"
-                raise InvalidInput(
-                    f"task {task_id!r}", f"{found}, not {' or '.join(statuses)}", "see run.frame('tasks')"
-                )
+            status = known.get(task_id) if isinstance(task_id, str) else None
+            if status not in statuses:
+                found = f"is {status}, not {' or '.join(statuses)}" if status else "is no task_id of this run"
+                raise InvalidInput(f"task {task_id!r}", found, "see run.frame('tasks')")
 
     def _send(self, stimulus: Stimulus) -> None:
         if not self._home.steer(self.run_id, stimulus):
@@ -350,7 +349,8 @@ class Run:
                 continue
             why = f"task {task_id} is {status}" + (f": {error}" if error else "")
             if failed == "raise":
-                raise RunFailed(self.run_id, self.status, f"{why}; results(failed='none') skips it")
+                way = "requeue() tries it again, " if status == "dead" else ""
+                raise RunFailed(self.run_id, self.status, f"{why}; {way}results(failed='none') skips it")
             results[task_id] = LabError(why) if failed == "keep" else None
         return results
 

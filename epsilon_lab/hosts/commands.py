@@ -75,7 +75,8 @@ class Look(_Command, frozen=True):
 
 class Announce(_Command, frozen=True):
     """A run is about to begin here. Answered by `Standing`, once it is on record that the run is this workspace's own:
-    whenever its kernel dies from then on, it can be resumed without anybody's trust."""
+    whenever its kernel dies from then on, it can be resumed without anybody's trust.
+    """
 
     run_id: str
 

@@ -263,12 +263,15 @@ def end_sidecar(path: Path) -> int | None:
     if holder.control is None or holder.is_gone():
         return None
     _refuse_elsewhere(path, holder)
-    with suppress(OSError):  # it is ending already
-        _expect(Done, _ask(holder.control, End(), _END_S))
     until = time.monotonic() + _END_S
+    with suppress(OSError):  # it is ending already, or does not answer
+        _expect(Done, _ask(holder.control, End(), _END_S))
     while not holder.is_gone():
         if time.monotonic() > until:
-            raise LabError(f"the sidecar of {str(path)!r}, process {holder.pid}, does not end; kill {holder.pid}")
+            raise LabError(
+                f"the sidecar of {str(path)!r}, process {holder.pid}, does not end; "
+                f"kill -9 {holder.pid} does it, and lab.resume() goes on with what it was at"
+            )
         time.sleep(_LOOK_S)
     return holder.pid
 
@@ -292,7 +295,7 @@ def _attach(path: Path, attach: Attach) -> tuple[socket.socket, Standing]:
             if time.monotonic() > until:
                 raise LabError(
                     f"the sidecar of workspace {str(path)!r}, process {holder.pid}, does not answer ({error}); "
-                    f"look on: Lab({str(path)!r}, read_only=True), or end it: kill {holder.pid}"
+                    f"look on: Lab({str(path)!r}, read_only=True), or end it: kill -9 {holder.pid}"
                 ) from error
         time.sleep(_LOOK_S)
 

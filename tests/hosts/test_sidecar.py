@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from epsilon_lab import Lab, LabError, PopulationSearch, Problem, WorkQueue, current_task
+from epsilon_lab.__main__ import main
 from epsilon_lab.errors import BadFrame, InvalidInput, JournalDamaged, RunFailed, SidecarLost, WorkspaceLocked
 from epsilon_lab.hosts.commands import CONTROL_VERSION, LENGTH, MAX_COMMAND, Announce, Standing
 from epsilon_lab.hosts.sidecar import end_sidecar
@@ -363,6 +364,21 @@ def test_a_run_that_has_begun_is_not_announced(lab):
     run = lab.start(WorkQueue([1], double)).wait(60)
     with pytest.raises(InvalidInput, match=f"{run.run_id}' has begun"):
         lab._core._ask(Announce(run.run_id), Standing)
+
+
+def test_a_sidecar_that_hangs_is_named_with_what_ends_it(lab, runs, monkeypatch):
+    monkeypatch.setattr("epsilon_lab.hosts.sidecar._END_S", 0.2)
+    os.kill(lab._core.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(LabError, match=rf"process {lab._core.pid}, does not end; kill -9 {lab._core.pid} .*resume"):
+            end_sidecar(runs)
+    finally:
+        os.kill(lab._core.pid, signal.SIGCONT)
+
+
+def test_to_stop_the_sidecar_of_a_workspace_that_is_none_is_a_mistake(tmp_path, capsys):
+    assert main(["broker", str(tmp_path / "misspelt"), "--stop"]) == 1
+    assert "there is no workspace" in capsys.readouterr().err
 
 
 def broker(start, runs, *arguments):

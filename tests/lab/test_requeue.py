@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from epsilon_lab import Lab, LabError, WorkQueue
-from epsilon_lab.errors import InvalidInput
+from epsilon_lab.errors import InvalidInput, RunFailed
 from epsilon_lab.testing.census import wait_until
 
 
@@ -35,6 +35,10 @@ def test_a_run_that_was_over_goes_on_for_its_dead_letters(tmp_path: Path, sideca
     with Lab(sidecar_path, workers=2, broker=broker) as lab:
         run = lab.start(WorkQueue(range(4), partial(fragile, tmp_path))).wait(60)
         assert run.results("none") == [0, 10, None, 30]
+        with pytest.raises(RunFailed, match="item-000002 is dead: .*; requeue\\(\\) tries it again, "):
+            run.results()
+        with pytest.raises(InvalidInput, match=r"task \['item-000002'\]: is no task_id"):
+            run.requeue(list(run.failures.task_id))
         assert run.reason == "3 of 4 items completed, 1 failed"
 
         run.requeue()

@@ -105,7 +105,7 @@ def test_a_dead_letter_is_tried_again(lab, gate, tmp_path):
 def test_what_makes_no_sense_is_refused_by_name(lab, gate):
     run = lab.start(WorkQueue([("gate", gate), ("a", None)], step))
     gate.reached()
-    with pytest.raises(InvalidInput, match="task 'item-9': is no task of this run"):
+    with pytest.raises(InvalidInput, match="task 'item-9': is no task_id of this run"):
         run.prioritise("item-9", 1)
     with pytest.raises(InvalidInput, match="priority"):
         run.prioritise("item-000001", 1.5)
