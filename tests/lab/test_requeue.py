@@ -35,7 +35,7 @@ def test_a_run_that_was_over_goes_on_for_its_dead_letters(tmp_path: Path, sideca
     with Lab(sidecar_path, workers=2, broker=broker) as lab:
         run = lab.start(WorkQueue(range(4), partial(fragile, tmp_path))).wait(60)
         assert run.results("none") == [0, 10, None, 30]
-        with pytest.raises(RunFailed, match="item-000002 is dead: .*; requeue\\(\\) tries it again, "):
+        with pytest.raises(RunFailed, match=r"item-000002 is dead: .*; requeue\(\) tries it again, "):
             run.results()
         with pytest.raises(InvalidInput, match=r"task \['item-000002'\]: is no task_id"):
             run.requeue(list(run.failures.task_id))
