@@ -21,13 +21,15 @@ class Gate:
 
     def __init__(self, path):
         self.path = path
+        self.opened = []
         for name in ("begun", "go"):
             os.mkfifo(path / name)
 
     def wait(self):
         """In the task."""
         (self.path / "begun").write_text("yes")
-        return (self.path / "go").read_text()
+        with open(self.path / "go") as lines:
+            return lines.read(2)
 
     def reached(self):
         with open(os.open(self.path / "begun", os.O_RDONLY | os.O_NONBLOCK)) as lines:
@@ -35,14 +37,17 @@ class Gate:
             assert lines.read() == "yes"
 
     def open(self):
-        file = os.open(self.path / "go", os.O_RDWR)  # does not wait for a reader
+        file = os.open(self.path / "go", os.O_RDWR)  # does not wait for a reader, and keeps the word until one comes
         os.write(file, b"go")
-        os.close(file)
+        self.opened.append(file)
 
 
 @pytest.fixture
 def gate(tmp_path):
-    return Gate(tmp_path)
+    gate = Gate(tmp_path)
+    yield gate
+    for file in gate.opened:
+        os.close(file)
 
 
 def step(item):
