@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import html
+import inspect
 import os
 import secrets
 import shutil
@@ -79,7 +80,8 @@ class Lab:
         workers: Child processes, each running one task at a time.
         durability: What an acknowledged event survives: `memory`, `process` (kill -9 of this process) or `disk`.
         broker: `kernel`: broker and workers belong to this process, and end with it. `sidecar`: to a process of its
-            own, which is started where there is none; runs go on while kernels come and go.
+            own, which is started where there is none; runs go on while kernels come and go. Functions have this
+            kernel's working directory; async ones, which run in that process itself, have the one it was started in.
         bind: None: reached from this machine and user alone. `"tcp://0.0.0.0:5555"`: by workers of other machines too
             (`python -m epsilon_lab worker`), who need the key file that the lab makes: `lab/keys/worker.key` of the
             workspace. Whoever holds it can run the lab's tasks, and the lab believes their results.
@@ -169,6 +171,8 @@ class Lab:
                 self._cells = AfterCells(self._tell_of_stalls)
             self._arguments = {"workers": workers, "durability": durability, "broker": broker, "bind": bind}
         atexit.register(self.close)
+
+    __signature__ = inspect.Signature(list(inspect.signature(__init__).parameters.values())[1:])  # else `__new__`'s
 
     def _reopen(self, path: str | os.PathLike[str], arguments: dict[str, Any]) -> None:
         """The same lab is asked for again: a `with` around this one will not close it."""

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import anyio
 
+from epsilon_lab.arguments import MOST, number
 from epsilon_lab.broker.client import Answer, Question
 from epsilon_lab.broker.topics import KEPT
 from epsilon_lab.errors import LabError
@@ -20,6 +21,15 @@ from epsilon_lab.messages.post import Message
 
 Ask = Callable[[Question, float | None], Answer | None]
 """Asks and waits for the answer for so many seconds at most."""
+
+
+def patience(timeout_s: float | None) -> float | None:
+    """How long to wait for a message, in seconds; None: for ever.
+
+    Raises:
+        InvalidInput: It is no such time.
+    """
+    return None if timeout_s is None else number("timeout_s", timeout_s, least=0, most=MOST)
 
 
 class Reading:
@@ -94,13 +104,14 @@ class Subscription:
     """
 
     def __init__(self, reading: Reading, ask: Ask, *, timeout_s: float | None = None) -> None:
-        self.timeout_s = timeout_s
+        self.timeout_s = patience(timeout_s)
         self._reading = reading
         self._ask = ask
         self._look()
 
     def next(self, timeout_s: float | None = None) -> Message | None:
         """Read the next message; None where none came within `timeout_s` seconds (None: wait for ever)."""
+        timeout_s = patience(timeout_s)
         message = self._reading.pop()
         if message is None and (answer := self._ask(self._reading.question(wait=True), timeout_s)) is not None:
             self._reading.take(answer)
@@ -144,12 +155,13 @@ class AsyncSubscription:
     def __init__(
         self, reading: Reading, ask: Callable[[Question], Awaitable[Answer]], *, timeout_s: float | None = None
     ) -> None:
-        self.timeout_s = timeout_s
+        self.timeout_s = patience(timeout_s)
         self._reading = reading
         self._ask = ask
 
     async def next(self, timeout_s: float | None = None) -> Message | None:
         """Read the next message; None where none came within `timeout_s` seconds (None: wait for ever)."""
+        timeout_s = patience(timeout_s)
         message = self._reading.pop()
         if message is None:
             with anyio.move_on_after(timeout_s):

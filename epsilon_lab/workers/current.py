@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from epsilon_lab import ids
-from epsilon_lab.broker.subscription import AsyncSubscription, Reading, Subscription
+from epsilon_lab.broker.subscription import AsyncSubscription, Reading, Subscription, patience
 from epsilon_lab.errors import LabError
 from epsilon_lab.messages.frames import Denied, Direct, Publish, Read, Subscribe
 from epsilon_lab.messages.post import Message, check_name, written
@@ -181,6 +181,7 @@ class CurrentTask(_Task):
         Args:
             timeout_s: Seconds to wait for the first one where there is none yet; None: for ever.
         """
+        timeout_s = patience(timeout_s)
         mail = self._mail()
         answer = self._request(mail.question(wait=timeout_s != 0), timeout_s or None)
         if answer is not None:
@@ -212,6 +213,7 @@ class AsyncCurrentTask(_Task):
 
     async def messages(self, timeout_s: float | None = 0.0) -> list[Message]:
         """Read what was sent to this task and was not read in this attempt; wait for the first one for so long."""
+        timeout_s = patience(timeout_s)
         mail = self._mail()
         with anyio.move_on_after(timeout_s or None):
             mail.take(await self._peer.answer(mail.question(wait=timeout_s != 0)))

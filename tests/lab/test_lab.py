@@ -1,6 +1,7 @@
 """A lab opens once a process, refuses what it cannot do, and leaves runs that answer from disk."""
 
 import asyncio
+import inspect
 import os
 import subprocess
 import sys
@@ -39,6 +40,11 @@ def picky(item):
 
 
 # -- opening ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_notebooks_help_names_the_arguments():
+    named = ["path", "workers", "durability", "broker", "bind", "read_only"]
+    assert list(inspect.signature(Lab).parameters) == named
 
 
 def test_the_same_path_gives_the_same_live_lab_and_other_arguments_are_refused(tmp_path):

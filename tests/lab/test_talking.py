@@ -10,7 +10,7 @@ from itertools import islice
 import pytest
 
 from epsilon_lab import Lab, WorkQueue, current_task, ids
-from epsilon_lab.errors import InvalidInput, LabError
+from epsilon_lab.errors import InvalidInput, LabError, RunFailed
 from epsilon_lab.testing.census import wait_until
 
 
@@ -137,6 +137,23 @@ def test_a_name_that_is_none_is_refused(lab, name):
         lab.publish(name, 1)
     with pytest.raises(InvalidInput, match="topic"):
         lab.subscribe(name)
+
+
+@pytest.mark.parametrize("seconds", ["3", -1, float("nan"), float("inf"), True])
+def test_a_time_that_is_none_is_refused(lab, seconds):
+    def work(_):
+        return current_task().messages(timeout_s=seconds)
+
+    async def work_in_the_lane(_):
+        return await (await current_task().subscribe("n")).next(seconds)
+
+    heard = lab.subscribe("n")
+    for wait in (lambda: lab.subscribe("n", timeout_s=seconds), lambda: heard.next(seconds)):
+        with pytest.raises(InvalidInput, match="timeout_s: must be a finite number of at least 0"):
+            wait()
+    for function in (work, work_in_the_lane):
+        with pytest.raises(RunFailed, match="timeout_s: must be a finite number"):
+            lab.start(WorkQueue([1], function)).wait(60)
 
 
 def test_a_coroutine_of_the_kernel_listens(lab):

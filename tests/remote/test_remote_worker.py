@@ -3,12 +3,13 @@
 import os
 import signal
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from epsilon_lab import Lab, PopulationSearch, WorkQueue, problems
+from epsilon_lab import Lab, PopulationSearch, WorkQueue, current_task, ids, problems
 from epsilon_lab.errors import InvalidInput, RunFailed
 from epsilon_lab.testing.census import wait_until
 
@@ -89,6 +90,52 @@ def test_async_functions_run_there_too(far_lab, start, await_members):
     pids = {pid for pid, _ in run.results()}
     assert len(pids) == 2
     assert any(worker.endswith("/leaves") for worker in run.frame("attempts")["worker_id"])
+
+
+def test_a_task_there_knows_who_it_is_and_talks(far_lab, start, await_members):
+    def talk(item):
+        task = current_task()
+        task.publish("here", item)
+        task.send(f"item-{1 - item:06d}", {"from": item})
+        [letter] = task.messages(timeout_s=60)  # each waits for the other: one is here, one there
+        task.beat()
+        order = task.subscribe("orders").next(60)
+        task.send("lab", task.attempt)
+        return os.getpid(), letter.value, order.value, task.traceparent
+
+    far_lab.publish("orders", "go")
+    inbox = far_lab.inbox()
+    start(far_lab.endpoint)
+    await_members(far_lab, 2)
+    run = far_lab.start(WorkQueue([0, 1], talk)).wait(120)
+    (pid, first, order, _), (other, second, _, _) = run.results()
+    assert pid != other
+    assert (first, second, order) == ({"from": 1}, {"from": 0}, "go")
+    completed = run.frame("attempts").query("outcome == 'completed'")
+    assert any(worker.startswith("remote-") for worker in completed["worker_id"])
+    for row, result in zip(completed.sort_values("task_id").itertuples(), run.results(), strict=True):
+        assert result[3] == ids.traceparent(run.run_id, row.task_id, row.attempt)
+    said = far_lab.sql("select sender from messages where topic = 'here'")
+    assert set(said["sender"]) <= {f"{run.run_id}/item-{n:06d}" for n in range(2)}
+    assert {inbox.next(20).sender for _ in range(2)} == {f"{run.run_id}/item-{n:06d}" for n in range(2)}
+
+
+def test_an_async_task_there_talks_as_well(far_lab, start, await_members):
+    more_than_one_lane_takes = 300
+
+    async def listen(item):
+        task = current_task()
+        subscription = await task.subscribe("go")
+        await task.send("lab", os.getpid())
+        return (await subscription.next(60)).value
+
+    start(far_lab.endpoint)
+    await_members(far_lab, 2)
+    inbox = far_lab.inbox(timeout_s=60)
+    run = far_lab.start(WorkQueue(list(range(more_than_one_lane_takes)), listen))
+    assert len({message.value for message in islice(inbox, more_than_one_lane_takes)}) == 2, "here and there"
+    far_lab.publish("go", "on")
+    assert run.wait(60).results() == ["on"] * more_than_one_lane_takes
 
 
 def test_what_a_task_raises_there_is_told_here(far_lab, start, await_members):
