@@ -512,7 +512,7 @@ class Lab:
         from epsilon_lab.views.live import LivePanel  # noqa: PLC0415 - as above
 
         def look() -> tuple[Stats, list[WorkerRow], dict[str, str]] | None:
-            return None if self._closed else (core.stats(), core.workers(), core.live())
+            return None if self._closed or core.failure else (core.stats(), core.workers(), core.live())
 
         return self._show(LivePanel(LabObserver(str(self.path), look, self._clock.monotonic), lab_face()))
 

@@ -67,7 +67,10 @@ LINGER_S = 10.0
 """Seconds that a sidecar stays when nothing runs and nobody is attached: a kernel that restarts finds it there."""
 
 _PATIENCE_S = 2.0
-"""Seconds that whoever only looks waits for an answer."""
+"""Seconds that whoever can do without an answer waits for it."""
+
+_ANSWER_S = 5.0
+"""Seconds in which one that is well has answered whoever looks."""
 
 _START_S = 60.0
 _END_S = 30.0
@@ -113,6 +116,8 @@ class Sidecar:
         return f"<Sidecar of {str(self.path)!r}: process {self.pid}>"
 
     def __str__(self) -> str:
+        if self.failure is not None:
+            return f"its sidecar, process {self.pid}, has ended"
         return f"{self.terms.workers} workers in sidecar process {self.pid}"
 
     def close(self) -> None:
@@ -228,16 +233,31 @@ class Sidecar:
 
     def workers(self) -> list[WorkerRow]:
         """Who is at work; `last_seen` in wall seconds."""
-        return list(self._ask(Look(), Standing).at_work)
+        return list(self._look().at_work)
 
     def stats(self) -> Stats:
         """What waits and what runs, and what happened since it began."""
-        return self._ask(Look(), Standing).stats
+        return self._look().stats
 
     @property
     def trouble(self) -> str:
         """Why nothing is begun; empty while all is well."""
-        return self._ask(Look(), Standing).trouble
+        try:
+            return self._ask(Look(), Standing, _PATIENCE_S).trouble
+        except TimeoutError:
+            return self._silence(_PATIENCE_S)
+
+    def _look(self) -> Standing:
+        try:
+            return self._ask(Look(), Standing, _ANSWER_S)
+        except TimeoutError:
+            raise LabError(self._silence(_ANSWER_S)) from None
+
+    def _silence(self, seconds: float) -> str:
+        return (
+            f"the sidecar of {str(self.path)!r}, process {self.pid}, has not answered for {seconds:g} s: it is busy, "
+            f"or stopped. If it stays so, kill -9 {self.pid} ends it, and lab.resume() goes on with what it was at"
+        )
 
     def _ask(self, command: Command, kind: type[T], timeout_s: float | None = None) -> T:
         if (failure := self.failure) is not None:

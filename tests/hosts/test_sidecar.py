@@ -366,6 +366,34 @@ def test_a_run_that_has_begun_is_not_announced(lab):
         lab._core._ask(Announce(run.run_id), Standing)
 
 
+def test_who_looks_at_a_sidecar_that_hangs_is_told_and_can_leave(lab, monkeypatch):
+    for name in ("_PATIENCE_S", "_ANSWER_S"):
+        monkeypatch.setattr(f"epsilon_lab.hosts.sidecar.{name}", 0.1)
+    panel = lab.panel()
+    pid = lab._core.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for look in (lambda: lab.workers, lambda: lab.stats):
+            with (
+                pytest.warns(RuntimeWarning, match="has not answered"),
+                pytest.raises(LabError, match=f"kill -9 {pid}"),
+            ):
+                look()
+        lab.close()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert panel.is_frozen
+
+
+def test_a_panel_of_a_sidecar_that_was_killed_says_that_nobody_is_at_work(lab):
+    panel = lab.panel()
+    assert "2 workers" in repr(lab)
+    os.kill(lab._core.pid, signal.SIGKILL)
+    assert wait_until(lambda: panel.is_frozen, within_s=30)
+    assert "closed" in repr(panel)
+    assert repr(lab).endswith("has ended>")
+
+
 def test_a_sidecar_that_hangs_is_named_with_what_ends_it(lab, runs, monkeypatch):
     monkeypatch.setattr("epsilon_lab.hosts.sidecar._END_S", 0.2)
     os.kill(lab._core.pid, signal.SIGSTOP)
