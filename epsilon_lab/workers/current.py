@@ -48,13 +48,14 @@ def current_task() -> CurrentTask | AsyncCurrentTask:
 
 
 class _Task:
-    """What a task is, wherever it runs."""
+    """What a task is, wherever it runs. Most never ask, so that what they would need stands with the class."""
+
+    _reading: Reading | None = None
+    _beat_at = 0.0
 
     def __init__(self, assignment: Assignment, peer: Peer) -> None:
         self._assignment = assignment
         self._peer = peer
-        self._reading: Reading | None = None
-        self._beat_at = 0.0
 
     @property
     def run_id(self) -> str:
@@ -130,10 +131,8 @@ def _taken(answer: Answer, what: str) -> None:
 class CurrentTask(_Task):
     """The task that a plain function runs in."""
 
-    def __init__(self, assignment: Assignment, peer: Peer) -> None:
-        super().__init__(assignment, peer)
-        self._unanswered = 0
-        self._denied: Answer | None = None
+    _unanswered = 0
+    _denied: Answer | None = None
 
     def publish(self, topic: str, value: object) -> None:
         """Say something on a topic to whoever listens; it does not wait until they heard it.
