@@ -30,7 +30,7 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
         if (claim := member.claims.get(answer.fence)) is not None:  # its run may be opened yet
             member.claims[answer.fence] = claim._replace(answer=answer)
             continue
-        task = _accept(member, answer, now)
+        task = _accept(member, answer)
         if task is None:
             _set_aside(board, lines, answer)
             continue
@@ -51,7 +51,8 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
             settled.append((task, status, None, answer))
     for fence in done.dropped:
         if (held := member.held.get(fence)) is not None and held.task is None:
-            member.drop(fence, now)
+            member.drop(fence)
+    member.mark_started(now)
     board.record_lines(lines)
     for task, status, output, failure in settled:
         board.settle(task, status, output=output, failure=failure)
@@ -108,8 +109,9 @@ def take_back(board: Board, member: Member, fences: Iterable[int], reason: str, 
         held = member.held.get(fence)
         if held is not None and held.task is not None:
             task = held.task
-            member.drop(fence, now)
+            member.drop(fence)
             release(board, task, lines)
+    member.mark_started(now)
     board.record_lines(lines, reason)
 
 
@@ -126,7 +128,7 @@ def recall(board: Board, member: Member, places: Iterable[tuple[int, Task]], rea
         board.send(member.peer, Cancel(fences=tuple(recalled)))
 
 
-def _accept(member: Member, answer: Result | Failure, now: float) -> Task | None:
+def _accept(member: Member, answer: Result | Failure) -> Task | None:
     """Take an answer's task out of its member's hands; None where the answer is stale."""
     held = member.held.get(answer.fence)
     if held is None:
@@ -134,9 +136,9 @@ def _accept(member: Member, answer: Result | Failure, now: float) -> Task | None
     task = held.task
     if task is not None and (task.spec.task_id, task.run.run_id) != (answer.task_id, answer.run_id):
         return None
-    member.drop(answer.fence, now)
+    member.drop(answer.fence)
     if task is not None:
-        task.holder = None
+        task.holder = task.start_by = None  # it was begun
     return task
 
 

@@ -235,12 +235,11 @@ class Member:
         self.held[task.fence] = Held(task, estimate)
         self.backlog += estimate
 
-    def drop(self, fence: int, now: float) -> None:
-        """Take a place out of its line; the next one is worked on from now."""
+    def drop(self, fence: int) -> None:
+        """Take a place out of its line; when all of them are out, `mark_started` says what is worked on from then."""
         held = self.held.pop(fence)
         self._limits.forget(fence)
         self.backlog = self.backlog - held.estimate if self.held else 0.0
-        self.mark_started(now)
 
     def give_up(self, fence: int, now: float) -> None:
         """Take the task of a place away.
@@ -250,7 +249,8 @@ class Member:
         can stop each of its tasks is free of it at once.
         """
         if self.is_wide:
-            self.drop(fence, now)
+            self.drop(fence)
+            self.mark_started(now)
             return
         held = self.held[fence]
         held.task = None

@@ -3,9 +3,9 @@
 import pytest
 
 from epsilon_lab.broker.members import Held, Member
-from epsilon_lab.broker.stimuli import CancelTasks, OpenRun, OpenTask, Stalled
+from epsilon_lab.broker.stimuli import CancelTasks, OpenRun, OpenTask, PauseRun, Stalled, Undelivered
 from epsilon_lab.messages.events import LlmCall, TasksExpired, event
-from epsilon_lab.messages.frames import Beat, Cancel, Note, Renew
+from epsilon_lab.messages.frames import Beat, Cancel, Note, Renew, Tasks
 
 
 def test_what_has_not_begun_in_time_fails_unbegun_and_on_record(table):
@@ -206,3 +206,31 @@ def test_a_look_costs_what_is_due_and_not_what_there_is(make_table, monkeypatch)
     assert looked == []
     assert len(table.later(0.2).outcomes) == 1
     assert len(looked) == 1
+
+
+def test_what_was_answered_was_begun_although_nobody_saw_it_at_the_head_of_its_line(table, make_spec):
+    table.join()
+    table.submit(*(make_spec(name, start_within_s=5.0, retries=1) for name in ("a", "b")))
+    assert table.assigned() == {"s/w1": ["a", "b"]}
+    table.step(PauseRun("r"))
+    table.fail("s/w1", "a", "b")
+    assert table.later(9.0).outcomes == []
+
+
+def test_what_comes_to_the_head_of_a_line_is_worked_on_from_then(table, make_spec):
+    table.join()
+    table.submit("a")
+    table.submit(make_spec("b", start_within_s=5.0))
+    assert table.assigned() == {"s/w1": ["a", "b"]}
+    table.done("s/w1", "a")
+    assert table.later(9.0).outcomes == []
+
+
+def test_what_comes_to_the_head_because_others_never_arrived_is_worked_on_too(table, make_spec):
+    table.join()
+    table.submit("a")
+    [lost] = table.turn().sent(Tasks)
+    table.submit(make_spec("b", start_within_s=5.0))
+    assert table.assigned() == {"s/w1": ["b"]}
+    table.step(Undelivered("s/w1", lost, is_gone=False))
+    assert table.later(9.0).outcomes == []

@@ -64,9 +64,8 @@ PLANTS = (
     Plant(
         "what was taken from a process is forgotten at once, though it may have begun it",
         "broker/members.py",
-        "        if self.is_wide:\n            self.drop(fence, now)\n            return\n        "
-        "held = self.held[fence]\n",
-        "        if True:\n            self.drop(fence, now)\n            return\n        held = self.held[fence]\n",
+        "        if self.is_wide:\n            self.drop(fence)\n",
+        "        if True:\n            self.drop(fence)\n",
         (STATE,),
     ),
     # -- what is on record before it is said --------------------------------------------------------------------------
