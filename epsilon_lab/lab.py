@@ -171,6 +171,8 @@ class Lab:
                 self._cells = AfterCells(self._tell_of_stalls)
             self._arguments = {"workers": workers, "durability": durability, "broker": broker, "bind": bind}
         atexit.register(self.close)
+        if self._core is not None:
+            _warn_of_torn(self._core.torn, self.path / "lab" / JOURNAL, stacklevel=3)
 
     __signature__ = inspect.Signature(list(inspect.signature(__init__).parameters.values())[1:])  # else `__new__`'s
 
@@ -342,13 +344,7 @@ class Lab:
             found = core.resume(directory.run_id, trust=trust)
             run = self._handles[directory.run_id] = open_run(self, directory, found.topology, found.runner)
         self._warn_of_strangers(found.runs_strangers, stacklevel=3)
-        if found.torn:
-            warnings.warn(
-                f"the last {found.torn} bytes of {directory.journal} were lines that a crash had cut short; they were "
-                f"never acknowledged, and are cut off",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        _warn_of_torn(found.torn, directory.journal, stacklevel=3)
         return run
 
     def _warn_of_strangers(self, runs_strangers: bool, *, stacklevel: int) -> None:
@@ -638,6 +634,16 @@ class Lab:
                 filename="epsilon_lab",  # the line at fault is the cell above
                 lineno=0,
             )
+
+
+def _warn_of_torn(torn: int, journal: Path, *, stacklevel: int) -> None:
+    if torn:
+        warnings.warn(
+            f"the last {torn} bytes of {journal} were lines that a crash had cut short; they were never acknowledged, "
+            f"and are cut off",
+            RuntimeWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def _free_name(name: str, live: Mapping[str, str], *, given: bool) -> str:

@@ -120,7 +120,8 @@ class BrokerHost:
 
     Attributes:
         shortage: What `space` said last.
-        lab_failure: Why the lab's own journal could not be written, the last time it could not.
+        lab_failure: Why the lab's own journal could not be written; None while it can.
+        untold: Which run could not be told that it failed, and why, the last time.
     """
 
     def __init__(
@@ -136,6 +137,7 @@ class BrokerHost:
         self.shortage = ""
         self._space = space
         self.lab_failure: str | None = None
+        self.untold: str | None = None
         self._listener = listener
         self._lab_journal = lab_journal
         self._tick_s = settings.tick_s
@@ -300,7 +302,7 @@ class BrokerHost:
 
     def stats(self) -> Stats:
         """Say how the broker stands, in numbers."""
-        return self._state.stats()
+        return self._state.stats()._replace(strangers=self._listener.strangers)
 
     def workers(self) -> list[WorkerRow]:
         """List who is at work; `last_seen` in wall seconds."""
@@ -358,7 +360,7 @@ class BrokerHost:
         if is_late:
             self._absorb(self._state.step(Stalled(late), now))
         if late > LONG_STALL_S:
-            self.record(None, LabStalled(by_s=late))
+            self._absorb([Record(None, LabStalled(by_s=late))])
         if now >= self._next_tick:
             self._next_tick = now + self._tick_s
             self._porter.clear(now)
@@ -376,7 +378,7 @@ class BrokerHost:
         before, self.shortage = self.shortage, self._space()
         if bool(before) != bool(self.shortage):
             self._absorb(self._state.step(DiskShort(bool(self.shortage)), now))
-            self.record(None, LabDisk(is_short=bool(self.shortage), says=self.shortage))
+            self._absorb([Record(None, LabDisk(is_short=bool(self.shortage), says=self.shortage))])
 
     def _next_look(self) -> float:
         """When time alone calls for a turn."""
@@ -430,8 +432,8 @@ class BrokerHost:
         journal = self._journal(run_id)
         if journal is None:
             return  # closed in this very turn
-        self._touched.setdefault(run_id, None)
         journal.append(self._clock.wall(), body)
+        self._touched.setdefault(run_id, None)
 
     def _end_turn(self, synced: Unsynced | None = None, lost: Failed | None = None) -> None:
         """Hand out, commit, send, tell; again, as long as those who were told had something to say.
@@ -469,7 +471,10 @@ class BrokerHost:
                 error = error or second
             if error is not None:
                 failed[run_id] = error
-            elif journal.is_behind:
+                continue
+            if run_id is None:
+                self.lab_failure = None
+            if journal.is_behind:
                 self._unsynced.journals[run_id] = journal
                 self._has_unsynced.set()
         return failed
@@ -561,7 +566,7 @@ class BrokerHost:
                 home.on_failure(reason)
                 return
         except Exception as error:  # noqa: BLE001 - as above
-            self.lab_failure = f"run {run_id} could not be told that it failed: {error}"
+            self.untold = f"run {run_id} could not be told that it failed: {error}"
         self.close_run(run_id)
 
 

@@ -95,3 +95,6 @@ class Stats(NamedTuple):
 
     stalled_s: float
     """By how much, all in all."""
+
+    strangers: int = 0
+    """Connections refused for want of a known key, and frames under a name that is not their sender's to bear."""

@@ -141,7 +141,10 @@ class Standing(_Command, frozen=True):
     at_work: tuple[WorkerRow, ...]
     room: Room
     """What may still be submitted."""
+
     stats: Stats
+    torn: int = 0
+    """Bytes that were cut off the end of the lab's own journal; said to the first kernel that attaches."""
 
 
 class Adopted(_Command, frozen=True):

@@ -91,6 +91,7 @@ class Core:
         endpoint: Where workers reach the broker: from other machines, where it is bound to an address for them.
         near: Where this machine's own reach it.
         failure: What broke the core down; None while it works.
+        torn: Bytes that were cut off the end of the lab's own journal when it was opened.
         threads: Idents of its loop threads, which nobody may keep waiting.
 
     Raises:
@@ -133,6 +134,7 @@ class Core:
             self._topics = past.last_values
             self._lab_journal = Journal.open(journal_path, durability, after=past.end)
             stack.callback(self._lab_journal.close)
+            self.torn = self._lab_journal.torn
             self.near: str = address or stack.enter_context(private_address())
             self._io: BlockingPortal = stack.enter_context(start_blocking_portal("asyncio", name="lab-io"))
             self._leaves: BlockingPortal = stack.enter_context(start_blocking_portal("asyncio", name="lab-leaves"))
@@ -363,7 +365,7 @@ class Core:
     @property
     def trouble(self) -> str:
         """Why nothing is begun; empty while all is well."""
-        if told := self._host.shortage or self._host.lab_failure:
+        if told := self._host.shortage or self._host.lab_failure or self._host.untold:
             return told
         return f"workers do not start: {self._supervisor.failure}" if self._supervisor.failure else ""
 
@@ -403,7 +405,9 @@ class Core:
             )
             me = os.getpid()
             self._host.restore_topics(self._topics)
-            self._host.record(None, LabOpened(epoch=self._epoch, pid=me, host=socket.gethostname(), born=birth(me)))
+            here = socket.gethostname()
+            opened = LabOpened(epoch=self._epoch, pid=me, host=here, born=birth(me), torn=self.torn)
+            self._host.record(None, opened)
             self._host.flush()
             self._supervisor = Supervisor(
                 self.near, self._session, self._workers, settings=self._settings, lock=self._lock.fileno()

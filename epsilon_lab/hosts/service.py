@@ -79,6 +79,7 @@ class Service:
         self._linger_s = linger_s
         self._log = log
         self._attached = 0
+        self._torn = core.torn
         self._ends: dict[str, anyio.Event] = {}
         self._over = anyio.Event()
 
@@ -143,7 +144,8 @@ class Service:
             return
         self._attached += 1
         try:
-            await stream.send(encode(self._standing()))
+            torn, self._torn = self._torn, 0
+            await stream.send(encode(msgspec.structs.replace(self._standing(), torn=torn)))
             await _hang_up(stream)
         finally:
             self._attached -= 1

@@ -92,6 +92,7 @@ class Sidecar:
         terms: What it was started with.
         endpoint: Where workers reach its broker: from other machines, where it is bound to an address for them.
         near: Where this machine's own reach it.
+        torn: Bytes that were cut off the end of the lab's own journal, if nobody was told before.
         threads: None of the kernel's belong to it.
 
     Raises:
@@ -109,6 +110,7 @@ class Sidecar:
         self._presence, standing = _attach(path, Attach(terms, tuple(insists_on)))
         self.pid, self.terms = standing.pid, standing.terms
         self.endpoint, self.near = standing.endpoint, standing.near
+        self.torn = standing.torn
         self._live = standing.live
         self._address = cast(str, self._presence.getpeername())
 

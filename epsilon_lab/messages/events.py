@@ -493,6 +493,9 @@ class LabOpened(Body, frozen=True, kw_only=True):
     born: int | None = None
     """When the process was started, in its system's ticks since boot: its id alone may be another's later."""
 
+    torn: int = 0
+    """Bytes of a group that was never committed, cut off the journal's end."""
+
 
 class LabClosed(Body, frozen=True, kw_only=True):
     """`lab.closed`."""

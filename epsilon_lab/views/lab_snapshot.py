@@ -31,12 +31,13 @@ MEANINGS = {
     "redelivered": "attempts that were not their task's first",
     "adopted": "attempts that a worker went on with while the lab was opened anew",
     "stale": "answers that came too late and were not used",
+    "strangers": "times someone was refused who had no key that is known here, or a name of the lab's own",
     "stalls": "times this process kept the lab waiting",
     "stalled_s": "seconds that these took",
 }
 """What each figure of `Stats` says to someone who knows nothing of brokers, the everyday ones first."""
 
-TROUBLES = ("dead", "crashed", "failed", "expired", "overdue", "redelivered", "stale", "stalls")
+TROUBLES = ("dead", "crashed", "failed", "expired", "overdue", "redelivered", "stale", "strangers", "stalls")
 """Figures that are 0 while all goes as planned."""
 
 

@@ -17,9 +17,9 @@ from epsilon_lab.broker.client import Peer
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.broker.ledger import Ledger
 from epsilon_lab.clock import ManualClock, SystemClock
-from epsilon_lab.errors import InvalidInput, WorkspaceError
+from epsilon_lab.errors import InvalidInput, QueueFull, WorkspaceError
 from epsilon_lab.messages.budget import Budget
-from epsilon_lab.messages.events import ArtifactSaved, LlmCall, RunBorn, RunEnded, TasksCompleted, event
+from epsilon_lab.messages.events import ArtifactSaved, LabDisk, LlmCall, RunBorn, RunEnded, TasksCompleted, event
 from epsilon_lab.messages.frames import PROTOCOL_VERSION, Denied, Hello, Recorded, Refused, Stale, Tasks, Welcome
 from epsilon_lab.messages.tasks import Result
 from epsilon_lab.messages.values import pack
@@ -145,10 +145,11 @@ class Worker:
 class Home:
     """A host that is served, and what a test needs around it."""
 
-    def __init__(self, transport, directory, *, clock=None, durability="process", **options):
+    def __init__(self, transport, directory, *, clock=None, durability="process", space=lambda: "", **options):
         self.transport, self.directory = transport, directory
         self.clock = clock or SystemClock()
         self.durability = durability
+        self.space = space
         self.options = options
         self.submitters = []
 
@@ -159,7 +160,12 @@ class Home:
         self.lab = Journal.open(self.directory / "lab", self.durability)
         self.stack.callback(self.lab.close)
         self.host = BrokerHost(
-            listener, lab_journal=self.lab, settings=BrokerSettings(**self.options), clock=self.clock, epoch=5
+            listener,
+            lab_journal=self.lab,
+            settings=BrokerSettings(**self.options),
+            clock=self.clock,
+            epoch=5,
+            space=self.space,
         )
         self.group = anyio.create_task_group()
         await self.group.__aenter__()
@@ -178,6 +184,13 @@ class Home:
     def run(self, run_id="r", **options):
         self.submitters.append(Submitter(self, run_id, **options))
         return self.submitters[-1]
+
+
+async def seen(condition):
+    """Wait for something that tells nobody."""
+    with anyio.fail_after(PATIENCE_S):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
 
 
 def perform(scene, transport, directory, **options):
@@ -583,8 +596,54 @@ def test_a_broken_lab_journal_is_said_and_work_goes_on(play, specs):
             worker.answer(await worker.take())
             await run.until(lambda: run.outcomes)
         assert "No space left" in home.host.lab_failure
+        home.host.record(None, RunBorn(run_id="next"))
+        home.host.flush()
+        assert home.host.lab_failure is None
+        assert read_journal(home.directory / "lab").records[-1].type == "lab.run"
 
     play(scene)
+
+
+def test_a_lab_journal_that_takes_nothing_more_stays_said_and_ends_no_turn(play, specs):
+    said = [""]
+
+    async def scene(home):
+        run = home.run()
+        home.lab.refuse("fdatasync failed (Input/output error)")
+        said[0] = "the disk is nearly full"
+        await seen(lambda: home.host.lab_failure)
+        said[0] = ""
+        await seen(lambda: not home.host.shortage)
+        with pytest.raises(WorkspaceError, match="broke earlier"):
+            home.host.record(None, RunBorn(run_id="next"))
+        home.host.submit("r", specs(1))
+        worker = await Worker(home, "s/w1").join()
+        worker.answer(await worker.take())
+        await run.until(lambda: run.outcomes)
+        assert "fdatasync failed" in home.host.lab_failure
+
+    play(scene, space=lambda: said[0], tick_s=0.02)
+
+
+def test_a_disk_that_is_nearly_full_holds_work_back_until_there_is_room_both_on_record(play, specs):
+    said = ["the disk is nearly full"]
+
+    async def scene(home):
+        run = home.run()
+        await seen(lambda: home.host.shortage)
+        worker = await Worker(home, "s/w1").join()
+        with pytest.raises(QueueFull):
+            home.host.submit("r", specs(1))
+        said[0] = ""
+        await seen(lambda: not home.host.shortage)
+        home.host.submit("r", specs(1))
+        worker.answer(await worker.take())
+        await run.until(lambda: run.outcomes)
+        records = read_journal(home.directory / "lab").records
+        told = [msgspec.json.decode(each.body, type=LabDisk) for each in records if each.type == "lab.disk"]
+        assert told == [LabDisk(is_short=True, says="the disk is nearly full"), LabDisk(is_short=False, says="")]
+
+    play(scene, space=lambda: said[0], tick_s=0.02)
 
 
 # -- time -------------------------------------------------------------------------------------------------------------
@@ -759,13 +818,6 @@ def test_work_for_a_peer_that_went_without_a_word_goes_to_the_next(play, specs):
 
 
 # -- on disk ----------------------------------------------------------------------------------------------------------
-
-
-async def seen(condition):
-    """Wait for something that tells nobody."""
-    with anyio.fail_after(PATIENCE_S):
-        while not condition():
-            await anyio.lowlevel.checkpoint()
 
 
 class SlowDisk:

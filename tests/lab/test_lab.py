@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from epsilon_lab import Lab, LabError, WorkQueue
 from epsilon_lab.errors import InvalidInput, RunFailed, WorkspaceError
+from epsilon_lab.workspace.journal import read_journal
 from epsilon_lab.workspace.lock import holder_of
 
 
@@ -87,6 +89,22 @@ def test_bad_arguments_are_refused_by_name(tmp_path, arguments):
     with pytest.raises(InvalidInput, match=next(iter(arguments))):
         Lab(tmp_path, **arguments)
     Lab(tmp_path, workers=1).close()
+
+
+@pytest.mark.parametrize("broker", ["kernel", "sidecar"])
+def test_a_torn_end_of_the_labs_own_journal_is_cut_reported_once_and_on_record(sidecar_path, broker):
+    Lab(sidecar_path, workers=1).close()
+    journal = sidecar_path / "lab" / "journal.ndjson"
+    torn = b'{"seq":99,"ts":1.0,"type":"lab.cl'
+    with journal.open("ab") as file:
+        file.write(torn)
+    with pytest.warns(RuntimeWarning, match=rf"last {len(torn)} bytes of {journal}") as told:
+        lab = Lab(sidecar_path, workers=1, broker=broker)
+    assert told[0].filename == __file__
+    with lab:
+        opened = [json.loads(bytes(each.body)) for each in read_journal(journal).records if each.type == "lab.opened"]
+        assert [each.get("torn", 0) for each in opened] == [0, len(torn)]
+    Lab(sidecar_path, workers=1, broker=broker).close()
 
 
 def test_a_workspace_that_cannot_be_written_is_an_error_that_names_it(tmp_path):

@@ -6,9 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from epsilon_lab import Lab, WorkQueue
+from epsilon_lab.testing.census import wait_until
+from epsilon_lab.transport import curve
+from epsilon_lab.transport.keys import WORKER_KEY, lab_keys, read_client_key
 
 
 def crash_on_two(item: int) -> int:
@@ -48,3 +52,21 @@ def test_the_lab_shows_what_happened_and_freezes_with_its_end(sidecar_path: Path
     assert panel.is_frozen
     assert "closed" in repr(panel)
     assert "10 completed" in repr(panel), "as it was last seen"
+
+
+@pytest.mark.parametrize("broker", ["kernel", "sidecar"])
+def test_who_comes_with_an_unknown_key_is_counted_and_shown(sidecar_path: Path, tmp_path: Path, broker: str) -> None:
+    lab_keys(tmp_path / "other")
+    stranger = read_client_key(tmp_path / "other" / WORKER_KEY)
+    with Lab(sidecar_path, workers=1, broker=broker, bind="tcp://127.0.0.1:0") as lab:
+        panel = lab.panel()
+        assert figures(lab)["strangers"] == 0
+        known = read_client_key(sidecar_path / "lab" / "keys" / WORKER_KEY)
+        keys = msgspec.structs.replace(stranger, server=known.server)
+        with curve.dial(lab.endpoint, "remote-a/w1", keys) as dialer:
+            dialer.send(b"let me in")
+            assert wait_until(lambda: "does not admit this key" in dialer.refusal, within_s=30)
+        assert figures(lab)["strangers"] == 1
+        assert "key" in lab.stats.loc["strangers", "meaning"]
+        assert panel.update()
+        assert "1 strangers: times someone was refused" in repr(panel)
