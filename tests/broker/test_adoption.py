@@ -2,7 +2,8 @@
 
 import pytest
 
-from epsilon_lab.broker.stimuli import Assign, OpenRun, OpenTask
+from epsilon_lab.broker.board import FENCE_BITS
+from epsilon_lab.broker.stimuli import Assign, CloseRun, OpenRun, OpenTask
 from epsilon_lab.messages.events import TasksAdopted, TasksAssigned, TasksReleased
 from epsilon_lab.messages.frames import Cancel, Done, Hello, Stale
 from epsilon_lab.messages.tasks import Result
@@ -74,6 +75,12 @@ def test_what_it_has_of_a_run_that_nobody_opened_yet_waits_for_that(make_table, 
     table.given["s/w1"]["a"] = table.given["s/w1"]["b"]
     done = table.done("s/w1", "a", task_id="a", run_id="q", fence=OLD)
     assert [(o.task_id, o.status) for o in done.outcomes] == [("a", "completed")]
+
+
+def test_what_this_broker_gave_of_a_run_that_it_has_closed_is_waited_for_by_nobody(table):
+    table.step(CloseRun("q"))
+    fence = table.state.epoch << FENCE_BITS | 1
+    assert table.say("s/w1", hello(("q", "a", fence))).sent(Cancel) == [Cancel(fences=(fence,))]
 
 
 def test_an_answer_may_come_before_its_run_is_opened(make_table, make_spec):

@@ -10,6 +10,7 @@ from epsilon_lab.broker.stimuli import (
     Abandon,
     CancelTasks,
     CloseRun,
+    DiskShort,
     OpenRun,
     OpenTask,
     PauseRun,
@@ -1021,3 +1022,18 @@ def test_a_closed_run_leaves_memory_although_the_collector_does_not_look_into_it
     table.step(CloseRun("r"))
     table.turn()
     assert sys.getrefcount(run) == 2, "this name and the call"
+
+
+def test_while_the_disk_is_nearly_full_nothing_is_begun_or_taken_and_what_is_under_way_ends(table):
+    table.join()
+    table.submit("a")
+    assert table.assigned() == {"s/w1": ["a"]}
+    table.submit("b")
+    table.step(DiskShort(is_short=True))
+    assert [(o.task_id, o.status) for o in table.done("s/w1", "a").outcomes] == [("a", "completed")]
+    assert table.assigned() == {}
+    with pytest.raises(QueueFull):
+        table.submit("c")
+    table.step(DiskShort(is_short=False))
+    assert table.submit("c").receipts
+    assert table.assigned() == {"s/w1": ["b"]}

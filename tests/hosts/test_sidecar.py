@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,22 @@ def test_a_kernel_that_comes_back_finds_its_run_going_on_and_nothing_is_done_twi
         given_back = attempts["error"].fillna("").str.startswith("recalled")  # by a busy worker to an idle one
         assert attempts[~given_back]["outcome"].tolist() == ["completed"] * 2
         assert repr(again) == f"<Run {again.run_id}: completed>"
+
+
+def test_a_run_is_taken_up_once_however_many_ask(runs, tmp_path):
+    with Lab(runs, workers=2) as lab:
+        run_id = lab.start(WorkQueue(range(5), gate(tmp_path))).run_id
+        two_started(tmp_path)
+    (tmp_path / "executed").unlink()
+    with Lab(runs, workers=2, broker="sidecar") as lab:
+        with ThreadPoolExecutor(8) as kernels:
+            adopted = set(kernels.map(lambda _: lab._core.resume(run_id, trust=False), range(8)))
+        adopted.add(lab._core.resume(run_id, trust=False))
+        assert len(adopted) == 1, "each was told of the same run"
+        (tmp_path / "go").touch()
+        assert lab.runs[run_id].wait(60).results() == [0, 10, 20, 30, 40]
+        assert executed(tmp_path) == [0, 1, 2, 3, 4]
+        assert len(lab.sql("select 1 from events where type = 'run.adopted'")) == 1
 
 
 def test_arguments_that_differ_from_a_running_sidecars_are_refused_with_both_values(lab, runs):

@@ -48,3 +48,19 @@ def test_a_task_that_was_not_given_yet_can_be_put_first(tmp_path, monkeypatch):
         last = f"item-{ITEMS - 1:06d}"
         run.prioritise(last, 9)
         assert run.wait().results() == [2 * item for item in range(ITEMS)]
+
+
+def test_what_the_broker_has_no_room_for_waits_in_its_run_and_is_done_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("EPSILON_QUEUE_TASKS", "5")
+    with Lab(tmp_path / "runs", workers=1) as lab:
+        run = lab.start(WorkQueue(range(ITEMS), double)).wait()
+        assert run.results() == [2 * item for item in range(ITEMS)]
+        assert not lab.sql("select 1 from events where type = 'task.waiting'").empty
+
+
+def test_inputs_that_weigh_more_than_the_broker_takes_wait_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("EPSILON_QUEUE_BYTES", "5000")
+    with Lab(tmp_path / "runs", workers=1) as lab:
+        run = lab.start(WorkQueue(["x" * 1_000] * 20, len)).wait()
+        assert run.results() == [1_000] * 20
+        assert not lab.sql("select 1 from events where type = 'task.waiting'").empty
