@@ -383,7 +383,7 @@ class Lab:
         self._talking("lab.publish()").publish(topic, value)
 
     def subscribe(self, topic: str, *, timeout_s: float | None = None) -> LabSubscription:
-        """Listen to a topic: its last value, then whatever is said from now on.
+        """Listen to a topic: its last value, perhaps of an earlier run, then whatever is said from now on.
 
             for message in lab.subscribe("best", timeout_s=5):
                 print(message.value, message.sender)

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
@@ -111,6 +112,15 @@ def test_tasks_of_a_run_write_to_each_other(lab):
         return [message.value for message in task.messages(timeout_s=60)]
 
     assert lab.start(WorkQueue([0, 1], work)).wait(60).results() == [None, ["from zero"]]
+
+
+def test_the_readmes_cell_can_be_run_again(lab):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    cell = readme.partition("## When work should talk")[2].split("```")[1].removeprefix("python")
+    for _ in range(2):
+        names = {"lab": lab, "current_task": current_task, "WorkQueue": WorkQueue}
+        exec(compile(cell, "README.md", "exec"), names)  # noqa: S102 - our own words
+        assert names["run"].wait(60).results() == [["on"], ["on"]]
 
 
 def test_a_message_to_nobody_is_an_error(lab):
