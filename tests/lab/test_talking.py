@@ -119,7 +119,7 @@ def test_the_readmes_cell_can_be_run_again(lab):
     cell = readme.partition("## When work should talk")[2].split("```")[1].removeprefix("python")
     for _ in range(2):
         names = {"lab": lab, "current_task": current_task, "WorkQueue": WorkQueue}
-        exec(compile(cell, "README.md", "exec"), names)  # noqa: S102 - our own words
+        exec(compile(cell, "README.md", "exec"), names)
         assert names["run"].wait(60).results() == [["on"], ["on"]]
 
 
