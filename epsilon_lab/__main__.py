@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any, get_args
 
+from epsilon_lab.arguments import number
 from epsilon_lab.errors import LabError
 from epsilon_lab.workspace.journal import Durability
 from epsilon_lab.workspace.layout import JOURNAL
@@ -132,15 +133,18 @@ def broker(workspace: Path, workers: int, durability: Durability, bind: str | No
         linger_s: Seconds to stay while nothing is live and nobody is attached; None to stay for ever.
 
     Raises:
-        LabError: The workspace is another process's, or cannot be written to.
+        LabError: The workspace is another process's, or cannot be written to; or a number makes no sense.
     """
-    from epsilon_lab.hosts.commands import Terms  # noqa: PLC0415 - the demo does without
+    from epsilon_lab.hosts.commands import Terms, fit_workers  # noqa: PLC0415 - the demo does without
     from epsilon_lab.hosts.service import serve  # noqa: PLC0415 - the demo does without
 
     def ready() -> None:
         print(f"process {os.getpid()} serves Lab({str(_near(workspace))!r}, broker='sidecar')", flush=True)
 
-    serve(workspace, Terms(workers=workers, durability=durability, bind=bind), linger_s=linger_s, ready=ready)
+    if linger_s is not None:
+        linger_s = number("linger", linger_s, least=0)
+    terms = Terms(workers=fit_workers(workers), durability=durability, bind=bind)
+    serve(workspace, terms, linger_s=linger_s, ready=ready)
     print("ended", flush=True)
 
 

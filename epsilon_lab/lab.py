@@ -26,13 +26,12 @@ import anyio
 import msgspec
 
 from epsilon_lab import ids
-from epsilon_lab.arguments import whole
 from epsilon_lab.broker.correspondence import Correspondence, LabSubscription
 from epsilon_lab.broker.host import LONG_STALL_S
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput, LabError, SidecarLost, WorkspaceError
 from epsilon_lab.history import Runs
-from epsilon_lab.hosts.commands import Terms
+from epsilon_lab.hosts.commands import Terms, fit_workers
 from epsilon_lab.hosts.core import Core, owns
 from epsilon_lab.hosts.sidecar import Sidecar
 from epsilon_lab.messages.budget import Budget
@@ -127,8 +126,7 @@ class Lab:
             return
         if sys.platform == "win32":
             raise LabError("epsilon_lab does not run on Windows itself; use WSL2, where it runs as on Linux")
-        most = max(32, 8 * (os.cpu_count() or 1))
-        workers = whole("workers", workers, least=1, most=most)
+        workers = fit_workers(workers)
         if durability not in get_args(Durability):
             raise InvalidInput("durability", f"must be 'memory', 'process' or 'disk', got {durability!r}")
         if broker not in ("kernel", "sidecar"):

@@ -7,12 +7,14 @@ have left, and a wait for a sidecar that was killed ends, without beats of any k
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import TypeVar
 
 import msgspec
 
 from epsilon_lab import errors
+from epsilon_lab.arguments import whole
 from epsilon_lab.broker.board import Room
 from epsilon_lab.broker.members import WorkerRow
 from epsilon_lab.broker.stats import Stats
@@ -49,6 +51,15 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     durability: Durability = "process"
     bind: str | None = None
     """A TCP address where workers of other machines reach it too."""
+
+
+def fit_workers(workers: int) -> int:
+    """As many child processes as this machine may be asked for.
+
+    Raises:
+        InvalidInput: It is no such number.
+    """
+    return whole("workers", workers, least=1, most=max(32, 8 * (os.cpu_count() or 1)))
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

@@ -421,6 +421,14 @@ def test_a_sidecar_that_hangs_is_named_with_what_ends_it(lab, runs, monkeypatch)
         os.kill(lab._core.pid, signal.SIGCONT)
 
 
+@pytest.mark.parametrize(
+    "option", ["--workers=0", "--workers=100000", "--linger=-1", "--linger=nan", "--bind=nonsense"]
+)
+def test_a_command_line_that_makes_no_sense_starts_nothing(tmp_path, capsys, option):
+    assert main(["broker", str(tmp_path / "runs"), option]) == 1
+    assert "must be" in (said := capsys.readouterr().err) or "is not of the form" in said
+
+
 def test_to_stop_the_sidecar_of_a_workspace_that_is_none_is_a_mistake(tmp_path, capsys):
     assert main(["broker", str(tmp_path / "misspelt"), "--stop"]) == 1
     assert "there is no workspace" in capsys.readouterr().err
