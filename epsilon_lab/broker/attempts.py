@@ -6,6 +6,7 @@ against the poison limit; being handed out and given back counts against nothing
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 from epsilon_lab.broker.board import Board, Final
@@ -16,7 +17,7 @@ from epsilon_lab.broker.retrying import is_tried_again, pause_s
 from epsilon_lab.broker.soundness import value_problem
 from epsilon_lab.broker.stimuli import Abandon
 from epsilon_lab.errors import DiskFull
-from epsilon_lab.messages.frames import Cancel, Done, Stale
+from epsilon_lab.messages.frames import Cancel, Done, Recall, Stale
 from epsilon_lab.messages.tasks import Failure, Result
 from epsilon_lab.messages.values import Value
 
@@ -49,11 +50,9 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
             board.effects.append(Abandon(answer.run_id, answer.error))
         elif status := charge_failure(board, task, answer, lines, now):
             settled.append((task, status, None, answer))
-    for fence in done.dropped:
-        if (held := member.held.get(fence)) is not None and held.task is None:
-            member.drop(fence)
-    member.mark_started(now)
     board.record_lines(lines)
+    _take_dropped(board, member, done.dropped)
+    member.mark_started(now)
     for task, status, output, failure in settled:
         board.settle(task, status, output=output, failure=failure)
     if lines.stale_fences:
@@ -115,8 +114,36 @@ def take_back(board: Board, member: Member, fences: Iterable[int], reason: str, 
     board.record_lines(lines, reason)
 
 
+def ask_back(board: Board, member: Member, places: Iterable[tuple[int, Task]], reason: str, now: float) -> None:
+    """Have a member give back what waits in its hands, as far as it has not begun it when this reaches it.
+
+    Until it answers, the tasks stay its own: so none is executed twice. One that cannot answer, since its task holds
+    the interpreter, has them taken away after a grace (`deadlines`).
+    """
+    fences = []
+    for fence, _ in places:
+        member.held[fence].asked_back = (now, reason)
+        fences.append(fence)
+    if fences:
+        board.send(member.peer, Recall(fences=tuple(fences)))
+
+
+def _take_dropped(board: Board, member: Member, fences: Iterable[int]) -> None:
+    """Free the places of what a member was to give back, and did not begin; the rest is still its own."""
+    by_reason: defaultdict[str, Lines] = defaultdict(lambda: Lines(member.peer))
+    for fence in fences:
+        held = member.held.get(fence)
+        if held is None or (held.task is not None and held.asked_back is None):
+            continue
+        member.drop(fence)
+        if held.task is not None and held.asked_back is not None:
+            release(board, held.task, by_reason[held.asked_back[1]])
+    for reason, lines in by_reason.items():
+        board.record_lines(lines, reason)
+
+
 def recall(board: Board, member: Member, places: Iterable[tuple[int, Task]], reason: str, now: float) -> None:
-    """Release what waits in a member's hands, and have it not begin that."""
+    """Release what waits in a member's hands, and have it not begin that, or be stale if it has."""
     lines = Lines(member.peer)
     recalled = []
     for fence, task in places:

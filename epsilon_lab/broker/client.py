@@ -36,6 +36,7 @@ from collections.abc import AsyncIterator, Callable
 import anyio
 import msgspec
 
+from epsilon_lab.errors import BadFrame
 from epsilon_lab.messages.frames import (
     UNKNOWN_PEER,
     Beat,
@@ -56,6 +57,7 @@ from epsilon_lab.messages.frames import (
     Note,
     Publish,
     Read,
+    Recall,
     Recorded,
     Refused,
     Renew,
@@ -109,6 +111,7 @@ class Peer:
         self._last_note = 0
         self._is_greeting = False
         self._unread: list[ToPeer] = []
+        self._late: list[bytes] = []
         self._held: dict[int, tuple[str, str, int]] = {}
         self._answered: dict[int, Result | Failure] = {}
         self._doubtful: list[Assignment] = []
@@ -136,13 +139,14 @@ class Peer:
             BadFrame: The other side is not a broker of this version.
         """
         with self._turn:
-            messages = [decode_from_broker(frame) for frame in self._dialer.receive(limit)]
+            frames, self._late = self._late + self._dialer.receive(limit), []
+            messages = [decode_from_broker(frame) for frame in frames]
             for message in messages:
                 self._heed(message)
             if self._dialer.was_cut():
                 self._greet_again()
-        if self._unread:
-            messages, self._unread = self._unread + messages, []
+            if self._unread:
+                messages, self._unread = self._unread + messages, []
         return messages
 
     def take(self) -> Assignment | None:
@@ -150,10 +154,29 @@ class Peer:
         with self._turn:
             return self.tasks.popleft() if self.tasks else None
 
+    def following(self) -> Assignment | None:
+        """The oldest of `tasks`, left where it is, although another thread may tend this peer."""
+        with self._turn:
+            return self.tasks[0] if self.tasks else None
+
     def tend(self) -> None:
-        """From another thread, while a task runs: say hello again if the connection was cut, before others get it."""
+        """From another thread, while a task runs: keep what waits in hand up to date, before others get it too.
+
+        What is recalled is given back; if the connection was cut, hello is said again. Any other message is left to
+        the thread that receives.
+        """
         if self._turn.acquire(blocking=False):
             try:
+                for frame in self._dialer.receive():
+                    try:
+                        message = decode_from_broker(frame)
+                    except BadFrame:  # for the other thread to find
+                        message = None
+                    if isinstance(message, Tasks | Cancel | Recall):
+                        self._heed(message)
+                        self._unread.append(message)
+                    else:
+                        self._late.append(frame)
                 if self._dialer.was_cut():
                     self._greet_again()
             finally:
@@ -161,24 +184,24 @@ class Peer:
 
     def listen(self) -> None:
         """Block until something has arrived, and heed it; whoever receives next gets it too."""
-        self._block(None)
-        self._unread = self.receive()
+        self.before_waiting()
+        with self._turn:
+            if not self._late:
+                self._dialer.poll(None)
+            self._unread = self.receive()
         if self._waiting is not None:
             self._waiting.cancel()
 
     def poll(self, timeout_s: float | None) -> bool:
         """Block until something has arrived, for at most `timeout_s` seconds (None: for ever)."""
-        return bool(self._unread) or self._block(timeout_s)
-
-    def _block(self, timeout_s: float | None) -> bool:
         self.before_waiting()
         with self._turn:
-            return self._dialer.poll(timeout_s)
+            return bool(self._unread or self._late) or self._dialer.poll(timeout_s)
 
     async def wait(self) -> None:
         """Wait until something has arrived."""
         with anyio.CancelScope() as self._waiting:
-            if not self._unread:
+            if not self._unread and not self._late:
                 await self._dialer.wait_readable()
         self._waiting = None
 
@@ -329,7 +352,7 @@ class Peer:
             case Cancel(fences=fences):
                 gone = set(fences)
                 waiting = {task.fence for task in (*self._doubtful, *self.tasks)}
-                dropped = tuple(fence for fence in fences if fence in waiting or self._never_came(fence))
+                dropped = tuple(fence for fence in fences if fence in waiting or self._is_over(fence))
                 self.tasks = deque(task for task in self.tasks if task.fence not in gone)
                 self._doubtful = [task for task in self._doubtful if task.fence not in gone]
                 for fence in fences:
@@ -337,6 +360,8 @@ class Peer:
                     self._answered.pop(fence, None)
                 if dropped:
                     self._send(Done(dropped=dropped))
+            case Recall(fences=fences):
+                self._give_back(fences)
             case Welcome():
                 self.welcome = message
                 self._is_greeting = False
@@ -357,8 +382,20 @@ class Peer:
             case Refused(problem=problem):
                 self.refusals.append(problem)
 
-    def _never_came(self, fence: int) -> bool:
-        """Whether an assignment was lost with a connection, so that it cannot be begun either."""
+    def _give_back(self, fences: tuple[int, ...]) -> None:
+        waiting = {task.fence for task in (*self._doubtful, *self.tasks)}
+        dropped = {
+            fence for fence in fences if fence in waiting or (self._is_over(fence) and fence not in self._answered)
+        }
+        if dropped:
+            self.tasks = deque(task for task in self.tasks if task.fence not in dropped)
+            self._doubtful = [task for task in self._doubtful if task.fence not in dropped]
+            for fence in dropped:
+                self._held.pop(fence, None)
+            self._send(Done(dropped=tuple(sorted(dropped))))
+
+    def _is_over(self, fence: int) -> bool:
+        """Whether an assignment was answered, or was lost with a connection: it is not under way, nor ever will be."""
         return self._dialer.is_lossy and fence not in self._held
 
     def _greet_again(self) -> None:

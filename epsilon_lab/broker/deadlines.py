@@ -8,8 +8,11 @@ and deadlines are kept to the millisecond, and leases, which are looked at in tu
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from epsilon_lab.broker.attempts import charge_failure, recall
 from epsilon_lab.broker.board import Board, Final
+from epsilon_lab.broker.credit import waiting
 from epsilon_lab.broker.lines import Lines, failure_of
 from epsilon_lab.broker.members import Held, Member, Task
 from epsilon_lab.broker.membership import kill, leave
@@ -39,10 +42,23 @@ def _look_at_members(board: Board, now: float) -> None:
                 leave(board, member, f"session {name} was silent for {now - session.heard:.1f} s", blame="expired")
     for member in list(board.members()):
         member.away = False  # it may be connected again; the next batch will tell
+        if not member.is_wide and len(member.held) > member.slots:
+            _take_unanswered(board, member, now)
         if (since := member.given_up_since) is not None and now - since >= board.settings.grace_s:
             kill(board, member, "it did not stop a cancelled task in time", now)
         if member.killed_at is not None and now - member.killed_at > board.settings.lease_s:
             leave(board, member, "its supervisor did not say that it was killed")
+
+
+def _take_unanswered(board: Board, member: Member, now: float) -> None:
+    """Take away what a member was to give back if it has not begun it, and it is too busy to tell."""
+    by_reason: defaultdict[str, list[tuple[int, Task]]] = defaultdict(list)
+    for fence, task in waiting(member):
+        asked = member.held[fence].asked_back
+        if asked is not None and now - asked[0] >= board.settings.grace_s:
+            by_reason[asked[1]].append((fence, task))
+    for reason, places in by_reason.items():
+        recall(board, member, places, reason, now)
 
 
 def move(board: Board, by: float, now: float) -> None:

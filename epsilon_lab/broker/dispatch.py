@@ -2,7 +2,7 @@
 
 Work is pushed. A member holds as many tasks as it has slots, and in advance as much as its credit allows (credit.py).
 The least loaded member is served first; when nothing is ready and a member is idle, what waits behind another's long
-task is recalled.
+task is asked back.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import heapq
 from collections import defaultdict
 from typing import get_args
 
-from epsilon_lab.broker.attempts import recall
+from epsilon_lab.broker.attempts import ask_back
 from epsilon_lab.broker.board import Board
 from epsilon_lab.broker.credit import is_open, may_take, waiting, waiting_since
 from epsilon_lab.broker.members import Member, Task
@@ -44,8 +44,7 @@ def assign(board: Board, now: float) -> None:
         if not open_members:
             continue
         _hand_out(board, lane, open_members, batches, now)
-        if _recall(board, open_members, now):
-            _hand_out(board, lane, open_members, batches, now)
+        _recall(board, open_members, now)
     for member, assignments in batches.values():
         member.mark_started(now)
         by_run: defaultdict[str, list[tuple[str, int, int]]] = defaultdict(list)
@@ -92,21 +91,22 @@ def _hand(board: Board, member: Member, task: Task, estimate: float) -> Assignme
     )
 
 
-def _recall(board: Board, members: list[Member], now: float) -> bool:
-    """Take back, for idle members, what waits behind tasks that have been running for long."""
+def _recall(board: Board, members: list[Member], now: float) -> None:
+    """Ask back, for idle members, what waits behind tasks that have been running for long."""
     idle = sum(not member.held for member in members)
     if not idle:
-        return False
+        return
     donors: list[tuple[float, Member, list[tuple[int, Task]]]] = []
     for member in members:
         since = waiting_since(member, now)
         if since is not None:
             places = [place for place in waiting(member) if not board.queue.is_paused(place[1].run.run_id)]
-            if places:
-                donors.append((since, member, places))
+            fresh = [place for place in places if member.held[place[0]].asked_back is None]
+            idle -= len(places) - len(fresh)  # those will come, or were begun
+            if fresh:
+                donors.append((since, member, fresh))
     for _, member, places in sorted(donors, key=lambda each: each[0]):
-        recall(board, member, places[:idle], "recalled for an idle worker", now)
-        idle -= len(places[:idle])
-        if not idle:
+        if idle <= 0:
             break
-    return bool(donors)
+        ask_back(board, member, places[:idle], "recalled for an idle worker", now)
+        idle -= len(places)

@@ -138,6 +138,9 @@ class Held(msgspec.Struct, eq=False, gc=False):
     beat: float | None = None
     """When the attempt last showed progress."""
 
+    asked_back: tuple[float, str] | None = None
+    """Since when its member is to give the task back unless it has begun it, and why."""
+
     @property
     def over_at(self) -> float | None:
         """When its attempt exceeds a limit of its own; None where it has none, or was given up."""
@@ -234,6 +237,11 @@ class Member:
         """Put a task, under its fence, at the end of its line."""
         self.held[task.fence] = Held(task, estimate)
         self.backlog += estimate
+
+    def reserve(self, fence: int) -> None:
+        """Keep a place for what it has in hand and nobody wants, until it says that it is free of it (`give_up`)."""
+        if not self.is_wide:
+            self.held[fence] = Held(None, 0.0)
 
     def drop(self, fence: int) -> None:
         """Take a place out of its line; when all of them are out, `mark_started` says what is worked on from then."""

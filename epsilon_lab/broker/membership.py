@@ -11,7 +11,7 @@ from typing import get_args
 
 import msgspec
 
-from epsilon_lab.broker.attempts import charge_loss, recall, release, take_answers, take_back
+from epsilon_lab.broker.attempts import ask_back, charge_loss, recall, release, take_answers, take_back
 from epsilon_lab.broker.board import FENCE_BITS, Board
 from epsilon_lab.broker.credit import waiting
 from epsilon_lab.broker.lines import Lines, failure_of
@@ -80,7 +80,6 @@ def _reconcile(board: Board, member: Member, named: tuple[tuple[str, str, int], 
     gone = [fence for fence, task in missing if task is None]
     member.claims = {fence: claim for fence, claim in member.claims.items() if fence in fences or claim.answer}
     adopted: _Adopted = defaultdict(list)
-    gone = []
     for run_id, task_id, fence in named:
         if fence in member.held:
             continue
@@ -88,6 +87,7 @@ def _reconcile(board: Board, member: Member, named: tuple[tuple[str, str, int], 
             member.claims.setdefault(fence, Claim(run_id, task_id))
         elif not _adopt(board, member, run_id, task_id, fence, adopted):
             gone.append(fence)
+            member.reserve(fence)  # it may hang in it
     _record_adopted(board, member, adopted)
     if gone:
         board.send(member.peer, Cancel(fences=tuple(gone)))
@@ -108,6 +108,8 @@ def redeem(board: Board, now: float) -> None:
             del member.claims[fence]
             if not _adopt(board, member, claim.run_id, claim.task_id, fence, adopted):
                 gone.append(fence)
+                if claim.answer is None:
+                    member.reserve(fence)
             elif claim.answer is not None:
                 answers.append(claim.answer)
         _record_adopted(board, member, adopted)
@@ -165,7 +167,7 @@ def drain(board: Board, name: str, now: float) -> None:
     session.draining = True
     for member in session.members.values():
         if places := waiting(member):
-            recall(board, member, places, "its worker is leaving", now)
+            ask_back(board, member, places, "its worker is leaving", now)
 
 
 def let_go(board: Board) -> None:

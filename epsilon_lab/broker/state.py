@@ -14,7 +14,8 @@ acceptance exactly once.
 
 **Credit.** Work is pushed. A member holds as many tasks as it has slots, and in advance as much as `credit_window_s`
 of work by the durations measured for that run and kind. The least loaded member is served first; when nothing is ready
-and a member is idle, what waits behind another's long task is recalled.
+and a member is idle, what waits behind another's long task is asked back: it stays where it is until its worker says
+that it has not begun it.
 
 **Who is to blame.** A process works in the order assigned, so the first unfinished task is the one that was running
 when it died; only that one is counted (`poison_limit` times, then it is dead), and the rest go back unblamed. Failures

@@ -55,7 +55,7 @@ class Done(_Frame, frozen=True, kw_only=True, array_like=True, tag="done"):
     results: tuple[Result, ...] = ()
     failures: tuple[Failure, ...] = ()
     dropped: tuple[int, ...] = ()
-    """Fences of what was cancelled before it was begun, and now never will be."""
+    """Fences of what was cancelled or recalled before it was begun, and now never will be."""
 
 
 class Note(_Frame, frozen=True, kw_only=True, array_like=True, tag="note"):
@@ -219,6 +219,12 @@ class Cancel(_Frame, frozen=True, kw_only=True, array_like=True, tag="cancel"):
     fences: tuple[int, ...]
 
 
+class Recall(_Frame, frozen=True, kw_only=True, array_like=True, tag="recall"):
+    """Others could begin these sooner: what is not begun, `Done` says was `dropped`; what is, goes on and counts."""
+
+    fences: tuple[int, ...]
+
+
 class Interrupt(_Frame, frozen=True, kw_only=True, array_like=True, tag="interrupt"):
     """To a supervisor: ask this member's task under this fence to stop, if it is under way; it may not heed that."""
 
@@ -327,7 +333,20 @@ ToBroker = (
     | Keep
 )
 ToPeer = (
-    Welcome | Tasks | Cancel | Interrupt | Kill | Stale | Recorded | Denied | News | Drained | File | Kept | Refused
+    Welcome
+    | Tasks
+    | Cancel
+    | Recall
+    | Interrupt
+    | Kill
+    | Stale
+    | Recorded
+    | Denied
+    | News
+    | Drained
+    | File
+    | Kept
+    | Refused
 )
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -131,9 +131,11 @@ class Child:
         self._dialer.vanish()
 
     def _look(self) -> None:
-        if self._attempt is None:  # a process hears nothing while it works
+        if self._attempt is None:
             self._peer.receive()
             self._next()
+        elif self._dice.random() < 0.5:  # else its task holds the interpreter, and it hears nothing
+            self._peer.tend()
 
     def _next(self) -> None:
         if not self._peer.tasks:

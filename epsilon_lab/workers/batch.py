@@ -46,7 +46,8 @@ class Batch:
             if not self._answers:
                 self._since = answer.ended_at or 0.0
             self._answers.append(answer)
-            following = self._peer.tasks[0].task if self._peer.tasks else None
+            next_one = self._peer.following()
+            following = next_one.task if next_one is not None else None
             if (
                 self._streak < _QUICK_IN_A_ROW
                 or following is None

@@ -102,6 +102,20 @@ def test_who_is_busy_with_what_it_brought_is_given_nothing_else(table, make_spec
     assert table.assigned() == {"s/w1": ["b"]}
 
 
+def test_who_hangs_in_what_is_not_its_own_any_more_is_given_nothing_else_and_is_killed(table):
+    """Nobody waits for it, so no limit of its own would end it; what it were given would wait for ever."""
+    table.boss()
+    table.say("s/w1", hello(("q", "a", OLD - 1)))
+    assert table.assigned() == {}
+    assert table.later(1.1).kills == ["s/w1"]
+
+
+def test_who_says_that_it_is_free_of_it_is_given_more(table):
+    table.say("s/w1", hello(("q", "a", OLD - 1)))
+    table.say("s/w1", Done(dropped=(OLD - 1,)))
+    assert table.assigned() == {"s/w1": ["b"]}
+
+
 def test_two_claims_to_the_same_attempt_are_one(table):
     table.say("s/w1", hello(("q", "a", OLD)))
     answer = table.say("s/w2", hello(("q", "a", OLD)))

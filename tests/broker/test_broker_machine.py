@@ -48,7 +48,7 @@ from epsilon_lab.messages.events import (
     TasksRequeued,
     TasksSubmitted,
 )
-from epsilon_lab.messages.frames import Beat, Bye, Cancel, Done, Hello, Kill, Lost, Renew, Tasks
+from epsilon_lab.messages.frames import Beat, Bye, Cancel, Done, Hello, Kill, Lost, Recall, Renew, Tasks
 from epsilon_lab.messages.tasks import Failure, Result, Retry, TaskSpec
 from epsilon_lab.messages.values import pack
 from epsilon_lab.settings import BrokerSettings
@@ -132,7 +132,7 @@ class BrokerMachine(RuleBasedStateMachine):
                         self.pending.append((peer, each))
                 case Send(message=Kill(member=member)):
                     self.condemned.add(member)
-                case Send(peer=peer, message=Cancel(fences=fences)):
+                case Send(peer=peer, message=Cancel(fences=fences) | Recall(fences=fences)):
                     self.cancelled[peer] |= set(fences)
         return effects
 

@@ -11,11 +11,13 @@ from epsilon_lab.broker.stimuli import (
     CancelTasks,
     CloseRun,
     DiskShort,
+    DrainSession,
     OpenRun,
     OpenTask,
     PauseRun,
     Receipt,
     ResumeRun,
+    Send,
     Stalled,
     Submit,
     Undelivered,
@@ -44,6 +46,7 @@ from epsilon_lab.messages.frames import (
     Kill,
     Lost,
     Note,
+    Recall,
     Recorded,
     Refused,
     Renew,
@@ -361,17 +364,57 @@ def test_what_waits_behind_a_long_task_is_recalled_for_an_idle_worker(table):
     table.now += RECALL_S / 2
     assert table.assigned() == {}
     table.now += RECALL_S
-    answer = table.turn()
-    fence = next(fence for fence in answer.sent(Cancel, to="s/w1")[0].fences)
-    [released, assigned] = answer.records()
+    fence = table.given["s/w1"]["waiting"].fence
+    assert table.turn() == [Send("s/w1", Recall(fences=(fence,)))]
+    assert table.turn() == [], "asked once"
+    [released] = table.drop("s/w1", "waiting").records()
     assert released == TasksReleased(
         worker_id="s/w1", reason="recalled for an idle worker", tasks=(("waiting", 1, fence),)
     )
+    [assigned] = table.turn().records()
     assert [task[:2] for task in assigned.tasks] == [("waiting", 2)]
     assert table.given["s/w2"]["waiting"].fence > fence
     assert table.assigned() == {}
     assert [o.task_id for o in table.done("s/w2", "waiting").outcomes] == ["waiting"]
     assert [o.task_id for o in table.done("s/w1", "long").outcomes] == ["long"]
+
+
+def test_what_was_begun_as_it_was_recalled_goes_on_and_is_executed_once(table):
+    table.join("s/w1")
+    table.submit("long", "recalled")
+    table.turn()
+    table.join("s/w2")
+    table.now += 2 * RECALL_S
+    assert table.turn().sent(Recall)
+    table.done("s/w1", "long")
+    assert table.later(5.0).records() == []
+    assert [o.status for o in table.done("s/w1", "recalled").outcomes] == ["completed"]
+
+
+def test_as_many_tasks_are_recalled_as_workers_are_idle(table):
+    table.join("s/w1")
+    table.submit("long", "a")
+    table.turn()
+    table.join("s/w2")
+    table.submit("other", "b")
+    table.turn()
+    assert {peer: list(given) for peer, given in table.given.items()} == {"s/w1": ["long", "a"], "s/w2": ["other", "b"]}
+    table.join("s/w3")
+    table.now += 2 * RECALL_S
+    assert [len(recall.fences) for recall in table.turn().sent(Recall)] == [1]
+    assert table.turn() == []
+
+
+def test_who_is_leaving_gives_back_what_it_has_not_begun(table):
+    table.boss()
+    table.join("s/w1")
+    table.submit("long", "waiting")
+    table.turn()
+    table.step(DrainSession("s"))
+    table.join("t/w1")
+    assert table.assigned() == {}
+    assert [body.reason for body in table.drop("s/w1", "waiting").records()] == ["its worker is leaving"]
+    assert table.assigned() == {"t/w1": ["waiting"]}
 
 
 def test_a_process_that_had_begun_what_was_recalled_is_not_believed_idle(table):
@@ -382,6 +425,8 @@ def test_a_process_that_had_begun_what_was_recalled_is_not_believed_idle(table):
     table.turn()
     table.join("s/w2")
     table.now += 2 * RECALL_S
+    table.turn()
+    assert table.later(table.settings.grace_s).sent(Cancel, to="s/w1"), "it is too busy to say whether it has"
     assert table.assigned() == {"s/w2": ["recalled"]}
     table.done("s/w1", "long")
     table.submit("next", prefetch=False)
@@ -400,6 +445,8 @@ def test_a_process_that_had_not_begun_what_was_recalled_is_given_more(table):
     table.join("s/w2")
     table.now += 2 * RECALL_S
     table.turn()
+    table.later(table.settings.grace_s)
+    assert table.assigned() == {"s/w2": ["recalled"]}
     table.done("s/w1", "long")
     table.drop("s/w1", "recalled")
     table.submit("next", prefetch=False)

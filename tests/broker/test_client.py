@@ -1,5 +1,7 @@
 """A peer's end, against a listener that says what a broker may say."""
 
+import threading
+
 import anyio
 import pytest
 
@@ -14,6 +16,7 @@ from epsilon_lab.messages.frames import (
     Hello,
     Lost,
     Note,
+    Recall,
     Recorded,
     Refused,
     Renew,
@@ -23,7 +26,7 @@ from epsilon_lab.messages.frames import (
     decode_from_peer,
     encode,
 )
-from epsilon_lab.messages.tasks import Assignment
+from epsilon_lab.messages.tasks import Assignment, Failure
 from epsilon_lab.transport import memory
 
 HELLO = Hello(pid=1, host="h", lanes=("process",), slots=1)
@@ -106,6 +109,39 @@ def test_what_never_came_is_said_to_be_dropped_where_connections_can_be_lost(bro
         broker.says(Cancel(fences=(1, 2)))
         peer.receive()
         assert broker.heard() == [Done(dropped=(2,))]
+
+
+def test_what_is_recalled_while_a_task_runs_is_given_back_at_once(peer, broker, make_spec):
+    """By another thread; what the first one has taken goes on, and what that one waits for is left to it."""
+    peer.greet()
+    broker.says(WELCOME, tasks(make_spec, 7, 8))
+    peer.receive()
+    assert peer.take().fence == 7
+    broker.says(tasks(make_spec, 9), Recorded(note_id=5), Recall(fences=(7, 9)))
+    broker.heard()
+    other = threading.Thread(target=peer.tend)
+    other.start()
+    other.join()
+    assert broker.heard() == [Done(dropped=(9,))]
+    assert [each.fence for each in peer.tasks] == [8]
+    assert peer.poll(None), "what another thread has heard is not waited for"
+    assert Recorded(note_id=5) in peer.receive()
+    assert peer.poll(0.0) is False
+
+
+def test_what_was_answered_is_not_given_back_where_connections_can_be_lost(broker, make_spec):
+    with memory.dial(broker.address, "s/w1") as dialer:
+        dialer.is_lossy = True
+        peer = Peer(dialer, HELLO)
+        peer.greet()
+        broker.says(WELCOME, tasks(make_spec, 7))
+        peer.receive()
+        assignment = peer.take()
+        peer.done(failures=(Failure(task_id="t7", run_id="r", fence=assignment.fence, outcome="failed", error="e"),))
+        broker.heard()
+        broker.says(Recall(fences=(7, 8)))
+        peer.receive()
+        assert broker.heard() == [Done(dropped=(8,))], "the other one never came"
 
 
 def test_a_forgotten_peer_greets_once_and_drops_what_it_was_given(peer, broker, make_spec):
