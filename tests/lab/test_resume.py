@@ -19,6 +19,7 @@ from epsilon_lab.testing.census import wait_until
 from epsilon_lab.testing.model_server import Hang, ModelServer
 from epsilon_lab.topologies.recovery import recover
 from epsilon_lab.workspace.journal import Journal, read_journal
+from epsilon_lab.workspace.scan import seal
 
 NUMBERS = {"population": 4, "generations": 4, "elites": 1, "diverse": 1, "fresh": 1, "patience": None}
 
@@ -259,10 +260,10 @@ def test_cut_after_a_commit_a_real_search_ends_as_it_did(runs, whole, share):
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 
-def refused(runs, run_id, problem, *, error=InvalidInput, **arguments):
+def refused(runs, run_id, problem, *, error=InvalidInput, broker="kernel", **arguments):
     """That a run is refused, and that nothing of it was changed."""
     before = {path: path.read_bytes() for path in sorted((runs / run_id).rglob("*")) if path.is_file()}
-    with Lab(runs, workers=1) as lab:
+    with Lab(runs, workers=1, broker=broker) as lab:
         with pytest.raises(error, match=problem) as told:
             lab.resume(run_id, **arguments)
         assert lab.sql("select count(*) from events where type = 'lab.run'").iloc[0, 0] <= 1
@@ -370,14 +371,22 @@ def test_a_run_of_which_nothing_is_on_record_is_refused(runs):
     refused(runs, "empty", "nothing of it is on record; start it anew")
 
 
-def test_a_run_of_a_topology_that_is_not_known_is_refused(runs, tmp_path):
+def test_a_run_of_a_topology_that_is_not_known_is_refused(runs, sidecar_path, tmp_path):
     run_id = leave(runs, WorkQueue(range(3), gate(tmp_path)), ("task.completed", 1))
-    journal = runs / run_id / "journal.ndjson"
-    with Lab(runs, workers=1) as lab, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("epsilon_lab.topologies.catalogue._RESTORE", {})
-        with pytest.raises(LabError, match="'work_queue', which this version of epsilon_lab does not know"):
-            lab.resume(run_id)
-    assert b"run.adopted" not in journal.read_bytes()
+    _write_again(runs / run_id / "journal.ndjson", b'"topology":"work_queue"', b'"topology":"of_tomorrow"')
+    problem = "'of_tomorrow', which this version of epsilon_lab does not know"
+    for broker in ("kernel", "sidecar"):
+        refused(runs, run_id, problem, error=LabError, broker=broker)
+
+
+def _write_again(path, old, new):
+    """Put other words into a journal, whose checksums then say so."""
+    data, group = b"", b""
+    for line in path.read_bytes().replace(old, new).splitlines(keepends=True):
+        is_commit = line.startswith(b'{"commit"')
+        data += seal(group) + b"\n" if is_commit else line
+        group = b"" if is_commit else group + line
+    path.write_bytes(data)
 
 
 def test_rules_that_were_edited_are_told_from_their_first_consequence(runs):
