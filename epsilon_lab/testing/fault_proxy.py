@@ -90,7 +90,10 @@ class FaultProxy:
             self._portal.call(self._open[way].clear)
 
     def cut(self, after_bytes: int = 0) -> None:
-        """Reset every connection: now, or once so many more bytes have passed up it, in the middle of a frame."""
+        """Reset every connection: now, or once so many more bytes have passed up it, in the middle of a frame.
+
+        The target still reads those bytes, and then the end: a reset would take them out of its hands.
+        """
         self._portal.call(self._each, partial(_Line.cut_after, count=after_bytes) if after_bytes else _Line.reset)
 
     def half_open(self) -> None:
@@ -143,7 +146,10 @@ class FaultProxy:
         finally:
             self._lines.discard(line)
             _reset(writer)
-            _reset(far_writer)
+            if line.is_cut:
+                far_writer.close()
+            else:
+                _reset(far_writer)
             line.done.set()
 
     async def _pump(self, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: _Line) -> None:
@@ -159,6 +165,7 @@ class FaultProxy:
                     writer.write(chunk)
                     await writer.drain()
                 if is_last:
+                    line.is_cut = True
                     break
         if not line.is_forsaken or way == "up":
             line.reset()
@@ -169,6 +176,7 @@ class _Line:
 
     def __init__(self, near: asyncio.StreamWriter, far: asyncio.StreamWriter) -> None:
         self.is_forsaken = False
+        self.is_cut = False
         self.done = asyncio.Event()
         self.tasks: list[asyncio.Task[None]] = []
         self._near, self._far = near, far

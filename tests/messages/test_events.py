@@ -23,6 +23,7 @@ ODD = TaskSpec(
     start_within_s=9.0,
     finish_within_s=10.0,
     beat_within_s=11.0,
+    memory_mb=12.0,
 )
 
 

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from epsilon_lab.errors import InvalidInput
+from epsilon_lab.testing.census import wait_until
 from epsilon_lab.testing.fault_proxy import FaultProxy
 
 
@@ -116,6 +117,7 @@ def test_a_cut_may_come_in_the_middle_of_a_frame(echo):
         line.sendall(b"abcdef")
         with pytest.raises(ConnectionResetError):
             exactly(line, 6)
+        assert wait_until(lambda: len(echo[1]) >= 4, within_s=10)
         assert bytes(echo[1]) == b"1abc"
 
 
