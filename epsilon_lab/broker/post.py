@@ -116,7 +116,7 @@ class Post:
         if (problem := name_problem(name)) or "/" in name:
             return f"an inbox's name {problem or 'has no / in it, which is for tasks'}"
         if name not in self.inboxes and len(self.inboxes) >= TOPICS:
-            return f"there are {TOPICS} inboxes already"
+            return f"there are {TOPICS} inboxes already; use one of those: they last as long as the lab is open"
         return self.inboxes.setdefault(name, Mailbox())
 
     def read(self, peer: str, question: Read, box: Mailbox) -> str:

@@ -132,7 +132,7 @@ def test_topics_and_inboxes_are_bounded(talk, monkeypatch):
         assert "1 topics already" in denied.reason
     talk.say(DESK, Read(note_id=1, inbox="a"))
     [denied] = talk.say(DESK, Read(note_id=2, inbox="b")).sent(Denied)
-    assert "1 inboxes already" in denied.reason
+    assert "1 inboxes already; use one of those" in denied.reason
 
 
 @pytest.mark.parametrize("name", ["", "a\n", "x" * 201, "\u202e"])
