@@ -54,7 +54,7 @@ def number(what: str, value: Any, *, least: float = -math.inf, most: float = mat
                 return operator.index(value) if isinstance(value, Integral) else found
     bounds = [f"{'above' if above else 'of at least'} {least:.15g}"] * (least > -math.inf)
     bounds += [f"of at most {most:.15g}"] * (most < math.inf)
-    raise InvalidInput(what, " ".join(["must be a finite number", *bounds]) + f", got {_shown(value)}")
+    raise InvalidInput(what, f"must be a finite number {' and '.join(bounds)}".rstrip() + f", got {_shown(value)}")
 
 
 def text(what: str, value: Any, *, blank: bool = False) -> str:
