@@ -133,6 +133,8 @@ class Lab:
             raise InvalidInput("broker", f"must be 'kernel' or 'sidecar', got {broker!r}")
         if bind is not None:
             checked(bind, "bind")
+            if read_only:
+                raise InvalidInput("bind", "has no meaning with read_only=True: who only looks on has no workers")
         self.path = _absolute(path)
         self.read_only = bool(read_only)
         if not self.read_only and (doubt := caution(self.path, durability)):

@@ -146,6 +146,11 @@ def test_looking_on_needs_a_workspace(tmp_path):
         Lab(tmp_path / "nowhere", read_only=True)
 
 
+def test_who_only_looks_on_has_no_workers_to_be_reached(tmp_path):
+    with pytest.raises(InvalidInput, match="bind: has no meaning with read_only=True"):
+        Lab(tmp_path, bind="tcp://127.0.0.1:0", read_only=True)
+
+
 def test_a_script_that_forgets_to_close_ends_by_itself(tmp_path):
     code = (
         "import sys\nfrom epsilon_lab import Lab, WorkQueue\n"

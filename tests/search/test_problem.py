@@ -90,7 +90,9 @@ def test_bad_files_are_refused_by_name(what: str, files: Any, said: str) -> None
 def test_a_limit_that_limits_nothing_is_refused(what: str, most: int) -> None:
     assert getattr(problem(**{what: most}), what) == most
     for value in (most + 1, 1e300, 10**400, 10**5000, float("inf"), float("nan"), 0, -1, True, "1", None, Unshowable()):
-        with pytest.raises(InvalidInput, match=f"Problem {what}: must be a finite number above 0 and of at most {most}"):
+        with pytest.raises(
+            InvalidInput, match=f"Problem {what}: must be a finite number above 0 and of at most {most}"
+        ):
             problem(**{what: value})
 
 
