@@ -612,7 +612,6 @@ class Lab:
         self._check()
         if self._core is None:
             raise LabError(f"this lab only looks on and cannot {what}; open it with Lab({str(self.path)!r})")
-        self._tell_of_stalls()
         if isinstance(self._core, Sidecar) and self._core.failure is not None:
             raise self._core.failure
         if trouble := self._core.trouble:
@@ -620,7 +619,7 @@ class Lab:
         return self._core
 
     def _tell_of_stalls(self) -> None:
-        """Say, once, that this process kept the broker from its turns."""
+        """Say under a cell, once, that it kept the broker from its turns."""
         if not isinstance(self._core, Core) or self._closed or self._core.failure or os.getpid() != self._pid:
             return  # a sidecar does not stand still with this process
         stood_s = self._core.stood_still_s()
