@@ -7,6 +7,7 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import msgspec
 import pytest
@@ -209,7 +210,8 @@ def test_what_was_never_committed_is_cut_and_reported(runs, tmp_path):
     assert msgspec.json.decode(adopted.body, type=RunAdopted).torn == len(torn)
 
 
-def test_a_run_is_resumed_once_however_many_ask(runs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("door", ["lab", "core"])
+def test_a_run_is_resumed_once_however_many_ask(runs, tmp_path, monkeypatch, door):
     run_id = leave(runs, WorkQueue(range(3), gate(tmp_path)), ("task.completed", 2))
     together = threading.Barrier(2)
 
@@ -221,10 +223,12 @@ def test_a_run_is_resumed_once_however_many_ask(runs, tmp_path, monkeypatch):
     monkeypatch.setattr("epsilon_lab.hosts.core.recover", slow)
     (tmp_path / "go").touch()
     with Lab(runs, workers=1) as lab, ThreadPoolExecutor(2) as threads:
-        one, other = threads.map(lab.resume, [run_id, run_id])
+        ask = lab.resume if door == "lab" else partial(lab._core.resume, trust=False)
+        one, other = threads.map(ask, [run_id, run_id])
         assert one is other
-        assert one.wait(60).results() == [0, 10, 20]
-    assert len(lines(one, "run.adopted")) == 1
+        run = lab.runs[run_id].wait(60)
+        assert run.results() == [0, 10, 20]
+    assert len(lines(run, "run.adopted")) == 1
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,7 @@ PLANTS = (
         "hosts/core.py",
         "        with self._resuming:\n            live = self.at(run_id)\n",
         "        if True:\n            live = self.at(run_id)\n",
-        ("tests/hosts/test_sidecar.py::test_a_run_is_taken_up_once_however_many_ask",),
+        ("tests/lab/test_resume.py::test_a_run_is_resumed_once_however_many_ask",),
     ),
     Plant(
         "a cancelled task's interrupt hits whatever runs by then",
