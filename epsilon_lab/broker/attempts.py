@@ -142,17 +142,17 @@ def _take_dropped(board: Board, member: Member, fences: Iterable[int]) -> None:
         board.record_lines(lines, reason)
 
 
-def recall(board: Board, member: Member, places: Iterable[tuple[int, Task]], reason: str, now: float) -> None:
+def take_away(board: Board, member: Member, places: Iterable[tuple[int, Task]], reason: str, now: float) -> None:
     """Release what waits in a member's hands, and have it not begin that, or be stale if it has."""
     lines = Lines(member.peer)
-    recalled = []
+    taken = []
     for fence, task in places:
         member.give_up(fence, now)
         release(board, task, lines)
-        recalled.append(fence)
+        taken.append(fence)
     board.record_lines(lines, reason)
-    if recalled:
-        board.send(member.peer, Cancel(fences=tuple(recalled)))
+    if taken:
+        board.send(member.peer, Cancel(fences=tuple(taken)))
 
 
 def _accept(member: Member, answer: Result | Failure) -> Task | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from epsilon_lab.broker.attempts import charge_failure, recall
+from epsilon_lab.broker.attempts import charge_failure, take_away
 from epsilon_lab.broker.board import Board, Final
 from epsilon_lab.broker.credit import waiting
 from epsilon_lab.broker.lines import Lines, failure_of
@@ -58,7 +58,7 @@ def _take_unanswered(board: Board, member: Member, now: float) -> None:
         if asked is not None and now - asked[0] >= board.settings.grace_s:
             by_reason[asked[1]].append((fence, task))
     for reason, places in by_reason.items():
-        recall(board, member, places, reason, now)
+        take_away(board, member, places, reason, now)
 
 
 def move(board: Board, by: float, now: float) -> None:
@@ -152,7 +152,7 @@ def _look_at_tasks(board: Board, now: float) -> None:
             _time_out(board, member, [(task, failure)], now)
             continue
         if member is not None:
-            recall(board, member, [(task.fence, task)], reason, now)
+            take_away(board, member, [(task.fence, task)], reason, now)
         board.withdraw(task)
         expired.setdefault(task.run.run_id, []).append((task, reason))
     for run_id, tasks in expired.items():

@@ -11,7 +11,7 @@ from typing import get_args
 
 import msgspec
 
-from epsilon_lab.broker.attempts import ask_back, charge_loss, recall, release, take_answers, take_back
+from epsilon_lab.broker.attempts import ask_back, charge_loss, release, take_answers, take_away, take_back
 from epsilon_lab.broker.board import FENCE_BITS, Board
 from epsilon_lab.broker.credit import waiting
 from epsilon_lab.broker.lines import Lines, failure_of
@@ -76,7 +76,7 @@ def _reconcile(board: Board, member: Member, named: tuple[tuple[str, str, int], 
     fences = {fence for _, _, fence in named}
     missing = [(fence, held.task) for fence, held in member.held.items() if fence not in fences]
     # Lost on its way, or on its way still: only the member can tell, so until then it keeps the places.
-    recall(board, member, [(fence, task) for fence, task in missing if task], "its worker does not have it", now)
+    take_away(board, member, [(fence, task) for fence, task in missing if task], "its worker does not have it", now)
     gone = [fence for fence, task in missing if task is None]
     member.claims = {fence: claim for fence, claim in member.claims.items() if fence in fences or claim.answer}
     adopted: _Adopted = defaultdict(list)
