@@ -54,8 +54,7 @@ from epsilon_lab.workspace.tables import Tables
 if TYPE_CHECKING:
     import pandas as pd
 
-    from epsilon_lab.broker.members import WorkerRow
-    from epsilon_lab.broker.stats import Stats
+    from epsilon_lab.broker.stats import Glance
     from epsilon_lab.topologies.runner import Runner
     from epsilon_lab.views.figures import ScoreFigure
     from epsilon_lab.views.live import LivePanel, Shown
@@ -507,8 +506,8 @@ class Lab:
         from epsilon_lab.views.faces import lab_face  # noqa: PLC0415 - drawing loads when someone looks
         from epsilon_lab.views.live import LivePanel  # noqa: PLC0415 - as above
 
-        def look() -> tuple[Stats, list[WorkerRow], dict[str, str]] | None:
-            return None if self._closed or core.failure else (core.stats(), core.workers(), core.live())
+        def look() -> Glance | None:
+            return None if self._closed or core.failure else core.glance()
 
         return self._show(LivePanel(LabObserver(str(self.path), look, self._clock.monotonic), lab_face()))
 

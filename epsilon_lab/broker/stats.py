@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from epsilon_lab.broker.members import WorkerRow
+
 
 class Counts:
     """What happened since the broker began."""
@@ -98,3 +100,12 @@ class Stats(NamedTuple):
 
     strangers: int = 0
     """Connections refused for want of a known key, and frames under a name that is not their sender's to bear."""
+
+
+class Glance(NamedTuple):
+    """A broker at one moment, as whoever looks on sees it."""
+
+    stats: Stats
+    workers: list[WorkerRow]
+    live: dict[str, str]
+    """Live runs: run id -> name."""

@@ -27,7 +27,7 @@ from epsilon_lab.agents import llm
 from epsilon_lab.broker.board import Room
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.broker.members import WorkerRow
-from epsilon_lab.broker.stats import Stats
+from epsilon_lab.broker.stats import Glance, Stats
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput, WorkspaceError
 from epsilon_lab.ids import LOCAL
@@ -357,6 +357,10 @@ class Core:
     def stats(self) -> Stats:
         """What waits and what runs, and what happened since it was opened."""
         return self.on_loop(self._host.stats)
+
+    def glance(self) -> Glance:
+        """All that a live view shows, as it is at one moment."""
+        return self.on_loop(lambda: Glance(self._host.stats(), self._host.workers(), self.live()))
 
     def stood_still_s(self) -> float:
         """Seconds in all for which this process did not let the broker take its turn."""

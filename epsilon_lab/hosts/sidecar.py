@@ -26,7 +26,7 @@ import msgspec
 
 import epsilon_lab
 from epsilon_lab.broker.members import WorkerRow
-from epsilon_lab.broker.stats import Stats
+from epsilon_lab.broker.stats import Glance, Stats
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import BadFrame, LabError, SidecarLost, WorkspaceError, WorkspaceLocked
 from epsilon_lab.hosts.commands import (
@@ -240,6 +240,11 @@ class Sidecar:
     def stats(self) -> Stats:
         """What waits and what runs, and what happened since it began."""
         return self._look().stats
+
+    def glance(self) -> Glance:
+        """All that a live view shows, by one question."""
+        standing = self._look()
+        return Glance(standing.stats, list(standing.at_work), standing.live)
 
     @property
     def trouble(self) -> str:

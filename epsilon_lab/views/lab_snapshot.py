@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from epsilon_lab.broker.members import WorkerRow
-from epsilon_lab.broker.stats import Stats
+from epsilon_lab.broker.stats import Glance, Stats
 from epsilon_lab.errors import LabError
 
 REMEMBERED_S = 120.0
@@ -84,7 +84,7 @@ class LabObserver:
     def __init__(
         self,
         path: str,
-        look: Callable[[], tuple[Stats, list[WorkerRow], dict[str, str]] | None],
+        look: Callable[[], Glance | None],
         now: Callable[[], float],
     ) -> None:
         self._path = path
