@@ -298,7 +298,7 @@ class BrokerHost:
     def stood_still_s(self) -> float:
         """Seconds in all for which it could not take its turn, the one that is overdue now included."""
         late = self._clock.monotonic() - self._last_turn - self._tick_s
-        return self._state.stats().stalled_s + (late if late > self._tick_s / 2 else 0.0)
+        return self._state.board.counts.stalled_s + (late if late > self._tick_s / 2 else 0.0)
 
     def stats(self) -> Stats:
         """Say how the broker stands, in numbers."""
