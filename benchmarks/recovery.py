@@ -19,12 +19,12 @@ import msgspec
 from epsilon_lab.messages.events import (
     CompletedLine,
     RunStarted,
-    StoredValue,
     TasksAssigned,
     TasksCompleted,
     TasksSubmitted,
     task_line,
 )
+from epsilon_lab.messages.values import StoredValue
 from epsilon_lab.topologies.catalogue import restore
 from epsilon_lab.topologies.engine import RunState, Start, Submit
 from epsilon_lab.topologies.recovery import beginning, recover

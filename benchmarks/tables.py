@@ -24,12 +24,12 @@ from epsilon_lab.messages.events import (
     CandidateSettled,
     CompletedLine,
     RunStarted,
-    StoredValue,
     TaskLine,
     TasksAssigned,
     TasksCompleted,
     TasksSubmitted,
 )
+from epsilon_lab.messages.values import StoredValue
 from epsilon_lab.views.snapshot import Observer
 from epsilon_lab.workspace.journal import Journal
 from epsilon_lab.workspace.layout import RunDirectory

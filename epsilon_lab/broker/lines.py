@@ -14,9 +14,9 @@ from epsilon_lab.messages.events import (
     TasksFailed,
     TasksReleased,
     TasksStale,
-    stored,
 )
 from epsilon_lab.messages.tasks import AttemptOutcome, Failure, Result
+from epsilon_lab.messages.values import stored
 
 
 class Lines:

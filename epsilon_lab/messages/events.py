@@ -13,35 +13,7 @@ import msgspec
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import AttemptOutcome, Event, Lane, Retry, TaskSpec
-from epsilon_lab.messages.values import Value
-
-
-class StoredValue(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A `Value` as a journal shows it: exactly one field is set."""
-
-    json: msgspec.Raw = msgspec.Raw(b"")
-    pickle: bytes | None = None
-    file: str | None = None
-
-
-def stored(value: Value) -> StoredValue:
-    """Show a value as a journal does."""
-    match value.form:
-        case "json":
-            return StoredValue(msgspec.Raw(value.data))
-        case "pickle":
-            return StoredValue(pickle=value.data)
-        case "file":
-            return StoredValue(file=value.data.decode())
-
-
-def restored(value: StoredValue) -> Value:
-    """Take a value back from a journal."""
-    if json := bytes(value.json):
-        return Value("json", json)
-    if value.pickle is not None:
-        return Value("pickle", value.pickle)
-    return Value("file", (value.file or "").encode())
+from epsilon_lab.messages.values import StoredValue, restored, stored
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):

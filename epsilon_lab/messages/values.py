@@ -28,6 +28,34 @@ class Value(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The bytes, or the path. A file's own form is told by its suffix, `.json` or `.pkl`."""
 
 
+class StoredValue(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A `Value` as a journal shows it: exactly one field is set."""
+
+    json: msgspec.Raw = msgspec.Raw(b"")
+    pickle: bytes | None = None
+    file: str | None = None
+
+
+def stored(value: Value) -> StoredValue:
+    """Show a value as a journal does."""
+    match value.form:
+        case "json":
+            return StoredValue(msgspec.Raw(value.data))
+        case "pickle":
+            return StoredValue(pickle=value.data)
+        case "file":
+            return StoredValue(file=value.data.decode())
+
+
+def restored(value: StoredValue) -> Value:
+    """Take a value back from a journal."""
+    if json := bytes(value.json):
+        return Value("json", json)
+    if value.pickle is not None:
+        return Value("pickle", value.pickle)
+    return Value("file", (value.file or "").encode())
+
+
 def is_plain(value: object) -> bool:
     """Tell whether JSON gives the value back exactly: same types, same numbers."""
     kind = type(value)

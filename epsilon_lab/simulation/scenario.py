@@ -29,10 +29,9 @@ from epsilon_lab.messages.events import (
     TasksCompleted,
     TasksExpired,
     TasksFailed,
-    restored,
 )
 from epsilon_lab.messages.tasks import Assignment
-from epsilon_lab.messages.values import unpack
+from epsilon_lab.messages.values import restored, unpack
 from epsilon_lab.settings import BrokerSettings
 from epsilon_lab.simulation.history import Event, Kind, Verdict, check
 from epsilon_lab.simulation.home import Home, Job

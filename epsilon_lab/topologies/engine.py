@@ -20,11 +20,10 @@ from epsilon_lab.messages.events import (
     TaskPrioritised,
     TasksCancelled,
     TasksWaiting,
-    stored,
     task_line,
 )
 from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
-from epsilon_lab.messages.values import Value
+from epsilon_lab.messages.values import Value, stored
 from epsilon_lab.topologies.graph import NOTHING, Graph, Step
 from epsilon_lab.topologies.plan import Add, Copy, Emit, Export, Finish, Plan, PlanEffect, Requeue, Write
 

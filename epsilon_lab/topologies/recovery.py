@@ -56,13 +56,12 @@ from epsilon_lab.messages.events import (
     TasksSubmitted,
     TasksWaiting,
     message_of,
-    restored,
     task_line,
     task_spec,
 )
 from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
-from epsilon_lab.messages.values import Value
+from epsilon_lab.messages.values import Value, restored
 from epsilon_lab.topologies.divergence import difference, plain
 from epsilon_lab.topologies.engine import (
     Cancel,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from epsilon_lab.messages.events import RunEnded, TasksCompleted, restored
-from epsilon_lab.messages.values import Value
+from epsilon_lab.messages.events import RunEnded, TasksCompleted
+from epsilon_lab.messages.values import Value, restored
 from epsilon_lab.workspace.journal import read_journal
 from epsilon_lab.workspace.layout import RunDirectory
 

@@ -22,8 +22,8 @@ import msgspec
 import pytest
 
 from epsilon_lab import Lab
-from epsilon_lab.messages.events import TasksCompleted, TasksFailed, restored
-from epsilon_lab.messages.values import unpack
+from epsilon_lab.messages.events import TasksCompleted, TasksFailed
+from epsilon_lab.messages.values import restored, unpack
 from epsilon_lab.testing.census import descendants, is_alive, wait_until
 from epsilon_lab.testing.history import History, Verdict, check, read
 from tests.drills.failpoints import PLACES, Place

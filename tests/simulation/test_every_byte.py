@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from epsilon_lab import Lab, WorkQueue
-from epsilon_lab.messages.events import BODIES, TasksCompleted, restored
-from epsilon_lab.messages.values import unpack
+from epsilon_lab.messages.events import BODIES, TasksCompleted
+from epsilon_lab.messages.values import restored, unpack
 from epsilon_lab.simulation.scenario import play
 from epsilon_lab.topologies.recovery import beginning, recover
 from epsilon_lab.workspace.fold import Fold

@@ -29,11 +29,10 @@ from epsilon_lab.messages.events import (
     TasksRequeued,
     TasksSubmitted,
     TasksWaiting,
-    stored,
     task_line,
 )
 from epsilon_lab.messages.tasks import Failure, Retry, TaskOutcome, TaskSpec
-from epsilon_lab.messages.values import Value, pack, unpack
+from epsilon_lab.messages.values import Value, pack, stored, unpack
 from epsilon_lab.topologies.engine import (
     Cancel,
     CancelTasks,

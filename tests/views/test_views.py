@@ -24,13 +24,13 @@ from epsilon_lab.messages.events import (
     RunPaused,
     RunResumed,
     RunStarted,
-    StoredValue,
     TaskLine,
     TasksAssigned,
     TasksCompleted,
     TasksFailed,
     TasksSubmitted,
 )
+from epsilon_lab.messages.values import StoredValue
 from epsilon_lab.views import live as live_module
 from epsilon_lab.views.card import card, text
 from epsilon_lab.views.faces import run_face

@@ -19,7 +19,6 @@ from epsilon_lab.messages.events import (
     RunPaused,
     RunResumed,
     RunStarted,
-    StoredValue,
     TaskLine,
     TasksAssigned,
     TasksCancelled,
@@ -32,6 +31,7 @@ from epsilon_lab.messages.events import (
     WorkerJoined,
     WorkerLeft,
 )
+from epsilon_lab.messages.values import StoredValue
 from epsilon_lab.workspace.fold import Fold, Row
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.schema import TABLES

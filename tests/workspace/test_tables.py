@@ -29,7 +29,6 @@ from epsilon_lab.messages.events import (
     RunPaused,
     RunResumed,
     RunStarted,
-    StoredValue,
     TaskLine,
     TasksAssigned,
     TasksCompleted,
@@ -38,6 +37,7 @@ from epsilon_lab.messages.events import (
     WorkerJoined,
 )
 from epsilon_lab.messages.tasks import Event
+from epsilon_lab.messages.values import StoredValue
 from epsilon_lab.settings import SEGMENT_BYTES
 from epsilon_lab.workspace.journal import Journal
 from epsilon_lab.workspace.layout import JOURNAL
