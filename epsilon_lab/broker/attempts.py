@@ -19,13 +19,12 @@ from epsilon_lab.broker.stimuli import Abandon
 from epsilon_lab.errors import DiskFull
 from epsilon_lab.messages.frames import Cancel, Done, Recall, Stale
 from epsilon_lab.messages.tasks import Failure, Result
-from epsilon_lab.messages.values import Value
 
 
 def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
     """Apply what a member answers under fences that it holds; the rest is stale."""
     lines = Lines(member.peer)
-    settled: list[tuple[Task, Final, Value | None, Failure | None]] = []
+    settled: list[tuple[Task, Final, Result | None, Failure | None]] = []
     answers: tuple[Result | Failure, ...] = (*done.results, *done.failures)
     for answer in answers:
         if (claim := member.claims.get(answer.fence)) is not None:  # its run may be opened yet
@@ -43,7 +42,7 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
             if not member.is_wide:
                 task.run.learn(task.spec.kind, answer.ended_at - answer.started_at)
             lines.complete(task, answer)
-            settled.append((task, "completed", answer.output, None))
+            settled.append((task, "completed", answer, None))
         elif DiskFull.__name__ in answer.error_types:
             release(board, task, lines)
             board.queue.pause(answer.run_id)  # what it would ask of models now, it could not keep
@@ -53,8 +52,8 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
     board.record_lines(lines)
     _take_dropped(board, member, done.dropped)
     member.mark_started(now)
-    for task, status, output, failure in settled:
-        board.settle(task, status, output=output, failure=failure)
+    for task, status, result, failure in settled:
+        board.settle(task, status, result=result, failure=failure)
     if lines.stale_fences:
         board.counts.stale += len(lines.stale_fences)
         board.send(member.peer, Stale(fences=lines.stale_fences))

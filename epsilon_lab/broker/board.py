@@ -18,8 +18,7 @@ from epsilon_lab.broker.stimuli import Effect, Record, Send, Settle
 from epsilon_lab.broker.timers import Timers
 from epsilon_lab.messages.events import Body
 from epsilon_lab.messages.frames import ToPeer
-from epsilon_lab.messages.tasks import Event, Failure, TaskOutcome, TaskSpec
-from epsilon_lab.messages.values import Value
+from epsilon_lab.messages.tasks import Event, Failure, Result, TaskOutcome, TaskSpec
 from epsilon_lab.settings import BrokerSettings
 
 FENCE_BITS = 40
@@ -177,7 +176,9 @@ class Board:
             if run_id in self.runs:
                 self.record(run_id, body)
 
-    def settle(self, task: Task, status: Final, *, output: Value | None = None, failure: Failure | None = None) -> None:
+    def settle(
+        self, task: Task, status: Final, *, result: Result | None = None, failure: Failure | None = None
+    ) -> None:
         """Forget a task and tell its submitter."""
         run_id, task_id = task.run.run_id, task.spec.task_id
         self.forget(task)
@@ -189,5 +190,12 @@ class Board:
         else:
             task.run.settled[task_id] = hash(task.spec)
         self.counts.settled[status] += 1
-        outcome = TaskOutcome(run_id=run_id, task_id=task_id, status=status, output=output, failure=failure)
+        outcome = TaskOutcome(
+            run_id=run_id,
+            task_id=task_id,
+            status=status,
+            output=None if result is None else result.output,
+            failure=failure,
+            files="" if result is None else result.files,
+        )
         self.effects.append(Settle(outcome))

@@ -33,7 +33,13 @@ class Lines:
         """Note an accepted result."""
         self._completed[task.run.run_id].append(
             CompletedLine(  # by position, which costs half as much as by name
-                task.spec.task_id, task.attempt, task.fence, stored(result.output), result.started_at, result.ended_at
+                task.spec.task_id,
+                task.attempt,
+                task.fence,
+                stored(result.output),
+                result.started_at,
+                result.ended_at,
+                result.files,
             )
         )
 

@@ -208,7 +208,7 @@ class TasksAssigned(Body, frozen=True, kw_only=True):
     """(task_id, attempt, fence)."""
 
 
-class CompletedLine(msgspec.Struct, frozen=True, gc=False):
+class CompletedLine(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One accepted result."""
 
     task_id: str
@@ -217,6 +217,8 @@ class CompletedLine(msgspec.Struct, frozen=True, gc=False):
     output: StoredValue
     started_at: float
     ended_at: float
+    files: str = ""
+    """Reference of the files it published; its commit names each of them in a line of its own."""
 
 
 class TasksCompleted(Body, frozen=True, kw_only=True):

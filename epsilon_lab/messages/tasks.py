@@ -137,6 +137,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
     events: tuple[Event, ...] = ()
     """Journal lines the leaf emitted; recorded together with the result."""
 
+    files: str = ""
+    """Reference of the files it made, `leaves/<task id>/<fence>`; empty where it made none."""
+
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """An attempt that gave no output."""
@@ -167,3 +170,5 @@ class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: Literal["completed", "failed", "dead", "cancelled"]
     output: Value | None = None
     failure: Failure | None = None
+    files: str = ""
+    """Reference of the files that the accepted attempt made, `leaves/<task id>/<fence>`."""

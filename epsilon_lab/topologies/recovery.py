@@ -323,7 +323,11 @@ class _Recovery:
         for done in body.tasks:
             del self._open[done.task_id]
             output = self._read(restored(done.output))
-            outcomes.append(TaskOutcome(run_id=self._run_id, task_id=done.task_id, status="completed", output=output))
+            outcomes.append(
+                TaskOutcome(
+                    run_id=self._run_id, task_id=done.task_id, status="completed", output=output, files=done.files
+                )
+            )
         self._step(Settled(tuple(outcomes)))
 
     def _settle(self, failure: Failure, status: Literal["failed", "dead", "cancelled"]) -> None:
