@@ -15,7 +15,7 @@ The rooms, top to bottom; each imports only rooms below it:
     hosts                       where a lab's work is done
     topologies                  plans over one engine
     search | workers            population search; who executes
-    broker | agents             who runs what; who thinks
+    broker | agents | cases     who runs what; who thinks; who decides
     transport | workspace | processes   bytes, disk, child processes
     messages                    values that cross a boundary
     arguments · clock · dice · ids · settings · errors

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 import msgspec
 
 from epsilon_lab.arguments import MOST, text, whole
+from epsilon_lab.cases.book import CaseBook
 from epsilon_lab.errors import InvalidInput, LabError, RunFailed
 from epsilon_lab.ids import SEED_CANDIDATE
+from epsilon_lab.messages.cases import Decide
 from epsilon_lab.messages.values import is_text, unpack
 from epsilon_lab.search.candidate import Candidate, lineage
 from epsilon_lab.topologies.controls import CONTROL_OF, JUDGED, Controls
@@ -301,6 +303,21 @@ class Run:
         [[dead]] = self._home.store.rows(still, [self.run_id, list(task_ids)], run_id=self.run_id)
         if dead:
             raise LabError(f"run {self.run_id} has no use for late outputs: a {self.topology} goes on without them")
+
+    @property
+    def cases(self) -> CaseBook:
+        """What the run leaves to a decider, and what was decided: `len`, `[case_id]`, `open`, `frame()`, `decide()`."""
+        return CaseBook(self.run_id, self._home.store, self._decide)
+
+    def _decide(self, said: Decide) -> None:
+        if not self._home.steer(self.run_id, Tell(said)):
+            status = self.status
+            remedy = "what came out of it stands"
+            if status in LIVE:
+                remedy = "decide in the process whose lab is at it"
+            elif status == "interrupted":
+                remedy = f"{how_to_resume(self.run_id)}, and decide then"
+            raise LabError(f"run {self.run_id} is {status}, and nobody here is at it to take a verdict; {remedy}")
 
     def _check_tasks(self, task_ids: Iterable[str], statuses: Sequence[str]) -> None:
         """Refuse what is no task of this run of these statuses."""

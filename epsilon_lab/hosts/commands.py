@@ -19,6 +19,7 @@ from epsilon_lab.broker.board import Room
 from epsilon_lab.broker.members import WorkerRow
 from epsilon_lab.broker.stats import Stats
 from epsilon_lab.errors import BadFrame, LabError
+from epsilon_lab.messages.cases import Decide
 from epsilon_lab.topologies.engine import Cancel, Pause, Prioritise, Resume, Stop
 from epsilon_lab.topologies.plan import Requeue
 from epsilon_lab.topologies.search_plan import BriefEdit
@@ -34,7 +35,7 @@ MAX_COMMAND = 16 * 1024 * 1024
 LENGTH = struct.Struct("<I")
 """What precedes a body: how many bytes follow."""
 
-Said = Pause | Resume | Stop | Prioritise | Cancel | Requeue | BriefEdit
+Said = Pause | Resume | Stop | Prioritise | Cancel | Requeue | BriefEdit | Decide
 """What a person may tell a live run."""
 
 

@@ -48,6 +48,7 @@ from epsilon_lab.hosts.commands import (
     refusal,
 )
 from epsilon_lab.hosts.core import Core
+from epsilon_lab.messages.cases import Decide
 from epsilon_lab.settings import broker_settings
 from epsilon_lab.topologies.engine import Tell
 from epsilon_lab.topologies.plan import Requeue
@@ -160,7 +161,7 @@ class Service:
             case Adopt():
                 return await anyio.to_thread.run_sync(self._adopt, command)
             case Steer(run_id=run_id, said=said):
-                stimulus = Tell(said) if isinstance(said, BriefEdit | Requeue) else said
+                stimulus = Tell(said) if isinstance(said, BriefEdit | Requeue | Decide) else said
                 return Done(await anyio.to_thread.run_sync(self._core.obey, run_id, stimulus))
             case Await(run_id=run_id):
                 return Done(await self._await_end(run_id, stream))

@@ -11,6 +11,7 @@ from typing import cast
 import msgspec
 
 from epsilon_lab.messages.budget import Budget
+from epsilon_lab.messages.cases import DeciderKind
 from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import AttemptOutcome, Event, Lane, Retry, TaskSpec
 from epsilon_lab.messages.values import StoredValue, restored, stored
@@ -455,6 +456,59 @@ class BriefWritten(Body, frozen=True, kw_only=True):
     """Candidate ids that the text names."""
 
 
+# -- case. , verdict. : written by plans, cases also by leaves -------------------------------------------------------
+
+
+class CaseFlagged(Body, frozen=True, kw_only=True):
+    """`case.flagged`: a question that is left to a decider."""
+
+    case_id: str
+    kind: str
+    """What it is about, in a word: `gate`."""
+
+    question: str
+    options: tuple[str, ...]
+    """The verdicts there are."""
+
+    evidence: object = None
+    """What a decider should see, as JSON."""
+
+    flagged_by: str = ""
+    reason: str = ""
+    role: str = ""
+    """The role that a decider needs; empty for none."""
+
+    task_id: str | None = None
+    """The task that flagged it; None where the run's rules did, which wait for the verdict."""
+
+
+class CaseWithdrawn(Body, frozen=True, kw_only=True):
+    """`case.withdrawn`: nobody waits for its verdict any more."""
+
+    case_id: str
+    reason: str
+
+
+class VerdictGiven(Body, frozen=True, kw_only=True):
+    """`verdict.given`: a case is decided; on disk before anything follows from it, whatever the lab's durability."""
+
+    case_id: str
+    number: int
+    """1 for the case's first verdict; the last one speaks for it."""
+
+    verdict: str
+    decider_kind: DeciderKind
+    decider: str
+    roles: tuple[str, ...] = ()
+    """Those that the decider had."""
+
+    note: str = ""
+    supersedes: int | None = None
+    """The number of the verdict that it takes the place of."""
+
+    retracted: bool = False
+
+
 # -- lab. , worker. : in the lab's own journal -----------------------------------------------------------------------
 
 
@@ -544,6 +598,9 @@ BODIES: dict[str, type[Body]] = {
     "stage.candidate": CandidateSettled,
     "stage.generation": GenerationClosed,
     "stage.brief": BriefWritten,
+    "case.flagged": CaseFlagged,
+    "case.withdrawn": CaseWithdrawn,
+    "verdict.given": VerdictGiven,
     "lab.opened": LabOpened,
     "lab.closed": LabClosed,
     "lab.stalled": LabStalled,

@@ -37,6 +37,7 @@ from epsilon_lab.messages.events import (
     TYPES,
     ArtifactSaved,
     Body,
+    CaseFlagged,
     FailedLine,
     MessagesSent,
     RunEnded,
@@ -247,6 +248,7 @@ class _Recovery:
             "task.failed": self._fail,
             "task.expired": self._expire,
             "task.cancelled": self._cancel,
+            "case.flagged": self._flag,
         }
 
     def recovered(self) -> Recovered:
@@ -374,6 +376,10 @@ class _Recovery:
         if not self._is_held_back(body):
             self._match(body, record)
 
+    def _flag(self, body: CaseFlagged, record: Record) -> None:
+        if body.task_id is None:  # else a task flagged it, and not the rules
+            self._match(body, record)
+
     def _is_held_back(self, line: TasksWaiting) -> bool:
         """Whether tasks wait because the broker is full; of other reasons, the rules say so themselves."""
         while line.tasks[0].task_id not in self._untaken and self._pass_submit():
@@ -483,8 +489,8 @@ class _Recovery:
 
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(body) for name, body in BODIES.items()}
 
-_ENGINES = ("task.prioritised", "task.requeued")
-"""Lines about tasks that follow from the engine's own effects."""
+_ENGINES = ("task.prioritised", "task.requeued", "case.withdrawn", "verdict.given")
+"""Lines about tasks and cases that follow from the engine's own effects."""
 
 
 def _line(effect: EngineEffect) -> Body | None:

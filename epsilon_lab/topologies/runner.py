@@ -18,7 +18,7 @@ import msgspec
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.clock import Clock
 from epsilon_lab.errors import LabError, WorkspaceError
-from epsilon_lab.messages.events import Body, RunAdopted, TasksCancelled, TasksWaiting, task_line
+from epsilon_lab.messages.events import Body, RunAdopted, TasksCancelled, TasksWaiting, VerdictGiven, task_line
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
 from epsilon_lab.topologies.engine import (
@@ -210,7 +210,7 @@ class Runner:
                     self._unsaid += len(tasks)
                     self._hand_over()
                 case Emit(body=body):
-                    self._host.record(self.run.run_id, body)
+                    self._host.record(self.run.run_id, body, to_disk=isinstance(body, VerdictGiven))
                 case Write(ref=ref, text=text, kind=kind):
                     self._host.record(self.run.run_id, self.run.save(ref, text, kind=kind))
                 case Copy(source=source, ref=ref, kind=kind):

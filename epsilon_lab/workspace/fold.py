@@ -18,6 +18,8 @@ from epsilon_lab.messages.events import (
     ArtifactSaved,
     BriefWritten,
     CandidateSettled,
+    CaseFlagged,
+    CaseWithdrawn,
     CompletedLine,
     FailedLine,
     GenerationClosed,
@@ -46,6 +48,7 @@ from epsilon_lab.messages.events import (
     TasksSubmitted,
     TasksWaiting,
     TopicsPublished,
+    VerdictGiven,
     WorkerJoined,
     WorkerLeft,
 )
@@ -94,6 +97,7 @@ class Fold:
         self._attempts: dict[int, Row] = {}
         self._workers: dict[str, Row] = {}
         self._calls: dict[str, LlmCall] = {}
+        self._cases: dict[str, Row] = {}
         self._last_ts = 0.0
 
     def take(self, record: Record) -> None:
@@ -220,6 +224,14 @@ class Fold:
                 self._add("generations", body, closed_at=ts)
             case BriefWritten():
                 self._add("briefs", body, created_at=ts)
+            case CaseFlagged():
+                self._add("cases", body, created_at=ts, status="open")
+                self._cases[body.case_id] = self.touched["cases"][(self.run_id, body.case_id)]
+            case CaseWithdrawn():
+                self._rule(body.case_id, status="withdrawn", reason=body.reason)
+            case VerdictGiven():
+                self._add("verdicts", body, ts=ts)
+                self._rule(body.case_id, status="decided")
             case RunStarted():
                 self._start(body, ts)
             case RunAdopted():
@@ -411,6 +423,11 @@ class Fold:
     def _say(self, line: MessageLine, ts: float, *, topic: str | None = None, recipient: str | None = None) -> None:
         _, trace_id, span_id, _ = line.traceparent.split("-") if line.traceparent else (None, None, None, None)
         self._add("messages", line, ts=ts, topic=topic, recipient=recipient, trace_id=trace_id, span_id=span_id)
+
+    def _rule(self, case_id: str, **columns: object) -> None:
+        if case := self._cases.pop(case_id, None):
+            case.update(columns)
+            self._touch("cases", case)
 
     # -- the lab ------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,8 @@ from epsilon_lab.messages.events import (
     TYPES,
     Body,
     CandidateSettled,
+    CaseFlagged,
+    CaseWithdrawn,
     CompletedLine,
     FailedLine,
     LabClosed,
@@ -28,6 +30,7 @@ from epsilon_lab.messages.events import (
     TasksStale,
     TasksSubmitted,
     TasksWaiting,
+    VerdictGiven,
     WorkerJoined,
     WorkerLeft,
 )
@@ -71,6 +74,13 @@ BODIES = st.one_of(
     st.builds(lambda n: TasksCancelled(task_ids=(n,), reason="stop"), NAMES),
     st.builds(
         lambda n, s: CandidateSettled(candidate_id=n, generation=0, strategy="fresh", score=s), NAMES, st.floats()
+    ),
+    st.builds(lambda n: CaseFlagged(case_id=n, kind="gate", question="Good?", options=("pass", "reject")), NAMES),
+    st.builds(lambda n: CaseWithdrawn(case_id=n, reason="done again"), NAMES),
+    st.builds(
+        lambda n, k: VerdictGiven(case_id=n, number=k, verdict="pass", decider_kind="HUMAN", decider="ann"),
+        NAMES,
+        st.integers(1, 2),
     ),
     st.just(RunStarted(run_id="r", topology="t", name="n")),
     st.just(RunPaused()),
@@ -250,3 +260,18 @@ def test_workers_leave_with_their_lab() -> None:
         fold.take(record)
     (worker,) = fold.drain("workers")
     assert (worker["left_at"], worker["reason"]) == (3.0, "its lab ended")
+
+
+def test_a_case_is_open_until_it_is_decided_or_withdrawn():
+    flagged = [CaseFlagged(case_id=n, kind="gate", question="Good?", options=("pass", "no")) for n in "abc"]
+    fold = Fold("r")
+    verdict = VerdictGiven(case_id="a", number=1, verdict="pass", decider_kind="HUMAN", decider="ann", note="fine")
+    for seq, body in enumerate([*flagged, verdict, CaseWithdrawn(case_id="b", reason="done again")]):
+        fold.take(Record(seq, float(seq), TYPES[type(body)], msgspec.Raw(msgspec.json.encode(body))))
+    assert {row["case_id"]: row["status"] for row in fold.drain("cases")} == {
+        "a": "decided",
+        "b": "withdrawn",
+        "c": "open",
+    }
+    [given] = fold.drain("verdicts")
+    assert (given["verdict"], given["decider"], given["note"], given["number"]) == ("pass", "ann", "fine", 1)

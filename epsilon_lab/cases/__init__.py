@@ -1,0 +1,6 @@
+"""What a person, a model or a rule decides: cases, and the book of those of a run.
+
+case        one case and its verdicts: which decision is one (pure)
+docket      the cases that a run's rules have flagged (pure)
+book        the handle a user decides by: `run.cases`
+"""
