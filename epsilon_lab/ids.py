@@ -16,7 +16,8 @@ RunId = NewType("RunId", str)
 """`<slug>-<yyyymmdd>-<hhmmss>-<4 hex>`; also the name of the run's directory."""
 
 TaskId = NewType("TaskId", str)
-"""Unique within a run: `item-000012`, `propose-g001-c003`, `evaluate-g001-c003`."""
+"""Unique within a run: `item-000012`, `propose-g001-c003`, `evaluate-g001-c003`; a second go at one is a task of its
+own, its *revision* `item-000012~2`."""
 
 CandidateId = NewType("CandidateId", str)
 """Unique within a run: `seed`, or `gGGG-cNNN`."""
@@ -33,6 +34,21 @@ SEED_CANDIDATE = CandidateId("seed")
 def candidate_id(generation: int, index: int) -> CandidateId:
     """The id of a generation's candidate: `g001-c003`."""
     return CandidateId(f"g{generation:03d}-c{index:03d}")
+
+
+def revised(task_id: str, number: int) -> TaskId:
+    """The id of a task's revision: `api~2` for the second of `api`, or of any other of its revisions."""
+    return TaskId(f"{origin(task_id)}~{number}")
+
+
+def origin(task_id: str) -> str:
+    """The task that a revision is one of: `api` for `api~2`, and for `api`."""
+    return task_id.partition("~")[0]
+
+
+def revision(task_id: str) -> int:
+    """Which revision a task is: 2 for `api~2`, 1 for `api`."""
+    return int(task_id.partition("~")[2] or 1)
 
 
 def slug(text: str, *, limit: int = 40) -> str:

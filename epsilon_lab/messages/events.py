@@ -11,6 +11,7 @@ from typing import cast
 import msgspec
 
 from epsilon_lab.messages.budget import Budget
+from epsilon_lab.messages.call import Feedback
 from epsilon_lab.messages.cases import DeciderKind
 from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import AttemptOutcome, Event, Lane, Retry, TaskSpec
@@ -292,6 +293,13 @@ class TasksRequeued(Body, frozen=True, kw_only=True):
     """`task.requeued`: dead letters that are tried again, their losses and failures forgiven."""
 
     task_ids: tuple[str, ...]
+
+
+class TasksRevised(Body, frozen=True, kw_only=True):
+    """`task.revised`: these are to be done again, and what depends on them; they come back as revisions."""
+
+    feedback: dict[str, tuple[Feedback, ...]]
+    """Task -> why; it names the first of its revisions."""
 
 
 class TaskPrioritised(Body, frozen=True, kw_only=True):
@@ -590,6 +598,7 @@ BODIES: dict[str, type[Body]] = {
     "task.expired": TasksExpired,
     "task.adopted": TasksAdopted,
     "task.requeued": TasksRequeued,
+    "task.revised": TasksRevised,
     "task.prioritised": TaskPrioritised,
     "task.cancelled": TasksCancelled,
     "message.sent": MessagesSent,
