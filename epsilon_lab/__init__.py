@@ -16,7 +16,7 @@ The rooms, top to bottom; each imports only rooms below it:
     topologies                  plans over one engine
     search | workers            population search; who executes
     broker | agents | cases     who runs what; who thinks; who decides
-    transport | workspace | processes   bytes, disk, child processes
+    reducers | transport | workspace | processes   folds; bytes, disk, child processes
     messages                    values that cross a boundary
     arguments · clock · dice · ids · settings · errors
 
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import epsilon_lab.problems as problems
+    import epsilon_lab.reducers as reducers
     from epsilon_lab.agents.llm import LLM as LLM
     from epsilon_lab.errors import Cheat as Cheat
     from epsilon_lab.errors import LabError as LabError
@@ -61,6 +62,7 @@ _HOMES = {
     "WorkQueue": "epsilon_lab.topologies.work_queue",
     "current_task": "epsilon_lab.workers.current",
     "problems": "epsilon_lab.problems",
+    "reducers": "epsilon_lab.reducers",
 }
 
 __all__ = [
@@ -79,6 +81,7 @@ __all__ = [
     "__version__",
     "current_task",
     "problems",
+    "reducers",
 ]
 
 
@@ -87,7 +90,7 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(home)
-    value = module if name == "problems" else getattr(module, name)
+    value = module if home.endswith(f".{name}") else getattr(module, name)
     globals()[name] = value
     return value
 
