@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 
-from epsilon_lab.views import formats
+from epsilon_lab.views import formats, work_card
 from epsilon_lab.views.snapshot import RunSnapshot
 
 
@@ -24,7 +24,7 @@ def headline(snapshot: RunSnapshot) -> str:
         )
     else:
         of = f"/{formats.number(snapshot.expected)}" if snapshot.expected else ""
-        parts.append(f"{formats.number(snapshot.done)}{of} tasks")
+        parts.append(f"{formats.number(snapshot.done)}{of} {snapshot.unit}")
     running = snapshot.tasks.get("running", 0)
     if snapshot.is_live and running:
         parts.append(f"{running} running")
@@ -38,6 +38,7 @@ def text(snapshot: RunSnapshot) -> str:
     end = f": {formats.one_line(snapshot.reason)}" if snapshot.reason else ""
     lines = [f"{snapshot.run_id} · {snapshot.topology} · {snapshot.status}{end}", headline(snapshot)]
     lines += [snapshot.versus.sentence] if snapshot.versus else []
+    lines += work_card.text(snapshot.work) if snapshot.work else []
     lines += [f"{count} {what}: {first}" for what, count, first in _troubles(snapshot)]
     lines += [_usage(snapshot)] if snapshot.usage else []
     return "\n".join(formats.visible(line) for line in lines)
@@ -53,7 +54,7 @@ def card(snapshot: RunSnapshot, *, note: str = "") -> str:
     parts = [head(snapshot)]
     if snapshot.curve is not None and snapshot.curve.size:
         parts.append(_picture(snapshot))
-    parts += [best(snapshot), troubles(snapshot)]
+    parts += [work(snapshot), best(snapshot), troubles(snapshot)]
     if note:
         parts.append(f'<div style="{formats.FAINT};font-size:12px">{formats.escape(note)}</div>')
     return f'<div class="lab-card" style="{formats.FONT};{formats.TEXT};max-width:820px">{"".join(parts)}</div>'
@@ -69,6 +70,12 @@ def head(snapshot: RunSnapshot) -> str:
         f"<div>{formats.escape(headline(snapshot))}</div>"
         + (f"<div>{formats.escape(snapshot.versus.sentence)}</div>" if snapshot.versus else "")
     )
+
+
+def work(snapshot: RunSnapshot) -> str:
+    """The graph, the list or the levels of its tasks; nothing of a search."""
+    shown = work_card.picture(snapshot.work) if snapshot.work else ""
+    return f'<div style="overflow-x:auto;margin:8px 0">{shown}</div>' if shown else ""
 
 
 def best(snapshot: RunSnapshot) -> str:
@@ -89,7 +96,8 @@ def best(snapshot: RunSnapshot) -> str:
 def troubles(snapshot: RunSnapshot) -> str:
     """What failed, how often, and the first error of each kind; and what models cost."""
     rows = [(what, count, first) for what, count, first in _troubles(snapshot)]
-    shown = f"<div>{formats.table(('failed', 'times', 'first'), rows)}</div>" if rows else ""
+    shown = work_card.stories(snapshot.work) if snapshot.work else ""
+    shown += f"<div>{formats.table(('failed', 'times', 'first'), rows)}</div>" if rows else ""
     usage = f'<div style="{formats.FAINT}">{formats.escape(_usage(snapshot))}</div>' if snapshot.usage else ""
     return shown + usage
 

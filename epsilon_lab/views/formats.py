@@ -9,6 +9,16 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+
+class State(NamedTuple):
+    """How a state of a task looks: never by its colour alone."""
+
+    sign: str
+    colour: str
+    word: str
+
 
 TEXT = "color:var(--jp-ui-font-color1,#1f2328)"
 FAINT = "color:var(--jp-ui-font-color2,#59636e)"
@@ -18,7 +28,8 @@ _BOX = (
     "padding:6px 8px;margin:4px 0;max-height:22em;overflow:auto;white-space:pre"
 )
 _LINES = {"+": "background:rgba(46,160,67,.18)", "-": "background:rgba(248,81,73,.18)", "@": FAINT}
-FONT = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.45"
+SANS = "font-family:var(--jp-ui-font-family,system-ui,sans-serif)"
+FONT = f"{SANS};font-size:13px;line-height:1.45"
 _BADGES = {
     "running": "#0072B2",
     "paused": "#8a6100",
@@ -27,6 +38,19 @@ _BADGES = {
     "stopped": "#59636e",
     "interrupted": "#59636e",
 }
+STATES: dict[str, State] = {
+    "waiting": State("○", "var(--jp-ui-font-color3,#808890)", "waiting"),
+    "queued": State("◔", "#0072B2", "about to start"),
+    "running": State("▶", "#0072B2", "running"),
+    "asked": State("?", "#8a6100", "waits for a person"),
+    "completed": State("✓", "#00805d", "completed"),
+    "failed": State("✗", "#c04000", "failed"),
+    "dead": State("✗", "#c04000", "took its worker down too often"),
+    "blocked": State("⊘", "#c04000", "blocked"),
+    "skipped": State("»", "#6e7781", "skipped"),
+    "cancelled": State("⊘", "#6e7781", "cancelled"),
+}
+"""How a task's states look."""
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -62,6 +86,16 @@ def one_line(text: object, limit: int = 160) -> str:
     """The first line of a text, cut to `limit` characters."""
     first = next((line for line in visible(text).splitlines() if line.strip()), "").strip()
     return first if len(first) <= limit else first[: limit - 1] + "…"
+
+
+def state(name: str) -> State:
+    """How a task's state looks; one that nobody here knows is told by its name."""
+    return STATES.get(name) or State("·", "#6e7781", name)
+
+
+def some(names: Sequence[str], most: int = 12) -> str:
+    """Names with commas between them, the first few of many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def badge(status: str) -> str:

@@ -49,11 +49,13 @@ class Panel:
         self._image = widgets.Image(
             format="png", layout=widgets.Layout(display="none", width="560px", max_width="100%")
         )
+        self._work = widgets.HTML(layout=widgets.Layout(overflow="auto"))  # stays where a reader has moved it to
         self._best = widgets.HTML()
         self._troubles = widgets.HTML()
         self._error = widgets.HTML()
         self._pause = widgets.Button(description="Pause", layout=widgets.Layout(width="90px"))
         self._stop = widgets.Button(description="Stop", button_style="danger", layout=widgets.Layout(width="90px"))
+        self._work.add_class("lab-work")
         self._best.add_class("lab-best")
         self._pause.add_class("lab-pause")
         self._stop.add_class("lab-stop")
@@ -66,7 +68,7 @@ class Panel:
         ]
         self._buttons = widgets.HBox(buttons)
         self.root = widgets.VBox(
-            [self._head, self._bar, self._image, self._buttons, self._error, self._best, self._troubles],
+            [self._head, self._bar, self._image, self._buttons, self._error, self._work, self._best, self._troubles],
             layout=widgets.Layout(max_width="840px"),
         )
         self.root.add_class("lab-panel")
@@ -86,6 +88,7 @@ class Panel:
             self._curve = self._curve or LiveCurve(beside=snapshot.versus is not None)
             _set(self._image, value=self._curve.frame(shown))
             self._image.layout.display = None
+        _set(self._work, value=_styled(card.work(snapshot)))
         _set(self._best, value=_styled(card.best(snapshot)))
         _set(self._troubles, value=_styled(card.troubles(snapshot)))
         paused = snapshot.status == "paused"
@@ -95,7 +98,7 @@ class Panel:
 
     def close(self) -> None:
         """Close every widget; the page forgets them."""
-        shown = (self._head, self._bar, self._image, self._best, self._troubles, self._error)
+        shown = (self._head, self._bar, self._image, self._work, self._best, self._troubles, self._error)
         _close(*shown, self._pause, self._stop, self._buttons, self.root)
 
     def _pause_or_resume(self, _: object) -> None:

@@ -19,6 +19,8 @@ from epsilon_lab.errors import InvalidInput
 from epsilon_lab.search.sources import diff
 from epsilon_lab.topologies.controls import CONTROL_OF, JUDGED
 from epsilon_lab.views.curve import LIVE, Arm, Curve, Point, Versus, curve
+from epsilon_lab.views.work_tables import read_work
+from epsilon_lab.views.workflow import Workflow
 from epsilon_lab.workspace.layout import RunDirectory
 from epsilon_lab.workspace.tables import Tables
 
@@ -82,7 +84,7 @@ class RunSnapshot:
     """Task status -> how many."""
 
     unit: str = "tasks"
-    """What is counted: `candidates` in a search, else `tasks`."""
+    """What is counted: `candidates` in a search, `nodes` of a graph, `stages` of a list, else `tasks`."""
 
     done: int = 0
     expected: int | None = None
@@ -105,6 +107,9 @@ class RunSnapshot:
     """The search beside its controls, seen from either; None where there are none."""
 
     best: Best | None = None
+    work: Workflow | None = None
+    """Its tasks; None for a search, whose candidates they are about."""
+
     failures: tuple[Failures, ...] = ()
     usage: Usage | None = None
 
@@ -169,9 +174,16 @@ class Observer:
             tasks=tasks,
             elapsed_s=elapsed,
         )
-        if snapshot.unit == "tasks":
+        recent = sum(row[2] for row in counts)
+        if (work := snapshot.work) is not None:
+            snapshot = replace(snapshot, work=replace(work, at=until))
+        if work is not None and work.nodes:
+            done = sum(node.is_settled for node in work.nodes)
+            snapshot = replace(
+                snapshot, unit="stages" if work.is_list else "nodes", done=done, expected=len(work.nodes)
+            )
+        elif snapshot.unit == "tasks":
             done = sum(count for state, count in tasks.items() if state not in ("waiting", "queued", "running"))
-            recent = sum(row[2] for row in counts)
             snapshot = replace(snapshot, done=done, expected=self._config.get("items") or sum(tasks.values()))
         else:
             ((recent,),) = self._rows(
@@ -185,9 +197,12 @@ class Observer:
         """Read what only changes when the journal grows."""
         ((config,),) = self._rows("select config from runs")
         self._config = msgspec.json.decode(config) if config else {}
-        changes: dict[str, Any] = {"failures": self._failures(topology), "usage": self._usage()}
+        changes: dict[str, Any] = {"usage": self._usage()}
         if topology == "population_search":
-            changes |= self._search()
+            changes |= {"failures": self._failures(topology), **self._search()}
+        else:
+            work = changes["work"] = read_work(topology, self._rows)
+            changes["failures"] = () if work.nodes else self._failures(topology)
         self._last = replace(self._last, **changes)
 
     def _search(self) -> dict[str, Any]:

@@ -244,7 +244,7 @@ def test_text_is_for_consoles(search: Search) -> None:
 
 def test_a_panel_shows_progress_curve_and_best_and_escapes_them(search: Search) -> None:
     panel = Panel(full(search), {"pause": print, "resume": print, "stop": print})
-    head, bar, image, buttons, error, best, troubles = panel.root.children
+    head, bar, image, buttons, error, _, best, troubles = panel.root.children
     assert "lab-panel" in panel.root._dom_classes
     assert "lab-best" in best._dom_classes
     assert [button._dom_classes for button in buttons.children] == [("lab-pause",), ("lab-stop",)]

@@ -1,0 +1,356 @@
+"""What a run's tasks come to, and how it looks: read from real journals, drawn, escaped, folded where it is much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epsilon_lab.clock import ManualClock
+from epsilon_lab.messages.call import Feedback
+from epsilon_lab.messages.events import (
+    Body,
+    CaseFlagged,
+    CompletedLine,
+    FailedLine,
+    RunEnded,
+    RunStarted,
+    TaskLine,
+    TasksAssigned,
+    TasksCancelled,
+    TasksCompleted,
+    TasksFailed,
+    TasksRevised,
+    TasksSubmitted,
+    TasksWaiting,
+)
+from epsilon_lab.messages.values import StoredValue
+from epsilon_lab.views.card import card, text
+from epsilon_lab.views.graph import MOST_NODES, graph
+from epsilon_lab.views.panels import Panel
+from epsilon_lab.views.snapshot import Observer, RunSnapshot
+from epsilon_lab.views.workflow import Node, folded, layers, nodes_of
+from epsilon_lab.workspace.journal import Journal
+from epsilon_lab.workspace.layout import RunDirectory
+from epsilon_lab.workspace.tables import Tables
+
+HOSTILE = "<script>alert(1)</script>"
+VALUE = StoredValue(file="x")
+
+
+class Work:
+    """A run's journal that goes on while it is looked at."""
+
+    def __init__(self, path: Path, topology: str, **config: object) -> None:
+        self.clock = ManualClock(1_000.0)
+        self.directory = RunDirectory(path / "runs" / "r1")
+        self.directory.path.mkdir(parents=True)
+        self.journal = Journal.open(self.directory.journal)
+        self.tables = Tables(path / "runs", live_run_ids=lambda: {"r1"})
+        self.observer = Observer(self.tables, self.directory, clock=self.clock)
+        self._fence = 0
+        self.write(RunStarted(run_id="r1", topology=topology, name="build", config=config))
+
+    def write(self, *bodies: Body) -> None:
+        self.journal.append(self.clock.wall(), *bodies)
+        self.journal.commit()
+
+    def add(self, task_id: str, *after: str, kind: str = "node", waits: bool | None = None) -> None:
+        line = TaskLine(task_id=task_id, kind=kind, lane="process", entry="e", payload=VALUE, depends_on=after)
+        self.write((TasksWaiting if after and waits is not False else TasksSubmitted)(tasks=(line,)))
+
+    def begin(self, task_id: str, attempt: int = 1) -> None:
+        self._fence += 1
+        self.write(TasksAssigned(worker_id="w", tasks=((task_id, attempt, self._fence),)))
+
+    def complete(self, task_id: str, output: object = None, *, took: float = 1.0) -> None:
+        self.begin(task_id)
+        value = StoredValue(msgspec.Raw(msgspec.json.encode(output)))
+        now = self.clock.wall()
+        self.clock.advance(took)
+        done = CompletedLine(task_id, 1, self._fence, value, now, now + took)
+        self.write(TasksCompleted(worker_id="w", tasks=(done,)))
+
+    def fail(self, task_id: str, error: str, *, stderr: str = "") -> None:
+        self.begin(task_id)
+        line = FailedLine(
+            task_id=task_id, attempt=1, fence=self._fence, outcome="failed", error=error, then="failed",
+            stderr_tail=stderr,
+        )  # fmt: skip
+        self.write(TasksFailed(worker_id="w", tasks=(line,)))
+
+    def see(self) -> RunSnapshot:
+        return self.observer()
+
+    def states(self) -> dict[str, str]:
+        work = self.see().work
+        assert work is not None
+        return {node.node_id: node.state for node in work.nodes}
+
+    def close(self) -> None:
+        self.tables.close()
+        self.journal.close()
+
+
+@pytest.fixture
+def works(tmp_path: Path) -> Iterator[Any]:
+    made: list[Work] = []
+
+    def start(topology: str, **config: object) -> Work:
+        made.append(Work(tmp_path / str(len(made)), topology, **config))
+        return made[-1]
+
+    yield start
+    for work in made:
+        work.close()
+
+
+# -- what is read ------------------------------------------------------------------------------------------------------
+
+
+def test_a_graph_follows_its_run(works):
+    dag = works("dag")
+    dag.add("design")
+    dag.add("api", "design")
+    dag.add("ui", "design")
+    dag.add("tests", "api", "ui")
+    dag.complete("design", took=2.0)
+    dag.begin("api")
+    dag.clock.advance(5.0)
+    assert dag.states() == {"design": "completed", "api": "running", "ui": "waiting", "tests": "waiting"}
+    seen = dag.see()
+    assert (seen.unit, seen.done, seen.expected) == ("nodes", 1, 4)
+    assert text(seen).splitlines()[:6] == [
+        "r1 · dag · running",
+        "1/4 nodes · 1 running · 0.143/s · 7.0 s",
+        "  1 ✓ design  2.0 s",
+        "  2 ▶ api  5 s",
+        "  2 ○ ui  waiting",
+        "  3 ○ tests  waiting",
+    ]
+
+
+def test_the_last_go_at_a_node_speaks_for_it(works):
+    dag = works("dag")
+    dag.add("api")
+    dag.add("tests", "api")
+    dag.fail("api", "ValueError: no route")
+    dag.write(TasksCancelled(task_ids=("tests",), reason="not started: it depends on task api, which has no output"))
+    assert dag.states() == {"api": "failed", "tests": "blocked"}
+    dag.add("api~2")
+    dag.add("tests~2", "api~2")
+    assert dag.states() == {"api": "queued", "tests": "waiting"}
+    assert dag.see().work.stories == ()
+    dag.complete("api~2")
+    dag.complete("tests~2")
+    (first, second) = dag.see().work.nodes
+    assert (first.state, first.revision, second.depends_on) == ("completed", 2, ("api",))
+    assert dag.see().work.stories == ()
+
+
+def test_a_failure_has_its_story_and_what_only_waited_for_it_has_none(works):
+    dag = works("dag")
+    for name, *after in (("api",), ("ui", "api"), ("tests", "ui"), ("docs",)):
+        dag.add(name, *after)
+    dag.complete("docs")
+    dag.fail("api", f"ValueError: no route\n{HOSTILE}", stderr="warning: old schema\n")
+    dag.write(TasksCancelled(task_ids=("ui", "tests"), reason="not started: it depends on task api"))
+    seen = dag.see()
+    (story,) = seen.work.stories
+    assert (story.task_id, story.attempts, story.blocked) == ("api", 1, ("ui", "tests"))
+    assert story.stderr_tail == "warning: old schema"
+    assert "api failed after 1 attempt: ValueError: no route; blocked: ui, tests" in text(seen).splitlines()
+    page = card(seen)
+    assert "warning: old schema" in page
+    assert "<script" not in page
+    assert seen.failures == ()
+
+
+def test_a_story_tells_what_was_said_between_one_go_and_the_next(works):
+    dag = works("dag")
+    dag.add("api")
+    dag.fail("api", "ValueError: no route")
+    dag.write(TasksRevised(feedback={"api": (Feedback("failure", "ValueError: no route"), Feedback("qa", "be kind"))}))
+    dag.add("api~2")
+    dag.fail("api~2", "ValueError: still none")
+    (story,) = dag.see().work.stories
+    assert (story.task_id, story.feedback) == ("api~2", ("failure: ValueError: no route", "qa: be kind"))
+    assert "qa: be kind" in card(dag.see())
+
+
+def test_a_skipped_node_is_no_failure(works):
+    dag = works("dag")
+    dag.add("check")
+    dag.add("deploy", "check")
+    dag.complete("check", False)
+    dag.write(TasksCancelled(task_ids=("deploy",), reason="skipped: check did not give true"))
+    assert dag.states() == {"check": "completed", "deploy": "skipped"}
+    assert dag.see().work.failed == 0
+
+
+def test_waves_of_quality_assurance_and_what_they_found(works):
+    dag = works("dag")
+    dag.add("api")
+    dag.complete("api")
+    dag.add("qa", "api", kind="qa", waits=False)
+    errors = [{"id": "e1", "node": "api", "description": f"total is wrong {HOSTILE}"}, {"file": "db.py"}]
+    dag.complete("qa", {"status": "fail", "summary": "2 tests fail", "errors": errors})
+    dag.add("qa~2", "api", kind="qa", waits=False)
+    dag.complete("qa~2", None)
+    dag.add("qa~3", "api", kind="qa", waits=False)
+    dag.complete("qa~3", "the docs are missing")
+    dag.add("qa~4", "api", kind="qa", waits=False)
+    dag.begin("qa~4")
+    seen = dag.see()
+    assert [(wave.wave, wave.verdict) for wave in seen.work.reviews] == [
+        (1, "fail"), (2, "pass"), (3, "fail"), (4, "running"),
+    ]  # fmt: skip
+    assert [node.node_id for node in seen.work.nodes] == ["api"]
+    lines = text(seen).splitlines()
+    assert f"qa 1: fail, 2 errors: 2 tests fail: api: total is wrong {HOSTILE}; db.py:" in lines
+    assert "qa 3: fail, the docs are missing" in lines
+    assert "2 errors: 2 tests fail" in card(seen)
+    assert "<script" not in card(seen)
+
+
+def test_a_question_says_how_to_decide_it(works):
+    line = works("pipeline")
+    line.add("extract", kind="stage")
+    line.add("release", "extract", kind="gate")
+    line.complete("extract")
+    line.write(CaseFlagged(case_id="release-1", kind="gate", question=f"Release it? {HOSTILE}",
+                           options=("pass", "stop"), flagged_by="release"))  # fmt: skip
+    seen = line.see()
+    assert (seen.unit, seen.work.is_list, line.states()["release"]) == ("stages", True, "asked")
+    assert "run.cases.decide('release-1', 'pass' or 'stop')" in text(seen)
+    page = card(seen)
+    assert "run.cases.decide(&#x27;release-1&#x27;, &#x27;pass&#x27;)" in page
+    assert "<script" not in page
+    assert "<svg" not in page
+
+
+def test_many_tasks_are_counted_by_level(works):
+    reduction = works("map_reduce", items=4)
+    for place in range(4):
+        reduction.add(f"item-{place:06d}-a{place}", kind="item")
+    for name, *after in (("reduce-l01-n0000", "item-000000-a0"), ("reduce-l01-n0001", "item-000002-a2")):
+        reduction.add(name, *after, kind="reduce")
+    reduction.add("reduce-l02-n0000", "reduce-l01-n0000", kind="reduce")
+    reduction.complete("item-000000-a0")
+    reduction.fail("item-000001-a1", "ValueError: bad byte", stderr="at byte 7")
+    seen = reduction.see()
+    assert [(level.name, dict(level.states)) for level in seen.work.levels] == [
+        ("item", {"completed": 1, "failed": 1, "queued": 2}),
+        ("reduce-l01", {"waiting": 2}),
+        ("reduce-l02", {"waiting": 1}),
+    ]
+    assert [(story.task_id, story.stderr_tail) for story in seen.work.stories] == [("item-000001-a1", "at byte 7")]
+    assert "item: 4 · 1 completed, 2 about to start, 1 failed" in text(seen).splitlines()
+    assert "at byte 7" in card(seen)
+
+
+def test_a_run_that_ended_keeps_its_durations(works):
+    dag = works("dag")
+    dag.add("api")
+    dag.complete("api", took=3.0)
+    dag.write(RunEnded(status="completed", reason="done"))
+    dag.clock.advance(1e6)
+    assert "  1 ✓ api  3.0 s" in text(dag.see()).splitlines()
+
+
+# -- what is shown -----------------------------------------------------------------------------------------------------
+
+
+def test_a_graph_is_one_picture_that_runs_nothing_of_a_strangers(works):
+    dag = works("dag")
+    dag.add(f"a{HOSTILE}")
+    dag.add("b", f"a{HOSTILE}")
+    dag.complete(f"a{HOSTILE}")
+    panel = Panel(dag.see(), {})
+    shown = panel._work.value
+    assert "<script" not in shown
+    picture = ElementTree.fromstring(shown[shown.index("<svg") : shown.index("</svg>") + 6])
+    assert len(picture.findall("g")) == 2
+    assert len(picture.findall("path")) == 1
+    assert next(each.text for each in picture.iter("text")) == "✓"
+    panel.close()
+
+
+def test_where_a_clock_does_not_move_nothing_is_sent(works):
+    dag = works("dag")
+    dag.add("api")
+    dag.begin("api")
+    panel = Panel(dag.see(), {})
+    sent: list[str] = []
+    panel._work.observe(lambda change: sent.append(change["name"]))
+    dag.clock.advance(0.3)
+    panel.show(dag.see())
+    assert sent == []
+    dag.clock.advance(1.0)
+    panel.show(dag.see())
+    assert sent == ["value"]
+    panel.close()
+
+
+def test_many_nodes_are_folded_by_team_or_layer():
+    chain = [Node(f"n{i}", "node", "completed", (f"n{i - 2}",) if i > 1 else ()) for i in range(6)]
+    assert [(level.name, level.size) for level in folded(chain)] == [("layer 1", 2), ("layer 2", 2), ("layer 3", 2)]
+    teams = [Node(f"{team}.{name}", "node", "waiting") for team in ("web", "db") for name in "abc"]
+    assert [(level.name, level.size) for level in folded([*teams, Node("merge", "merge", "waiting")])] == [
+        ("web", 3), ("db", 3), ("merge", 1),
+    ]  # fmt: skip
+
+
+def test_a_graph_of_too_many_nodes_is_counted(works):
+    dag = works("dag")
+    lines = tuple(
+        TaskLine(task_id=f"n{i}", kind="node", lane="process", entry="e", payload=VALUE) for i in range(MOST_NODES + 1)
+    )
+    dag.write(TasksSubmitted(tasks=lines))
+    assert f"layer 1: {MOST_NODES + 1} about to start" in text(dag.see()).splitlines()
+    assert 'aria-label="tasks and what' not in card(dag.see())
+
+
+def graphs(most: int = 40) -> st.SearchStrategy[list[Node]]:
+    def build(sizes: list[list[int]]) -> list[Node]:
+        return [
+            Node(f"n{i}", "node", "waiting", tuple(dict.fromkeys(f"n{j % i}" for j in picks)) if i else ())
+            for i, picks in enumerate(sizes)
+        ]
+
+    return st.lists(st.lists(st.integers(0, 100), max_size=4), min_size=1, max_size=most).map(build)
+
+
+@given(graphs())
+def test_every_node_stands_behind_what_it_depends_on_and_is_drawn_once(nodes):
+    place = {node.node_id: column for column, layer in enumerate(layers(nodes)) for node in layer}
+    assert place.keys() == {node.node_id for node in nodes}
+    assert all(place[name] < place[node.node_id] for node in nodes for name in node.depends_on)
+    drawn = ElementTree.fromstring(graph(nodes, 0.0))
+    boxes = [box.attrib for box in drawn.iter("rect")]
+    assert len(boxes) == len(nodes)
+    assert len({(box["x"], box["y"]) for box in boxes}) == len(nodes)
+    assert len(drawn.findall("path")) == sum(len(node.depends_on) for node in nodes)
+    left = {title.text.split(" ")[0]: float(g.find("rect").attrib["x"]) for g in drawn.iter("g")
+            if (title := g.find("title")) is not None}  # fmt: skip
+    assert all(left[name] < left[node.node_id] for node in nodes for name in node.depends_on)
+
+
+def test_a_circle_of_a_damaged_journal_is_shown_without_its_edges():
+    nodes = [Node("a", "node", "waiting", ("b",)), Node("b", "node", "waiting", ("a",)), Node("c", "node", "waiting")]
+    assert [[node.node_id for node in layer] for layer in layers(nodes)] == [["c"], ["a", "b"]]
+    assert len(ElementTree.fromstring(graph(nodes, 0.0)).findall("g")) == 3
+
+
+def test_a_run_that_is_still_being_planned_shows_that():
+    from epsilon_lab.views.workflow import TaskRow
+
+    planning = [TaskRow("decompose", "decompose", "running", 1)]
+    assert [node.node_id for node in nodes_of(planning)] == ["decompose"]
+    assert [node.node_id for node in nodes_of([*planning, TaskRow("api", "node", "queued", 0)])] == ["api"]
