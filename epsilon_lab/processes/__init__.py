@@ -1,6 +1,7 @@
 """Child processes: started without forking Python, confined, and ended as whole trees.
 
 tree.py         a process and everything it started: found, stopped, killed, reaped
+repository.py   a run's git repository, a worktree a team; the one door to git
 orphans.py      nobody outlives who it works for
 environment.py  which environment variables whom reaches
 data.py         outputs are data: encoded by strangers, decoded without trust
