@@ -2,6 +2,9 @@
 
 leaf.py       what a task is handed while it runs
 function.py   functions that travel: packed once by code identity, loaded once by a worker
+entry_point.py a function by its name
+request.py    what is asked of whoever performs a leaf
+work.py       what a user gives to do, made into one thing that travels; calling.py, the leaf that performs it
 prompt.py     what a model is asked, as a value
 reply.py      a model's reply on disk, and its receipt
 llm.py        language models: what is asked, recorded, sent again

@@ -62,7 +62,7 @@ class Entry(NamedTuple):
     call: Callable[..., Any]
     is_async: bool
     takes_leaf: bool
-    """Called with (payload, leaf), as our own leaves are; a user's function is called with (payload)."""
+    """Called with (payload, leaf), as our own leaves are; a user's function of one item is called with the item."""
 
 
 def is_async(function: Callable[..., Any]) -> bool:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from epsilon_lab import ids
+from epsilon_lab.messages.call import Call
 from epsilon_lab.messages.events import Body, event
 from epsilon_lab.messages.tasks import Event
 from epsilon_lab.workspace.layout import RunDirectory, needing_room
@@ -33,6 +35,11 @@ class Leaf:
     events: list[Event] = field(default_factory=list)
     """Emitted so far; the worker sends them with the result, or with the failure."""
 
+    call: Call | None = None
+    """What it was asked; None where its payload says it all."""
+
+    _place: Path | None = None
+
     @property
     def trace_id(self) -> str:
         """The trace of its run."""
@@ -45,6 +52,13 @@ class Leaf:
     def traceparent(self, *parts: str) -> str:
         """The header by which another system joins the trace at that step."""
         return ids.traceparent(self.run.run_id, self.task_id, self.attempt, *parts)
+
+    def workspace(self) -> Path:
+        """A directory of this attempt's own, made when it is first asked for."""
+        if self._place is None:
+            self._place = self.run.locate(f"leaves/{self.task_id}/{self.fence}")
+            self._place.mkdir(parents=True, exist_ok=True)
+        return self._place
 
     def emit(self, body: Body) -> None:
         """Put an event on record together with the task's result or failure."""

@@ -15,6 +15,12 @@ from epsilon_lab.messages.values import StoredValue, Value
 CALL, CALL_ASYNC = "epsilon_lab.agents.calling:call", "epsilon_lab.agents.calling:call_async"
 """Entries of tasks whose payload is a `Call`: in a child process, and on the loop of the async lane."""
 
+
+def is_users(entry: str) -> bool:
+    """Tell whether a task's output is the user's own, any value, and not an answer of one of our leaves."""
+    return entry.startswith("code:") or entry in (CALL, CALL_ASYNC)
+
+
 Form = Literal["item", "inputs", "outputs", "request"]
 """How a function is called: with the item; with `{task id: output}`; with the outputs in order; with the request."""
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from epsilon_lab.agents.llm import LLM
+from epsilon_lab.agents.work import validate_saved
 from epsilon_lab.errors import LabError
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import RunStarted
-from epsilon_lab.search.proposing import load_proposer
 from epsilon_lab.topologies.plan import Plan
 from epsilon_lab.topologies.population_search import PopulationSearch
 from epsilon_lab.topologies.work_queue import WorkQueue
@@ -46,6 +45,4 @@ def validate_models(run: RunDirectory, plan: Plan, budget: Budget | None) -> Non
         LabError: A model cannot be unpickled.
     """
     for ref in plan.models:
-        model = load_proposer(run, ref)
-        if isinstance(model, LLM):
-            model.validate(budget)
+        validate_saved(run, ref, budget)

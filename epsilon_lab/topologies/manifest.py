@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import codecs
 import difflib
-import hashlib
-import importlib
-import importlib.util
+import functools
 import inspect
 import re
 import string
-import sys
 import tempfile
 import typing
 from collections.abc import Callable, Mapping
@@ -26,6 +23,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from msgspec import Meta
 
+from epsilon_lab.agents.entry_point import find_function
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.workspace.layout import RunDirectory
 
@@ -167,38 +165,19 @@ class Manifest(Generic[T]):
         Raises:
             InvalidInput: There is no such function, its module cannot be imported, or it takes other arguments.
         """
-        module_name, colon, function_name = name.partition(":")
-        if not (colon and module_name and function_name.isidentifier()):
+        found = find_function(
+            f"{self.path.name}: {place}", name, self.folder, locate=functools.partial(self.locate, place)
+        )
+        if inspect.iscoroutinefunction(found) or inspect.isgeneratorfunction(found):
             raise self.refused(
-                place, f"must name a function as 'module:function' or 'file.py:function', got {_shown(name)}"
+                place, f"{name} is no plain function: it would be awaited, or give one value after another"
             )
-        module = self._module(place, module_name)
-        found = getattr(module, function_name, None)
-        if not callable(found) or inspect.iscoroutinefunction(found) or inspect.isgeneratorfunction(found):
-            raise self.refused(place, f"{module_name} has no plain function {function_name}")
         try:
             inspect.signature(found).bind(**dict.fromkeys(keywords))
         except (TypeError, ValueError) as error:
-            wanted = f"def {function_name}({', '.join(keywords)})"
+            wanted = f"def {name.rpartition(':')[2]}({', '.join(keywords)})"
             raise self.refused(place, f"{name} cannot be called by name with what it is given", wanted) from error
-        return typing.cast("Callable[..., Any]", found)
-
-    def _module(self, place: str, name: str) -> Any:
-        try:
-            if not name.endswith(".py"):
-                try:
-                    return importlib.import_module(name)
-                except ModuleNotFoundError as error:
-                    file = self.folder.joinpath(*name.split(".")).with_suffix(".py")
-                    if name.partition(".")[0] != (error.name or "").partition(".")[0] or not file.is_file():
-                        raise
-            else:
-                file = self.locate(place, name)
-            return _loaded(file)
-        except InvalidInput:
-            raise
-        except Exception as error:
-            raise self.refused(place, f"{name} cannot be imported ({type(error).__name__}: {error})") from error
+        return found
 
     # -- errors -------------------------------------------------------------------------------------------------------
 
@@ -229,27 +208,6 @@ def make_root(root: str) -> None:
         tempfile.TemporaryFile(dir=root).close()
     except OSError as error:
         raise InvalidInput("output_root", f"{root} cannot be written to ({error.strerror})") from error
-
-
-def _loaded(file: Path) -> Any:
-    """Import a file as it now is, under a name of its own; like any module of the user's it travels by value."""
-    if not file.is_file():
-        raise ModuleNotFoundError(f"there is no file {file}")
-    content = hashlib.sha256(bytes(file) + b"\0" + file.read_bytes()).hexdigest()
-    name = f"{re.sub(r'[^a-zA-Z0-9_]', '_', file.stem)}_{content[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ModuleNotFoundError(f"{file} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def _wanted(path: str, fields: Any) -> str:

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
-from epsilon_lab.agents.function import PackedFunction, is_async, pack_function
 from epsilon_lab.agents.llm import LLM
-from epsilon_lab.arguments import function, number, text, whole
+from epsilon_lab.agents.work import Task, code_refs, work_of
+from epsilon_lab.arguments import number, text, whole
 from epsilon_lab.errors import InvalidInput, ends_run
 from epsilon_lab.messages.budget import Budget
+from epsilon_lab.messages.call import CALL, CALL_ASYNC
 from epsilon_lab.messages.events import Body, TaskLine, TasksRequeued, TasksSubmitted, task_spec
-from epsilon_lab.messages.tasks import Lane, Retry, TaskOutcome, TaskSpec
-from epsilon_lab.messages.values import Value, pack
+from epsilon_lab.messages.tasks import Retry, TaskOutcome, TaskSpec
+from epsilon_lab.messages.values import Value
 from epsilon_lab.topologies.manifest import make_root
 from epsilon_lab.topologies.plan import Add, Export, Finish, PlanEffect, Requeue, read_rules, save_rules
 from epsilon_lab.topologies.queue_manifest import read_queue
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import PLAN, RunDirectory
-
-_ASK = "epsilon_lab.agents.completion:complete"
 
 
 def item_task_id(index: int, name: str = "") -> str:
@@ -45,13 +44,14 @@ class Exports(msgspec.Struct, frozen=True):
 
 
 class WorkQueue:
-    """Run a function on every item.
+    """Do the same with every item.
 
     Args:
         items: Anything picklable, in the order in which `run.results()` answers.
         task: `task(item) -> output`, plain or async, also one defined in a cell. Plain functions run in child
-            processes, async ones on the lab's loop for leaves. Or an `LLM`: items are prompts then, outputs its
-            replies, each on record before it counts.
+            processes, async ones on the lab's loop for leaves. Or a function's name, `module:function` or
+            `file.py:function`, which is called with `{"item": ..., "workspace": ..., ...}`. Or an `LLM`: items are
+            prompts then, outputs its replies, each on record before it counts. Or an `Agent`, or a `Command`.
         retries: How often an item that raised is tried again: after a wait of up to 1 s, the next time of up to 2 s,
             and so on. Or a `Retry`, which sets the waits (`base_s=0` for none) and says which exceptions are final.
         time_limit_s: Seconds one attempt may take; None for no limit.
@@ -72,7 +72,7 @@ class WorkQueue:
     def __init__(
         self,
         items: Iterable[Any],
-        task: Callable[[Any], Any] | LLM,
+        task: Task,
         *,
         retries: int | Retry = 0,
         time_limit_s: float | None = None,
@@ -84,31 +84,26 @@ class WorkQueue:
         if isinstance(items, str | bytes) or not isinstance(items, Iterable):
             raise InvalidInput("WorkQueue items", f"must be an iterable of items, got {type(items).__name__}")
         self.items: Sequence[Any] = list(items)
-        self._model = task if isinstance(task, LLM) else None
-        if self._model is None:
-            function("WorkQueue task", task, ("item",), awaited=True)
-        else:
+        self._work = work_of("WorkQueue task", task)
+        if isinstance(task, LLM):
             for index, item in enumerate(self.items):
                 text(f"WorkQueue item {index}", item)
         if not isinstance(retries, Retry):
             retries = Retry(limit=whole("WorkQueue retries", retries, least=0))
         self.retry = retries
-        self.time_limit_s = _above_zero("time_limit_s", time_limit_s)
+        self.time_limit_s = _above_zero("time_limit_s", time_limit_s) or self._work.time_limit_s
         self.start_within_s = _above_zero("start_within_s", start_within_s)
         self.finish_within_s = _above_zero("finish_within_s", finish_within_s)
         self.beat_within_s = _above_zero("beat_within_s", beat_within_s)
-        self._code: PackedFunction = pack_function(cast("Callable[[Any], Any]", task))
-        self._code_ref = f"code/{self._code.sha256}.pkl"
-        self.lane: Lane = "async" if self._model is not None or is_async(cast("Any", task)) else "process"
         self.memory_mb = _above_zero("memory_mb", memory_mb)
-        if memory_mb is not None and self.lane != "process":
+        if memory_mb is not None and self._work.lane != "process":
             raise InvalidInput(
                 "WorkQueue memory_mb",
                 "bounds a process, and async tasks share one",
                 "leave it out, or use a plain function",
             )
-        self._payloads = [_payload(index, self._asked(item)) for index, item in enumerate(self.items)]
-        self._title = self._code.name if self._model is None else self._model.name
+        self._payloads = [self._payload(index, item) for index, item in enumerate(self.items)]
+        self._title = self._work.name
         self._ids: Sequence[str] = [item_task_id(index) for index in range(len(self.items))]
         self._exports: Exports | None = None
 
@@ -162,8 +157,11 @@ class WorkQueue:
         made._title = Path(path).stem
         return made
 
-    def _asked(self, item: Any) -> Any:
-        return item if self._model is None else {"model_ref": self._code_ref, "prompt": item}
+    def _payload(self, index: int, item: Any) -> Value:
+        try:
+            return self._work.call(argument=item)
+        except InvalidInput as error:
+            raise InvalidInput(f"WorkQueue item {index}", str(error)) from error
 
     def __repr__(self) -> str:
         return f"<WorkQueue {self._title}: {len(self.items)} items>"
@@ -179,7 +177,7 @@ class WorkQueue:
     def config(self) -> dict[str, object]:
         """The arguments, for the `runs` table."""
         return {
-            "task": self._code.name if self._model is None else self._model.name,
+            "task": self._work.name,
             "items": len(self.items),
             "retries": self.retry.limit,
             "time_limit_s": self.time_limit_s,
@@ -187,13 +185,12 @@ class WorkQueue:
         }
 
     def validate(self, budget: Budget | None = None) -> None:
-        """Refuse a model that cannot be called, or whose price a budget would need, before anything is spent.
+        """Refuse what cannot be done, such as to ask a model whose key is missing, before anything is spent.
 
         Raises:
             InvalidInput: A key is missing, a model's name is not one, or its price is unknown.
         """
-        if self._model is not None:
-            self._model.validate(budget)
+        self._work.validate(budget)
 
     def prepare(self, run: RunDirectory) -> tuple[WorkQueuePlan, Sequence[Body]]:
         """Write the function into the run directory.
@@ -201,7 +198,7 @@ class WorkQueue:
         Raises:
             InvalidInput: The directory for outputs cannot be made.
         """
-        events: list[Body] = [run.save(self._code_ref, self._code.blob, kind="code")]
+        events: list[Body] = [self._work.save(run)]
         if self._exports is not None:
             make_root(self._exports.root)
             events.append(save_rules(self._exports, run))
@@ -214,8 +211,8 @@ class WorkQueue:
             TaskSpec(
                 task_id=task_id,
                 kind="item",
-                lane=self.lane,
-                entry=f"code:{self._code.sha256}" if self._model is None else _ASK,
+                lane=self._work.lane,
+                entry=self._work.entry,
                 payload=payload,
                 retry=self.retry if self.retry.limit else None,
                 time_limit_s=self.time_limit_s,
@@ -226,7 +223,7 @@ class WorkQueue:
             )
             for task_id, payload in zip(self._ids, payloads, strict=True)
         )
-        return WorkQueuePlan(tasks, self._exports, [] if self._model is None else [self._code_ref]), events
+        return WorkQueuePlan(tasks, self._exports, [] if self._work.is_light else [self._work.code_ref]), events
 
     @staticmethod
     def restore(run: RunDirectory, records: Sequence[Record]) -> WorkQueuePlan:
@@ -242,9 +239,8 @@ class WorkQueue:
                     lines.setdefault(line.task_id, line)
         tasks = tuple(map(task_spec, lines.values()))
         exports = read_rules(run, Exports) if run.exists(PLAN) else None
-        asking = next((run.fetch(task.payload) for task in tasks if task.entry == _ASK), None)
-        models = [] if asking is None else [msgspec.json.decode(asking.data)["model_ref"]]
-        return WorkQueuePlan(tasks, exports, models)
+        asking = next((task for task in tasks if task.entry in (CALL, CALL_ASYNC)), None)  # all ask the same
+        return WorkQueuePlan(tasks, exports, [] if asking is None else code_refs([run.fetch(asking.payload)]))
 
 
 _BOUNDS = ("start_within_s", "finish_within_s", "beat_within_s", "memory_mb")
@@ -252,13 +248,6 @@ _BOUNDS = ("start_within_s", "finish_within_s", "beat_within_s", "memory_mb")
 
 def _above_zero(name: str, value: float | None) -> float | None:
     return None if value is None else number(f"WorkQueue {name}", value, least=0, above=True)
-
-
-def _payload(index: int, item: Any) -> Value:
-    try:
-        return pack(item)
-    except InvalidInput as error:
-        raise InvalidInput(f"WorkQueue item {index}", str(error)) from error
 
 
 class WorkQueuePlan:

@@ -23,6 +23,7 @@ from epsilon_lab.agents.function import Entry, resolve
 from epsilon_lab.agents.leaf import Leaf, Recorder
 from epsilon_lab.broker.client import Peer
 from epsilon_lab.errors import BudgetExhausted, DiskFull, InvalidInput, LabError, LeafFailed, ModelRefused
+from epsilon_lab.messages.call import CALL, CALL_ASYNC, is_users
 from epsilon_lab.messages.tasks import Assignment, AttemptOutcome, Failure, Result
 from epsilon_lab.messages.values import as_json, pack, unpack
 from epsilon_lab.processes.account import printable
@@ -59,13 +60,14 @@ class Attempt:
         task = self._assignment.task
         try:
             entry = resolve(task.entry, self.leaf.run)
-            payload = unpack(task.payload if task.payload.form != "file" else self.leaf.run.fetch(task.payload))
+            payload = self.leaf.run.fetch(task.payload)
+            given = payload if task.entry in (CALL, CALL_ASYNC) else unpack(payload)
         except Exception as error:
             raise Refused(error_line(error)) from error
         if entry.is_async is not in_async_lane:
             lane, other = ("async", "a plain function") if in_async_lane else ("process", "an async function")
             raise Refused(f"task {task.task_id} was sent to lane {lane!r}, but {task.entry} is {other}")
-        return entry, (payload, self.leaf) if entry.takes_leaf else (payload,)
+        return entry, (given, self.leaf) if entry.takes_leaf else (given,)
 
     def completed(self, value: Any) -> Result:
         """Pack the output; a large one becomes a file.
@@ -78,7 +80,7 @@ class Attempt:
         if isinstance(value, CoroutineType):
             value.close()
         try:
-            packed = pack(value) if self._assignment.task.entry.startswith("code:") else as_json(value)
+            packed = pack(value) if is_users(self._assignment.task.entry) else as_json(value)
             kept, saved = self.leaf.run.keep(packed, f"outputs/{task_id}", kind="output", task_id=task_id)
         except InvalidInput as error:
             raise Refused(f"the output, {error}") from error

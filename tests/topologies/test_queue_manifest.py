@@ -53,7 +53,7 @@ def test_an_agent_is_a_model_that_the_caller_gives(tmp_path):
         WorkQueue.from_manifest(path)
     queue = WorkQueue.from_manifest(path, model=LLM("openai/toy", api_base="http://127.0.0.1:9"))
     assert queue.items == ["doc-b {in} en: a b  c\n", "doc-a {in} None: short"]
-    assert (queue.lane, queue.title, queue.config()["task"]) == ("async", "queue", "openai/toy")
+    assert (queue._work.lane, queue.title, queue.config()["task"]) == ("async", "queue", "openai/toy")
 
 
 def test_a_handler_reads_its_input_itself_be_it_text_or_not(tmp_path):
@@ -117,7 +117,7 @@ def item(**changes: object) -> list[object]:
         ({"map_executor": "python_handler"}, "$.map_payload.handler: is missing"),
         (
             {"map_executor": "python_handler", "map_payload": {"handler": "handlers:nobody"}},
-            "$.map_payload.handler: handlers has no plain function nobody",
+            "$.map_payload.handler: handlers has no function nobody",
         ),
         ({"reduce_task_template": "x"}, "$.reduce_task_template: has no meaning in this topology; a work queue maps"),
         ({"shard_count": 2}, "$.shard_count: has no meaning in this topology"),

@@ -108,7 +108,7 @@ def test_payloads_may_be_left_out_and_nothing_else(tmp_path):
         ({"candidate_task_template": "{strategy}"}, "has the placeholder {strategy}"),
         ({"candidate_task_template": "{candidate_id}"}, "every prompt says this by itself: take it out"),
         ({"review_task_template": "{payload_style}"}, "$.review_task_template: has the placeholder {payload_style}"),
-        ({"evaluation_handler": "judge.py:nobody"}, "$.evaluation_handler: judge.py has no plain function nobody"),
+        ({"evaluation_handler": "judge.py:nobody"}, "$.evaluation_handler: judge.py has no function nobody"),
         ({"evaluation_handler": "judge"}, "$.evaluation_handler: must name a function as"),
         ({"evaluation_payload": {"files": ["nowhere"]}}, "$.evaluation_payload.files[0]: \"nowhere\" cannot be read"),
         ({"evaluation_payload": {"files": "x"}}, "$.evaluation_payload.files: must be a list of files"),

@@ -1,0 +1,61 @@
+"""The general leaf: one entry for whatever performs a `Call`, in a child process or on the async lane.
+
+A function is called with what its form says, an agent or a program performs the request, a model is asked it as one
+text. What comes back is the task's output and is packed like any function's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from epsilon_lab.agents.function import load_function
+from epsilon_lab.agents.leaf import Leaf
+from epsilon_lab.agents.llm import LLM
+from epsilon_lab.agents.prompt import Message
+from epsilon_lab.agents.request import Request
+from epsilon_lab.agents.work import Performer
+from epsilon_lab.errors import LeafFailed
+from epsilon_lab.messages.call import call_of
+from epsilon_lab.messages.values import Value
+
+
+def call(payload: Value, leaf: Leaf) -> Any:
+    """Perform a call here and now: the entry of such tasks in a child process.
+
+    Raises:
+        LeafFailed: Whoever performs it says why it could not be done.
+    """
+    return _begun(payload, leaf)
+
+
+async def call_async(payload: Value, leaf: Leaf) -> Any:
+    """The same for what awaits, on `lab-leaves`.
+
+    Raises:
+        LeafFailed: Whoever performs it says why it could not be done.
+    """
+    return await _begun(payload, leaf)
+
+
+def _begun(payload: Value, leaf: Leaf) -> Any:
+    """The output, or what has to be awaited for it."""
+    leaf.call = asked = call_of(payload)
+    request = Request(asked, leaf)
+    performer: object = load_function(leaf.run, asked.code)
+    match performer:
+        case LLM():
+            return _reply(performer, request, leaf)
+        case Performer():
+            return performer.perform(request, leaf)
+        case _:
+            return performer(*request.arguments())  # type: ignore[operator]  # it was checked where it was given
+
+
+async def _reply(model: LLM, request: Request, leaf: Leaf) -> str:
+    """Ask a model, and give its reply as it is; one that is not whole is on record and not paid for twice."""
+    reply = await model.complete((Message("user", request.text()),), leaf=leaf, name=leaf.task_id)
+    if reply.receipt.finish_reason == "length":
+        raise LeafFailed(f"the reply of {reply.receipt.model} was cut off at its token limit; raise max_tokens")
+    if not reply.text.strip():
+        raise LeafFailed(f"the reply of {reply.receipt.model} was empty")
+    return reply.text

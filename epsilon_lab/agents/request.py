@@ -1,0 +1,149 @@
+"""What is asked of whoever performs a leaf, as they see it: decoded, complete, the same for all of them.
+
+Values are read when someone looks at them: an input that lies in a file costs nothing to a leaf that never asks.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from epsilon_lab.messages.call import Call, Feedback
+from epsilon_lab.messages.values import StoredValue, is_plain, restored, unpack
+
+if TYPE_CHECKING:
+    from epsilon_lab.agents.leaf import Leaf
+
+
+class Request:
+    """A leaf's work.
+
+    Args:
+        call: What was sent.
+        leaf: The running task.
+    """
+
+    def __init__(self, call: Call, leaf: Leaf) -> None:
+        self._call = call
+        self._leaf = leaf
+
+    def __repr__(self) -> str:
+        return f"<Request of {self._leaf.task_id}>"
+
+    @property
+    def task_id(self) -> str:
+        """The task, within its run; what an agent is known by."""
+        return self._leaf.task_id
+
+    @property
+    def task(self) -> str:
+        """What to do, in words; empty where the item says it all."""
+        return self._call.instructions
+
+    @functools.cached_property
+    def item(self) -> Any:
+        """The item it is about; None where there is none."""
+        return None if self._call.argument is None else self._read(self._call.argument)
+
+    @functools.cached_property
+    def inputs(self) -> dict[str, Any]:
+        """The outputs of what it depends on, by task id, in order."""
+        return {task_id: self._read(value) for task_id, value in self._call.inputs}
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """What it depends on and has no output: task id -> error."""
+        return self._call.failed
+
+    @property
+    def feedback(self) -> tuple[Feedback, ...]:
+        """Why it is done once more, oldest first; empty the first time."""
+        return self._call.feedback
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What else is known of the work: role, task_type, acceptance, outputs."""
+        return self._call.about
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """References of the published files that its workspace begins with, oldest first."""
+        return self._call.layers
+
+    @property
+    def needs_files(self) -> tuple[str, ...]:
+        """Paths in its workspace that must be files at its end."""
+        return self._call.needs_files
+
+    def workspace(self) -> Path:
+        """Its own directory, made and filled when it is first asked for; what is changed there is published.
+
+        Raises:
+            LabError: The files it begins with are not there, or not as they were published.
+        """
+        return self._leaf.workspace()
+
+    def arguments(self) -> tuple[Any, ...]:
+        """What a function is called with, by the call's form."""
+        match self._call.form:
+            case "item":
+                return (self.item,)
+            case "inputs":
+                return (self.inputs,)
+            case "outputs":
+                return (list(self.inputs.values()),)
+            case "request":
+                return (self.as_dict(),)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain data, for functions named by entry point and for programs; it asks for the workspace."""
+        return {
+            "task": self.task,
+            "item": self.item,
+            "inputs": self.inputs,
+            "failed": self.failed,
+            "feedback": [msgspec.to_builtins(feedback) for feedback in self.feedback],
+            "workspace": str(self.workspace()),
+            "agent_id": self.task_id,
+            "topics": [],
+            "meta": self.about,
+        }
+
+    def text(self) -> str:
+        """All of it as one text, for a model; an item that is a text and comes alone is that text."""
+        return "\n\n".join(self._sections())
+
+    def _sections(self) -> Iterator[str]:
+        call = self._call
+        is_alone = not (call.instructions or call.inputs or call.failed or call.feedback or call.about)
+        if call.instructions:
+            yield call.instructions
+        if call.argument is not None:
+            yield _written(self.item) if is_alone else f"# Item\n{_written(self.item)}"
+        for name, value in call.about.items():
+            yield f"# {name.replace('_', ' ').capitalize()}\n{_written(value)}"
+        for task_id, value in self.inputs.items():
+            yield f"# Output of {task_id}\n{_written(value)}"
+        for task_id, error in call.failed.items():
+            yield f"# {task_id} failed\n{error}"
+        if call.feedback:
+            said = "\n".join(
+                f"- {each.source}{f' {each.id}' if each.id else ''}: {each.text}" for each in call.feedback
+            )
+            yield f"# Feedback on what was done before\n{said}"
+        if call.needs_files:
+            yield "# Files to write\n" + "\n".join(f"- {path}" for path in call.needs_files)
+
+    def _read(self, value: StoredValue) -> Any:
+        return unpack(self._leaf.run.fetch(restored(value)))
+
+
+def _written(value: Any) -> str:
+    """A value as a model reads it: a text as it is, plain data as JSON, all else as Python shows it."""
+    if isinstance(value, str):
+        return value
+    return msgspec.json.format(msgspec.json.encode(value)).decode() if is_plain(value) else repr(value)
