@@ -36,7 +36,13 @@ def test_the_table_has_thirty_nine_attacks_each_with_a_name_of_its_own() -> None
     assert [attack.name for attack in ATTACKS + MORE_ATTACKS] == list(BODIES)
 
 
-@pytest.mark.parametrize("tier", WAY_DOWN + ALONE)
+EVERY_DAY = ("namespaces+landlock+seccomp+uid", "landlock+seccomp+uid", "namespaces+uid", "limits")
+"""All there is, each of the two ways to less, and next to nothing; the rest lie between these."""
+
+
+@pytest.mark.parametrize(
+    "tier", [tier if tier in EVERY_DAY else pytest.param(tier, marks=pytest.mark.long) for tier in WAY_DOWN + ALONE]
+)
 def test_a_tier_holds_what_it_promises_and_nothing_more(tier: str, table: Any) -> None:
     wrong = {}
     with Ground(tier) as ground:

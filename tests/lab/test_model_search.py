@@ -198,7 +198,8 @@ def careless(request):
     return edit_number(request)
 
 
-def test_twenty_replays_of_one_recorded_search_have_one_lineage(tmp_path, key):
+@pytest.mark.parametrize("replays", [4, pytest.param(20, marks=pytest.mark.long)])
+def test_replays_of_one_recorded_search_have_one_lineage(tmp_path, key, replays):
     """Whatever is in flight at once; with edits, repairs and a model that writes the briefs."""
     source = f'"""{"A remark. " * 250}"""\n\ndef solve():\n    return 10 + 5\n'
     problem = Problem("toy", "Return a large number.", source, score=float)
@@ -210,7 +211,7 @@ def test_twenty_replays_of_one_recorded_search_have_one_lineage(tmp_path, key):
         assert (calls["call"] == 1).sum() >= 2
         assert sum("<<<<<<< SEARCH" in (recorded.path / ref).read_text() for ref in calls["reply_ref"]) >= 2
         assert recorded.candidates["score"].notna().sum() > 4
-        for round_ in range(20):
+        for round_ in range(replays):
             replay = PopulationSearch(
                 problem, Replay(recorded), brief=Replay(recorded), in_flight=(1, 2, 4, 16)[round_ % 4], **NUMBERS
             )
