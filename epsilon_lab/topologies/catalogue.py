@@ -1,23 +1,41 @@
-"""Every topology by its name in a journal, because a run that is resumed names its rules and nothing else can."""
+"""Every topology by its name in a journal, because a run that is resumed names its rules and nothing else can.
+
+A topology has a module of its name, and in it a class of its name: `map_reduce` is `map_reduce.MapReduce`. It is loaded
+when a run needs it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib.util
+from collections.abc import Sequence
 
 from epsilon_lab.agents.work import validate_saved
 from epsilon_lab.errors import LabError
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import RunStarted
-from epsilon_lab.topologies.plan import Plan
-from epsilon_lab.topologies.population_search import PopulationSearch
-from epsilon_lab.topologies.work_queue import WorkQueue
+from epsilon_lab.topologies.plan import Plan, Topology
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import RunDirectory
 
-_RESTORE: dict[str, Callable[[RunDirectory, Sequence[Record]], Plan]] = {
-    PopulationSearch.topology: PopulationSearch.restore,
-    WorkQueue.topology: WorkQueue.restore,
-}
+TOPOLOGIES = (
+    "dag",
+    "map_reduce",
+    "pipeline",
+    "population_search",
+    "sharded_queue",
+    "supervisor",
+    "tree",
+    "work_queue",
+)
+
+
+def topology_of(name: str) -> type[Topology] | None:
+    """Load a topology by its name; None where there is none of this name."""
+    module = f"{__package__}.{name}"
+    if name not in TOPOLOGIES or importlib.util.find_spec(module) is None:
+        return None
+    found: type[Topology] = getattr(importlib.import_module(module), name.title().replace("_", ""))
+    return found
 
 
 def restore(run: RunDirectory, started: RunStarted, records: Sequence[Record]) -> Plan:
@@ -26,19 +44,19 @@ def restore(run: RunDirectory, started: RunStarted, records: Sequence[Record]) -
     Raises:
         LabError: This version has no such topology, or the run directory lacks what its rules are made from.
     """
-    restore_plan = _RESTORE.get(started.topology)
-    if restore_plan is None:
+    topology = topology_of(started.topology)
+    if topology is None:
         raise LabError(
             f"run {run.run_id} is a {started.topology!r}, which this version of epsilon_lab does not know; "
             f"resume it with the version that started it"
         )
-    return restore_plan(run, records)
+    return topology.restore(run, records)
 
 
 def validate_models(run: RunDirectory, plan: Plan, budget: Budget | None) -> None:
     """Refuse to go on with a run whose model cannot be called: each request would fail, and the run with them.
 
-    Unpickles the models.
+    Unpickles what may be a model: an `LLM`, or what performs a task and says beforehand whether it can.
 
     Raises:
         InvalidInput: A key is missing, a model's name is not one, or its price is unknown.

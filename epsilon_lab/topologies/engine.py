@@ -6,8 +6,8 @@ still while it is paused, so that a wall-time limit counts time in which work co
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
+from itertools import groupby
 
 import msgspec
 
@@ -25,7 +25,7 @@ from epsilon_lab.messages.events import (
 from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value, stored
 from epsilon_lab.topologies.graph import NOTHING, Graph, Step
-from epsilon_lab.topologies.plan import Add, Copy, Emit, Export, Finish, Plan, PlanEffect, Requeue, Write
+from epsilon_lab.topologies.plan import Add, Copy, Emit, Export, Finish, Plan, PlanEffect, Requeue, Revise, Write
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -173,7 +173,7 @@ class RunState:
     def step(self, stimulus: Stimulus, now: float) -> list[EngineEffect]:
         """Say what follows from a stimulus.
 
-        Nothing does once the run is over, unless its end could not be carried out, or its plan takes dead letters up
+        Nothing does once the run is over, unless its end could not be carried out, or its plan takes something up
         again: then it goes on.
 
         Args:
@@ -215,7 +215,7 @@ class RunState:
                 return [Emit(RunResumed()), Hold(paused=False)]
 
     def _reopen(self, news: object, now: float) -> list[EngineEffect]:
-        if not isinstance(news, Requeue):
+        if not isinstance(news, Requeue | Revise):
             return []
         if self._paused_at is not None:
             self._paused_for += now - self._paused_at
@@ -258,30 +258,28 @@ class RunState:
         return effects
 
     def _settle(self, outcomes: Sequence[TaskOutcome], now: float) -> list[EngineEffect]:
-        """Settle one after the other, each with all that it blocks: how many came together must not matter."""
+        """Settle one after the other, each with all that follows it: how many came together must not matter."""
         effects: list[EngineEffect] = []
-        pending = deque(outcomes)
-        while pending and not self.ended:
-            outcome = pending.popleft()
+        for outcome in outcomes:
+            if self.ended:
+                break
             step = self._graph.settle(outcome)
             if step is not NOTHING:
-                effects += self._spread(step)
-                pending.extendleft(reversed(step.blocked))
-            if planned := self._plan.settled(outcome, now):
-                effects += self._carry(planned, now)
+                effects += _spread(step)
+            for settled in (outcome, *step.settled):
+                if not self.ended and (planned := self._plan.settled(settled, now)):
+                    effects += self._carry(planned, now)
         return effects
 
     def _carry(self, plan_effects: list[PlanEffect], now: float) -> list[EngineEffect]:
         effects: list[EngineEffect] = []
-        blocked: list[TaskOutcome] = []
+        settled: list[TaskOutcome] = []
         for effect in plan_effects:
             match effect:
-                case Add(tasks=tasks):
-                    step = self._graph.add(self.run_id, tasks)
-                    if step.waiting:
-                        effects.append(Emit(TasksWaiting(tasks=tuple(map(task_line, step.waiting)))))
-                    effects += self._spread(step)
-                    blocked += step.blocked
+                case Add():
+                    step = self._graph.add(self.run_id, effect)
+                    effects += _spread(step)
+                    settled += step.settled
                 case Emit() | Write() | Copy() | Export():
                     effects.append(effect)
                 case Requeue(task_ids=task_ids):
@@ -290,16 +288,9 @@ class RunState:
                     effects.append(effect)
                 case Finish():
                     return effects + self._finish(effect)
-        return effects + (self._settle(blocked, now) if blocked else [])
-
-    def _spread(self, step: Step) -> list[EngineEffect]:
-        effects: list[EngineEffect] = []
-        if step.blocked:
-            reason = step.blocked[0].failure.error if step.blocked[0].failure else ""
-            ids = tuple(outcome.task_id for outcome in step.blocked)
-            effects.append(Emit(TasksCancelled(task_ids=ids, reason=reason)))
-        if step.ready:
-            effects.append(Submit(step.ready))
+        for outcome in settled:
+            if not self.ended:
+                effects += self._carry(self._plan.settled(outcome, now), now)
         return effects
 
     def _finish(self, finish: Finish) -> list[EngineEffect]:
@@ -309,13 +300,26 @@ class RunState:
             effects.append(Emit(TasksCancelled(task_ids=self._graph.held, reason=finish.reason)))
         if self._graph.out:
             effects.append(CancelAll(finish.reason))
-        self._graph.clear()
+        self._graph.clear(f"cancelled: {finish.reason}")
         last: Body = RunEnded(
             status=finish.status,
             reason=finish.reason,
             output=None if finish.output is None else stored(finish.output),
         )
         return [*effects, Emit(last), End(finish.status, finish.reason, finish.output)]
+
+
+def _spread(step: Step) -> list[EngineEffect]:
+    """What a change of the graph comes to: lines on what waits and on what never starts, and tasks for the broker."""
+    effects: list[EngineEffect] = []
+    if step.waiting:
+        effects.append(Emit(TasksWaiting(tasks=tuple(map(task_line, step.waiting)))))
+    effects += step.inputs
+    for reason, outcomes in groupby(step.settled, lambda outcome: outcome.failure.error if outcome.failure else ""):
+        effects.append(Emit(TasksCancelled(task_ids=tuple(each.task_id for each in outcomes), reason=reason)))
+    if step.ready:
+        effects.append(Submit(step.ready))
+    return effects
 
 
 def cancelled_outcome(run_id: str, task_id: str, reason: str) -> TaskOutcome:

@@ -6,14 +6,16 @@ outcomes through a fresh plan therefore leads to the same state, which is what r
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from epsilon_lab.errors import LabError
 from epsilon_lab.messages.budget import Budget
-from epsilon_lab.messages.events import ArtifactSaved, Body
+from epsilon_lab.messages.call import Feedback
+from epsilon_lab.messages.events import ArtifactSaved, Body, TasksRequeued, TasksRevised
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
 from epsilon_lab.workspace.journal import Record
@@ -22,10 +24,39 @@ from epsilon_lab.workspace.layout import PLAN, RunDirectory
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-class Add(msgspec.Struct, frozen=True):
-    """New nodes of the graph; each runs once what it depends on is completed."""
+class Condition(msgspec.Struct, frozen=True):
+    """Holds where the JSON value at `path` in the output of a dependency equals this one."""
 
-    tasks: tuple[TaskSpec, ...]
+    task_id: str
+    path: tuple[str | int, ...] = ()
+    """Keys and places from the output inwards; none for the output itself."""
+
+    equals: Any = True
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """A task whose start takes more than that all it depends on is completed."""
+
+    task: TaskSpec
+    binds: bool = False
+    """Whether it is given outputs: its payload, the JSON of a `Call`, is completed with `inputs` and `failed` once it
+    is ready. One that grows beyond what a journal holds lies in the file `inputs/<task_id>.json`."""
+
+    quorum: float | None = None
+    """Share of its dependencies, 0 to 1, that must be completed, and never fewer than one: it waits until all are
+    settled, or too many have failed. Skipped ones do not count; where all are skipped, so is it. None: all must."""
+
+    when: tuple[Condition, ...] = ()
+    """All must hold, or it is skipped: cancelled with the reason, and those without a quorum that depend on it too."""
+
+
+class Add(msgspec.Struct, frozen=True):
+    """New nodes of the graph; a plain task runs once what it depends on is completed."""
+
+    tasks: tuple[TaskSpec | Node, ...]
+    final: bool = False
+    """Nothing that is added later depends on these: each is forgotten when it is settled, with its output, so that
+    memory holds only what is open. Their ids are not told from later ones any more."""
 
 
 class Emit(msgspec.Struct, frozen=True):
@@ -72,6 +103,15 @@ class Requeue(msgspec.Struct, frozen=True, tag=True):
     task_ids: tuple[str, ...]
 
 
+class Revise(msgspec.Struct, frozen=True, tag=True):
+    """Tasks are to be done again, and what depends on them. A plan is told so, and answers with the line
+    `TasksRevised` and then the revisions.
+    """
+
+    feedback: dict[str, tuple[Feedback, ...]]
+    """Why, by task (the first of its revisions); no reason is needed."""
+
+
 class Finish(msgspec.Struct, frozen=True):
     """The run ends; what is still queued or running is cancelled."""
 
@@ -83,59 +123,57 @@ class Finish(msgspec.Struct, frozen=True):
 PlanEffect = Add | Emit | Write | Copy | Export | Requeue | Finish
 
 
-class Plan(Protocol):
+class Plan(ABC):
     """The rules of one run. Times are seconds on the run's own clock, which stands still while the run is paused."""
 
-    @property
-    def limits(self) -> Mapping[str, int]:
-        """Most tasks of a kind in the broker's hands at once; kinds not named are unlimited."""
-        ...
+    limits: Mapping[str, int] = {}
+    """Most tasks of a kind in the broker's hands at once; kinds not named are unlimited."""
 
-    @property
-    def reads_outputs(self) -> bool:
-        """Whether the rules look into outputs: then one that lies in a file is read before they see it."""
-        ...
+    reads_outputs: bool = False
+    """Whether the rules look into outputs, as conditions do: then those in files are read before they see them."""
 
-    @property
-    def runs_strangers(self) -> bool:
-        """Whether programs run that nobody has read."""
-        ...
+    runs_strangers: bool = False
+    """Whether programs run that nobody has read."""
 
-    @property
-    def models(self) -> Sequence[str]:
-        """References, `code/<sha256>.pkl`, of what may be a model that tasks ask."""
-        ...
+    models: Sequence[str] = ()
+    """References, `code/<sha256>.pkl`, of what may be a model that tasks ask."""
 
+    @abstractmethod
     def start(self, now: float) -> list[PlanEffect]:
         """Begin."""
-        ...
 
+    @abstractmethod
     def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
         """A task was settled: completed, failed, dead or cancelled."""
-        ...
 
-    def tick(self, now: float) -> list[PlanEffect]:
+    def tick(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Time went by. It may end the run and nothing else: ticks are not on record, so no one could repeat them."""
-        ...
+        return []
 
-    def told(self, news: object, now: float) -> list[PlanEffect]:
+    def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Someone says something that plans of this topology may understand, such as an edited brief."""
-        ...
+        return []
 
     def news_in(self, line: Body) -> object | None:
         """What must have been `told` for the rules to write this line; None where they wrote it by themselves.
 
         Every told thing that changes anything writes one such line, or it would be forgotten when the run is resumed.
         """
-        ...
+        match line:
+            case TasksRequeued(task_ids=task_ids):
+                return Requeue(task_ids)
+            case TasksRevised(feedback=feedback):
+                return Revise(feedback)
+            case _:
+                return None
 
-    def exhausted(self, reason: str, now: float) -> list[PlanEffect]:
+    def exhausted(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """The budget of seconds was used up: begin nothing more, use what is paid for, and end."""
-        ...
+        return [Finish("failed", reason)]
 
-    def stop(self, reason: str, now: float) -> list[PlanEffect]:
+    def stop(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """End early with what there is; the effects end in a `Finish`."""
-        ...
+        return [Finish("stopped", reason)]
 
 
 class Topology(Protocol):

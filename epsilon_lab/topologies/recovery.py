@@ -489,7 +489,7 @@ class _Recovery:
 
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(body) for name, body in BODIES.items()}
 
-_ENGINES = ("task.prioritised", "task.requeued", "case.withdrawn", "verdict.given")
+_ENGINES = ("task.prioritised", "task.requeued", "task.revised", "case.withdrawn", "verdict.given")
 """Lines about tasks and cases that follow from the engine's own effects."""
 
 

@@ -24,7 +24,7 @@ from epsilon_lab.search.evaluation import Evaluation
 from epsilon_lab.search.leaderboard import leaderboard_csv, leaderboard_json
 from epsilon_lab.search.proposing import PROPOSAL_LIMIT_S, ProposeResult
 from epsilon_lab.search.selection import Slot, select
-from epsilon_lab.topologies.plan import Add, Copy, Emit, Export, Finish, PlanEffect, Write
+from epsilon_lab.topologies.plan import Add, Copy, Emit, Export, Finish, Plan, PlanEffect, Write
 
 PERSON = "HUMAN"
 """The author of a brief that a person rewrote."""
@@ -145,7 +145,7 @@ class _Generation:
     """Evaluations under way."""
 
 
-class SearchPlan:
+class SearchPlan(Plan):
     """The rules of a search."""
 
     def __init__(self, stage: Stage, settings: SearchSettings) -> None:
@@ -167,18 +167,18 @@ class SearchPlan:
         self.runs_strangers = stage.runs_strangers
         asked = (stage.proposer_ref if stage.lane == "async" else None, stage.brief_ref)
         self.models = [ref for ref in asked if ref is not None]
-        self.limits: dict[str, int] = {}
+        self.limits = limits = dict[str, int]()
         if settings.in_flight is not None:
-            self.limits["propose"] = settings.in_flight
+            limits["propose"] = settings.in_flight
         if stage.scorers is not None:
-            self.limits["evaluate"] = stage.scorers
+            limits["evaluate"] = stage.scorers
 
     # -- the plan's four questions ---------------------------------------------------------------------------------
 
     def start(self, now: float) -> list[PlanEffect]:
         """Judge the seed program: a problem whose own program does not score is not worth a proposal."""
         self._began = now
-        return [Add((self._evaluate_task(SEED_CANDIDATE, incumbent=None, must_check=True),))]
+        return [Add((self._evaluate_task(SEED_CANDIDATE, incumbent=None, must_check=True),), final=True)]
 
     def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Take in a proposal, an evaluation or a brief."""
@@ -280,7 +280,7 @@ class SearchPlan:
             "generation": number,
             "entry": self._stage.entry,
         }
-        return [Add(tuple(self._propose_task(slot, shared) for slot in slots))]
+        return [Add(tuple(self._propose_task(slot, shared) for slot in slots), final=True)]
 
     def _proposed(self, name: str, outcome: TaskOutcome) -> list[PlanEffect]:
         generation = cast("_Generation", self._generation)
@@ -302,7 +302,7 @@ class SearchPlan:
             return self._show_code(code)
         generation.evaluations[code] = None
         generation.unjudged += 1
-        return [Add((self._evaluate_task(name, incumbent=generation.incumbent, must_check=False),))]
+        return [Add((self._evaluate_task(name, incumbent=generation.incumbent, must_check=False),), final=True)]
 
     def _end_early(self, outcome: TaskOutcome) -> list[PlanEffect]:
         """End where no other proposal would fare better: a model that refuses us, a recording of another search."""
@@ -375,7 +375,7 @@ class SearchPlan:
         else:
             self._ending = self._reason_to_end(closed)
         if self._stage.briefed and (self._ending is None or self._ending[0] != "failed"):
-            return [*effects, Add((self._brief_task(generation),))]
+            return [*effects, Add((self._brief_task(generation),), final=True)]
         return effects + self._go_on()
 
     def _close(self) -> list[PlanEffect]:

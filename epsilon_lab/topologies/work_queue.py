@@ -15,11 +15,11 @@ from epsilon_lab.arguments import number, text, whole
 from epsilon_lab.errors import InvalidInput, ends_run
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.call import CALL, CALL_ASYNC
-from epsilon_lab.messages.events import Body, TaskLine, TasksRequeued, TasksSubmitted, task_spec
+from epsilon_lab.messages.events import Body, TaskLine, TasksSubmitted, task_spec
 from epsilon_lab.messages.tasks import Retry, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
 from epsilon_lab.topologies.manifest import make_root
-from epsilon_lab.topologies.plan import Add, Export, Finish, PlanEffect, Requeue, read_rules, save_rules
+from epsilon_lab.topologies.plan import Add, Export, Finish, Plan, PlanEffect, Requeue, read_rules, save_rules
 from epsilon_lab.topologies.queue_manifest import read_queue
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import PLAN, RunDirectory
@@ -250,15 +250,12 @@ def _above_zero(name: str, value: float | None) -> float | None:
     return None if value is None else number(f"WorkQueue {name}", value, least=0, above=True)
 
 
-class WorkQueuePlan:
+class WorkQueuePlan(Plan):
     """The rules of a work queue: all at once, over when all are settled, or when the model refuses them all."""
 
     def __init__(self, tasks: tuple[TaskSpec, ...], exports: Exports | None = None, models: Sequence[str] = ()) -> None:
         self.models = models
         self._exports = exports
-        self.limits: dict[str, int] = {}
-        self.reads_outputs = False
-        self.runs_strangers = False
         self._tasks = tasks
         self._total = len(tasks)
         self._open = {task.task_id for task in tasks}
@@ -269,7 +266,7 @@ class WorkQueuePlan:
     def start(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Submit every item; from then on the graph has them, as far as they are not done."""
         tasks, self._tasks = self._tasks, ()
-        return [Add(tasks)] if tasks else [Finish("completed", "there were no items")]
+        return [Add(tasks, final=True)] if tasks else [Finish("completed", "there were no items")]
 
     def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
         """Count, and finish with the last."""
@@ -295,20 +292,12 @@ class WorkQueuePlan:
         reason = f"{self._completed} of {total} items completed" + f", {failed} failed" * bool(failed)
         return [*effects, Finish("completed", reason)]
 
-    def tick(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
-        """Time means nothing here."""
-        return []
-
     def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Dead letters are tried again: their items are open once more."""
         again = tuple(filter(self._dead.__contains__, news.task_ids)) if isinstance(news, Requeue) else ()
         self._dead.difference_update(again)
         self._open.update(again)
         return [Requeue(again)] if again else []
-
-    def news_in(self, line: Body) -> Requeue | None:
-        """Dead letters were to be tried again."""
-        return Requeue(line.task_ids) if isinstance(line, TasksRequeued) else None
 
     def exhausted(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """End with the items that are done."""
