@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from contextlib import suppress
 from typing import Any
 
 from epsilon_lab.errors import LabError
@@ -68,6 +69,11 @@ class Channel:
             return not self._socket.recv(1, socket.MSG_PEEK)
         except OSError:
             return True
+
+    def hang_up(self) -> None:
+        """Have both sides read the end, from any thread; this end is still to be closed."""
+        with suppress(OSError):  # the other side was first
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close this end; the other side reads the end."""

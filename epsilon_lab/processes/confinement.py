@@ -86,7 +86,7 @@ class Confinement:
     def add_landlock(self, directory: str) -> None:
         """Let programs write to this directory alone, if the machine can; again after the directory was replaced."""
         try:
-            ruleset = Ruleset(self._readable, directory, _SINKS)
+            ruleset = Ruleset(self._readable, [directory], _SINKS)
         except OSError as error:
             self.refused["landlock"] = str(error)
             return
@@ -129,7 +129,7 @@ class Confinement:
         """
         if self.uid is not None:
             become(self.uid)
-        _renounce()
+        renounce()
         if sys.platform == "linux":
             die_with_parent(parent)  # after the change of user, which cancels it; before seccomp, which refuses it
         if self._ruleset is not None:
@@ -139,7 +139,7 @@ class Confinement:
 
     def _is_refused(self, name: str, step: Callable[[], None]) -> bool:
         def tried() -> None:
-            _renounce()
+            renounce()
             step()
 
         number = _in_a_fork(tried)
@@ -159,7 +159,7 @@ def become(uid: int) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def _renounce() -> None:
+def renounce() -> None:
     """Give up every capability, and the ways to get one back."""
     if sys.platform == "linux":
         native.call("capset", _CAPABILITIES_3, bytes(24))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable
 
 _SECRET = re.compile(
@@ -17,6 +18,8 @@ _SECRET = re.compile(
 )
 
 _CANDIDATE_NAMES = ("PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+
+_USERS_NAMES = ("HOME", "USER", "LOGNAME", "TMPDIR")
 
 _CANDIDATE_VALUES = {
     "OMP_NUM_THREADS": "1",  # one candidate, one core: else its CPU time says nothing
@@ -40,6 +43,18 @@ def candidate_environment() -> dict[str, str]:
         if (name in _CANDIDATE_NAMES or name.startswith("LC_")) and not looks_secret(name)
     }
     return allowed | _CANDIDATE_VALUES
+
+
+def outside_environment(*, confined: bool) -> dict[str, str]:
+    """Make the environment of an outside program: an allowlist, and this interpreter first among the programs.
+
+    Args:
+        confined: Otherwise it is also told where the user's own files are.
+    """
+    names = _CANDIDATE_NAMES if confined else (*_CANDIDATE_NAMES, *_USERS_NAMES)
+    found = {name: value for name, value in os.environ.items() if name in names or name.startswith("LC_")}
+    path = os.pathsep.join([os.path.dirname(sys.executable), found.get("PATH", os.defpath)])
+    return found | {"PATH": path, "TERM": "dumb"}
 
 
 def worker_environment(extra_names: Iterable[str] = ()) -> dict[str, str]:

@@ -21,8 +21,9 @@ _ASK_VERSION = 1
 _BENEATH = 1
 
 _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1 << 1, 1 << 2, 1 << 3, 1 << 14
-_OF_FILES = 1 | _WRITE_FILE | _READ_FILE | _TRUNCATE | 1 << 15
-_EXECUTE_AND_DEVICES = 1 | 1 << 6 | 1 << 11 | 1 << 15
+_EXECUTE = 1
+_OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | 1 << 15
+_EXECUTE_AND_DEVICES = _EXECUTE | 1 << 6 | 1 << 11 | 1 << 15
 _ALL_TCP = 0b11
 _ALL_SCOPES = 0b11
 
@@ -43,30 +44,48 @@ def version() -> int:
 
 
 class Ruleset:
-    """What may be read and written; nothing else may be, and no program may be started.
+    """What may be read and written, and whether programs may be started from there; nothing else may be.
 
     Args:
         readable: Files and directories; one that is missing is left out.
-        writable: A directory in which anything may be made and removed.
+        writable: Directories in which anything may be made and removed.
         devices: Files that may be read and written.
+        listable: Directories whose names, and those of all below them, may be read, and no content.
+        programs: Whether what may be read may be executed.
+        tcp: Whether TCP connections may be made and taken.
 
     Raises:
         OSError: The kernel has no landlock.
     """
 
-    def __init__(self, readable: Iterable[str], writable: str, devices: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        readable: Iterable[str],
+        writable: Iterable[str],
+        devices: Iterable[str] = (),
+        *,
+        listable: Iterable[str] = (),
+        programs: bool = False,
+        tcp: bool = False,
+    ) -> None:
         abi = min(version(), _NEWEST)
         governed = _files_governed(abi)
-        tcp = _ALL_TCP if abi >= 4 else 0
+        ports = _ALL_TCP if abi >= 4 and not tcp else 0
+        execute = _EXECUTE if programs else 0
         scopes = _ALL_SCOPES if abi >= 6 else 0
-        attributes = struct.pack("<QQQ", governed, tcp, scopes)  # an older kernel accepts what it does not know as zero
+        attributes = struct.pack(
+            "<QQQ", governed, ports, scopes
+        )  # an older kernel accepts what it does not know as zero
         self._fd = call("syscall", _CREATE, attributes, len(attributes), 0)
         try:
             for path in readable:
-                self._allow(path, governed & (_READ_FILE | _READ_DIR))
+                self._allow(path, governed & (_READ_FILE | _READ_DIR | execute))
             for path in devices:
                 self._allow(path, governed & (_READ_FILE | _WRITE_FILE | _TRUNCATE))
-            self._allow(writable, governed & ~_EXECUTE_AND_DEVICES)
+            for path in listable:
+                self._allow(path, governed & _READ_DIR)
+            for path in writable:
+                self._allow(path, governed & (~_EXECUTE_AND_DEVICES | execute))
         except BaseException:
             self.close()
             raise

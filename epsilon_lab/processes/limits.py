@@ -55,7 +55,7 @@ class Limits:
         """
         cpu = math.ceil(self.timeout_s) * (os.cpu_count() or 1) + 1
         file = int(self.file_mb * _MIB)
-        processes = self.processes if alone or self.processes == 1 else self.processes + _running() + _OTHERS
+        processes = self.processes if alone or self.processes == 1 else self.processes + running_processes() + _OTHERS
         found = {
             "RLIMIT_CPU": (cpu, cpu + 1),
             "RLIMIT_NPROC": (processes, processes),
@@ -125,7 +125,7 @@ def _address_space() -> int:
         return int(file.read().split()[0]) * resource.getpagesize()
 
 
-def _running() -> int:
+def running_processes() -> int:
     """How many processes and threads run on this machine: no fewer than this user's."""
     try:
         with open("/proc/loadavg", "rb") as file:

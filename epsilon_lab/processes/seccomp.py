@@ -1,9 +1,10 @@
 """Which system calls a program may make: a filter that the kernel runs before each of them.
 
 It is a list of refusals. Numbers that nobody knew when it was written are refused as a whole ("no such call", which
-every C library lives with), so what later kernels add stays out. A program keeps threads, files, memory, pipes and
+every C library lives with), so what later kernels add stays out. A candidate keeps threads, files, memory, pipes and
 connected pairs of sockets (an event loop needs one); it cannot start another process or program, reach a network,
-signal, trace or reschedule anybody else, or shed what was set up for it.
+signal, trace or reschedule anybody else, or shed what was set up for it. An outside program may besides start others,
+signal its own, and open the sockets it was granted.
 
 The filter is a binary search over the number: about eight comparisons a call, and the kernel, which tries all numbers
 when a filter is installed, installs it fast. Written for x86_64 and aarch64; elsewhere `Filter` says that it is not.
@@ -29,6 +30,7 @@ _EPERM, _ENOSYS = 1, 38
 _SET_MODE_FILTER, _ALLOW_SPECULATION = 1, 4  # the second: a program is not slowed down by a mitigation it needs not
 
 _CLONE_THREAD = 0x10000
+_CLONE_NAMESPACES = 0x7E020000
 _AF_UNIX, _SOCK_STREAM, _SOCK_TYPE = 1, 1, 0xF
 _PR_SET_PDEATHSIG = 1
 _F_SETOWN, _F_SETOWN_EX, _FIOSETOWN, _SIOCSPGRP = 8, 15, 0x8901, 0x8902
@@ -100,6 +102,19 @@ _CONDITIONAL: dict[str, Code] = {
 }  # fmt: skip
 
 
+_FREE = frozenset(
+    """
+    fork vfork execve execveat kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_send_signal pidfd_open
+    connect bind listen accept accept4 setpriority ioprio_set sched_setscheduler sched_setparam sched_setattr
+    sched_setaffinity prctl fcntl ioctl
+    """.split()  # noqa: SIM905 - as above
+)
+"""What an outside program may do and a candidate may not. Its signals reach nobody else where a namespace, landlock's
+scopes or another user id holds."""
+
+_NO_NAMESPACE: Code = [_argument(0), (_ANY_BIT, 0, 1, _CLONE_NAMESPACES), *_NO, *_YES]
+
+
 def _truncates_unseen(index: int) -> Code:
     """Open for reading and truncate: without a right to write, and so past landlock before its ABI 3."""
     return [_argument(index), (_AND, 0, 0, _O_ACCMODE | _O_TRUNC), (_EQUAL, 0, 1, _O_TRUNC), *_NO, *_YES]
@@ -111,17 +126,21 @@ class Filter:
     Args:
         guard_files: Refuse what an owner may do to files behind landlock's back: for programs that run under the
             user's own id and could reach the user's files.
+        families: For an outside program: the families of sockets it may open. None: the filter is a candidate's.
 
     Raises:
         OSError: There is no table for this architecture.
     """
 
-    def __init__(self, *, guard_files: bool) -> None:
+    def __init__(self, *, guard_files: bool, families: Sequence[int] | None = None) -> None:
         machine = os.uname().machine
         if machine not in NUMBERS:
             raise OSError(_ENOSYS, f"no table of system calls for {machine}")
         numbers = NUMBERS[machine]
         rules = dict.fromkeys(_REFUSED, _NO) | dict.fromkeys(_UNKNOWN, _NONE) | _CONDITIONAL
+        if families is not None:
+            rules = {name: rule for name, rule in rules.items() if name not in _FREE} | {"clone": _NO_NAMESPACE}
+            rules["socket"] = _if_one_of(0, families, _ALLOW, _FAIL | _EPERM)
         if guard_files:
             rules |= dict.fromkeys(_OWNERS, _NO)
             rules |= {"open": _truncates_unseen(1), "openat": _truncates_unseen(2)}

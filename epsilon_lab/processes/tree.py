@@ -53,6 +53,14 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def descendants(pid: int) -> list[int]:
+    """Pids of everything below a process, nearest first; a snapshot, which a fork may outrun."""
+    found = children(pid)
+    for one in found:  # it grows meanwhile
+        found += children(one)
+    return found
+
+
 def is_alive(pid: int) -> bool:
     """Tell whether a process exists and is more than a zombie."""
     try:
