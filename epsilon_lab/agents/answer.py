@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import email.utils
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
-from epsilon_lab.agents.prompt import Prompt
+from epsilon_lab.agents.prompt import Prompt, ToolCall, ToolSpec
 
 LARGEST_REPLY = 16 * 2**20
 """Bytes of a server's reply; one that is larger is not read to its end."""
@@ -25,6 +25,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """A model's reply as it came."""
 
     text: str
+    tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str = "stop"
     prompt_tokens: int | None = None
     """None, as the completion's, where the server did not count."""
@@ -69,6 +70,7 @@ class Door(Protocol):
         model: str,
         api_base: str | None,
         key: str | None,
+        tools: Sequence[ToolSpec],
         arguments: Mapping[str, Any],
         traceparent: str,
     ) -> Answer:
@@ -79,6 +81,7 @@ class Door(Protocol):
             model: The model's name, as this door knows it.
             api_base: The server's address; None for the provider's.
             key: The key; None for the one the door finds by itself.
+            tools: What the model may call; none for a plain question.
             arguments: Further arguments of the request.
             traceparent: The header that names the request in its run's trace, as W3C Trace Context has it.
 

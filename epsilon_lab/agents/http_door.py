@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ import anyio.to_thread
 import msgspec
 
 from epsilon_lab.agents.answer import Answer, NoAnswer, asked_wait_s, check_head, check_size
-from epsilon_lab.agents.prompt import Prompt
+from epsilon_lab.agents.prompt import Prompt, ToolCall, ToolSpec
 
 if TYPE_CHECKING:
     import aiohttp
@@ -35,8 +35,19 @@ class _Part(msgspec.Struct):
     text: str = ""
 
 
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class _Call(msgspec.Struct):
+    function: _Function
+    id: str | None = None
+
+
 class _Message(msgspec.Struct):
     content: str | list[_Part] | None = None
+    tool_calls: list[_Call] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -67,6 +78,7 @@ class HttpDoor:
         model: str,
         api_base: str | None,
         key: str | None,
+        tools: Sequence[ToolSpec],
         arguments: Mapping[str, Any],
         traceparent: str,
     ) -> Answer:
@@ -76,7 +88,9 @@ class HttpDoor:
             NoAnswer: There was none.
         """
         aiohttp = await _open()
-        body = {**arguments, "model": model, "messages": [message._asdict() for message in prompt]}
+        body = {**arguments, "model": model, "messages": [message.wire() for message in prompt]}
+        if tools:
+            body["tools"] = tools
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "traceparent": traceparent}
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
@@ -174,10 +188,18 @@ def _read(content: bytes) -> Answer:
     text = choice.message.content or ""
     return Answer(
         text=text if isinstance(text, str) else "".join(part.text for part in text),
+        tool_calls=tuple(map(_call, choice.message.tool_calls or ())),
         finish_reason=choice.finish_reason or "stop",
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
     )
+
+
+def _call(made: _Call) -> ToolCall:
+    """A tool call; some servers give its arguments as the object itself, or leave out what they may not."""
+    given = made.function.arguments
+    arguments = msgspec.json.encode(given).decode() if isinstance(given, dict) else given
+    return ToolCall(made.id or "", made.function.name or "", arguments or "{}")
 
 
 def _read_leniently(content: bytes) -> _Completion:

@@ -13,14 +13,14 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import anyio.to_thread
 
 from epsilon_lab.agents.answer import Answer, NoAnswer, asked_wait_s
-from epsilon_lab.agents.prompt import Prompt
+from epsilon_lab.agents.prompt import Prompt, ToolCall, ToolSpec
 
 
 class LitellmDoor:
@@ -33,6 +33,7 @@ class LitellmDoor:
         model: str,
         api_base: str | None,
         key: str | None,
+        tools: Sequence[ToolSpec],
         arguments: Mapping[str, Any],
         traceparent: str,
     ) -> Answer:
@@ -50,12 +51,14 @@ class LitellmDoor:
         }
         if not (litellm.callbacks or litellm.success_callback or litellm.failure_callback):
             given["no-log"] = True  # nobody is told of the call, so a tenth of its cost can be saved
+        if tools:
+            given["tools"] = list(tools)
         try:
             response = await litellm.acompletion(
                 **{**arguments, "extra_headers": headers},
                 **given,
                 model=model,
-                messages=[message._asdict() for message in prompt],
+                messages=[message.wire() for message in prompt],
                 max_retries=0,
             )
             return _read(response)
@@ -167,6 +170,10 @@ def _read(response: Any) -> Answer:
     known = any(tokens)  # litellm puts zeros where the server said nothing
     return Answer(
         text=choice.message.content or "",
+        tool_calls=tuple(
+            ToolCall(str(call.id or ""), str(call.function.name or ""), str(call.function.arguments or "{}"))
+            for call in getattr(choice.message, "tool_calls", None) or ()
+        ),
         finish_reason=str(choice.finish_reason or "stop"),
         prompt_tokens=tokens[0] if known else None,
         completion_tokens=tokens[1] if known else None,

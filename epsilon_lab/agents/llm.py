@@ -17,7 +17,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,7 +30,7 @@ from epsilon_lab.agents import http_door, litellm_door
 from epsilon_lab.agents.answer import Answer, Door, NoAnswer
 from epsilon_lab.agents.backoff import LONGEST_WAIT_S, is_passing, wait_s
 from epsilon_lab.agents.leaf import Leaf
-from epsilon_lab.agents.prompt import Prompt
+from epsilon_lab.agents.prompt import Prompt, ToolCall, ToolSpec
 from epsilon_lab.agents.reply import REPLY_ROOM, Exchange, Receipt, Reply
 from epsilon_lab.dice import dice
 from epsilon_lab.errors import InvalidInput, LeafFailed, ModelRefused
@@ -163,7 +163,16 @@ class LLM:
         return (self.retries + 1) * (self.timeout_s + 2 * LONGEST_WAIT_S)
 
     async def complete(
-        self, prompt: Prompt, *, leaf: Leaf, name: str, call: int = 0, candidate_id: str | None = None
+        self,
+        prompt: Prompt,
+        *,
+        leaf: Leaf,
+        name: str,
+        call: int = 0,
+        candidate_id: str | None = None,
+        tools: Sequence[ToolSpec] = (),
+        reply_tokens: int | None = None,
+        known: int = 0,
     ) -> Reply:
         """Ask, and return the reply once it is on disk; its row goes on record with the task's result, or failure.
 
@@ -173,6 +182,10 @@ class LLM:
             name: Whose question it is; names the files `prompts/<name>-<call>.md` and `replies/<name>-<call>.md`.
             call: 0 for the name's first question.
             candidate_id: The candidate it is asked for, if any.
+            tools: What the model may call.
+            reply_tokens: Most tokens of the reply, below the model's own limit.
+            known: How many of the messages the name's call before this one had, or answered, in the same words: its
+                prompt's file leaves them out.
 
         Raises:
             LeafFailed: There was no reply; the message is one line that names the model and the remedy.
@@ -181,9 +194,9 @@ class LLM:
         exchange = Exchange.of(prompt, name=name, call=call, candidate_id=candidate_id)
         found = exchange.find_receipt(leaf.run)
         if found is None:
-            exchange.save_prompt(leaf)
+            exchange.save_prompt(leaf, known=known)
             with leaf.run.room(REPLY_ROOM):
-                receipt = await self._ask(exchange, leaf)
+                receipt = await self._ask(exchange, leaf, tools, reply_tokens)
             reply = exchange.save_reply(leaf, receipt)
             leaf.emit(exchange.answered(leaf, reply.receipt))
             return reply
@@ -194,20 +207,22 @@ class LLM:
             leaf.emit(exchange.answered(leaf, found, cached=True))
         return reply
 
-    async def _ask(self, exchange: Exchange, leaf: Leaf) -> Receipt:
+    async def _ask(
+        self, exchange: Exchange, leaf: Leaf, tools: Sequence[ToolSpec], reply_tokens: int | None
+    ) -> Receipt:
         """Send requests until one is answered, or fails for good; each is on record before it goes out."""
         key = self._key()
-        most = await self._most(exchange.prompt)
+        most = await self._most(exchange.prompt, tools, reply_tokens)
         for attempt in range(self.retries + 1):
             request = f"{leaf.fence}.{attempt}"
             in_flight = f"model {self.model}: in flight, or cut off by the end of its run or lab"
             leaf.emit(
                 exchange.unanswered(leaf, request, model=self.model, outcome="unknown", error=in_flight, most=most)
             )
-            reply_tokens = await leaf.record()
+            limits = (await leaf.record(), reply_tokens)
             began = time.monotonic()
             try:
-                answer = await self._send(exchange.prompt, key, reply_tokens, leaf.traceparent(request))
+                answer = await self._send(exchange.prompt, key, tools, limits, leaf.traceparent(request))
             except NoAnswer as no_answer:
                 failure, why = self._explain(no_answer), no_answer
             else:
@@ -230,13 +245,21 @@ class LLM:
             await anyio.sleep(wait_s(why, attempt, dice(attempt, "retry", exchange.sha256)))
         raise failure
 
-    async def _send(self, prompt: Prompt, key: str | None, reply_tokens: int | None, traceparent: str) -> Answer:
+    async def _send(
+        self,
+        prompt: Prompt,
+        key: str | None,
+        tools: Sequence[ToolSpec],
+        reply_limits: tuple[int | None, ...],
+        traceparent: str,
+    ) -> Answer:
         """Send one request, for as long as a call may take.
 
         Args:
             prompt: The messages.
             key: The key.
-            reply_tokens: Most tokens of the reply, where the run's budget says so.
+            tools: What the model may call.
+            reply_limits: Most tokens of the reply, where budgets say so.
             traceparent: The header that names the request in the run's trace.
 
         Raises:
@@ -244,7 +267,8 @@ class LLM:
         """
         plain = self.model.startswith(_PLAIN)
         door: Door = _HTTP if plain else _LITELLM
-        limits = {"temperature": self.temperature, "max_tokens": reply_tokens or self.max_tokens}
+        most = min((limit for limit in (*reply_limits, self.max_tokens) if limit is not None), default=None)
+        limits = {"temperature": self.temperature, "max_tokens": most}
         arguments = {**self.extra, **{name: value for name, value in limits.items() if value is not None}}
         if not plain:
             arguments["timeout"] = self.timeout_s
@@ -254,16 +278,20 @@ class LLM:
                 model=self.model.removeprefix(_PLAIN) if plain else self.model,
                 api_base=self.api_base,
                 key=key,
+                tools=tools,
                 arguments=arguments,
                 traceparent=traceparent,
             )
         raise NoAnswer("timeout")
 
-    async def _most(self, prompt: Prompt) -> Ceiling:
+    async def _most(self, prompt: Prompt, tools: Sequence[ToolSpec], reply_tokens: int | None) -> Ceiling:
         """The most a request can come to: no tokenizer makes more tokens than the text has bytes."""
         texts = [message.content for message in prompt]
+        texts += [f"{call.id}{call.name}{call.arguments}" for message in prompt for call in message.tool_calls]
+        texts += [msgspec.json.encode(tools).decode()] if tools else []
         texts += [repr(dict(self.extra))] if self.extra else []  # tools and formats are read by the model, too
-        limits = (self.max_tokens, self.extra.get("max_tokens"), self.extra.get("max_completion_tokens"))
+        own = self.max_tokens if reply_tokens is None else min(reply_tokens, self.max_tokens or reply_tokens)
+        limits = (own, self.extra.get("max_tokens"), self.extra.get("max_completion_tokens"))
         return Ceiling(
             prompt_tokens=sum(len(text.encode("utf-8", "surrogatepass")) + _MESSAGE_TOKENS for text in texts),
             reply_tokens=max((limit for limit in limits if isinstance(limit, int)), default=None),
@@ -289,22 +317,30 @@ class LLM:
 
     def _receive(self, answer: Answer, exchange: Exchange, request: str, most: Ceiling, *, latency_s: float) -> Receipt:
         """Make of an answer what is kept: text that can be written, without the key, and what it cost."""
-        text = answer.text.encode("utf-8", "replace").decode()
-        if self.api_key_env and len(key := os.environ.get(self.api_key_env, "").strip()) >= _SECRET_LENGTH:
-            text = text.replace(key, f"[{self.api_key_env}]")
+        text = self._kept(answer.text)
+        calls = tuple(ToolCall(*map(self._kept, call)) for call in answer.tool_calls)
+        size = len(text.encode()) + sum(len(part.encode()) for call in calls for part in call)
         counted = answer.prompt_tokens is not None
         return Receipt(
             text=text,
             model=self.model,
             prompt_sha256=exchange.sha256,
+            tool_calls=calls,
             finish_reason=answer.finish_reason,
             prompt_tokens=answer.prompt_tokens,
             completion_tokens=answer.completion_tokens,
             cost_usd=answer.cost_usd,
             latency_s=latency_s,
             request=request,
-            most=None if counted else msgspec.structs.replace(most, reply_tokens=len(text.encode())),
+            most=None if counted else msgspec.structs.replace(most, reply_tokens=size),
         )
+
+    def _kept(self, text: str) -> str:
+        """Text that can be written, without the key."""
+        text = text.encode("utf-8", "replace").decode()
+        if self.api_key_env and len(key := os.environ.get(self.api_key_env, "").strip()) >= _SECRET_LENGTH:
+            text = text.replace(key, f"[{self.api_key_env}]")
+        return text
 
     def _explain(self, why: NoAnswer) -> LeafFailed:
         """Say in one line what went wrong and what to do, without the key."""

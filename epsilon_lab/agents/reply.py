@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from epsilon_lab.agents.leaf import Leaf
-from epsilon_lab.agents.prompt import Prompt, prompt_sha256, prompt_text
+from epsilon_lab.agents.prompt import Prompt, ToolCall, calls_text, prompt_sha256, prompt_text
 from epsilon_lab.messages.events import Ceiling, LlmCall
 from epsilon_lab.workspace.journal import read_journal
 from epsilon_lab.workspace.layout import RunDirectory
@@ -25,6 +25,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     model: str
     prompt_sha256: str
+    tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str = "stop"
     """Why the model stopped, in the provider's word; `length` where it ran into its token limit."""
 
@@ -97,14 +98,16 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         """Where the reply lies in the run directory."""
         return f"replies/{self.name}-{self.call}.md"
 
-    def save_prompt(self, leaf: Leaf) -> None:
-        """Write the prompt."""
-        leaf.save(self.prompt_ref, prompt_text(self.prompt), kind="prompt")
+    def save_prompt(self, leaf: Leaf, *, known: int = 0) -> None:
+        """Write the prompt, without as many messages as the call before it had in the same words."""
+        before = f"<!-- goes on from prompts/{self.name}-{self.call - 1}.md and its reply -->\n\n" if known else ""
+        leaf.save(self.prompt_ref, before + prompt_text(self.prompt[known:]), kind="prompt")
 
     def save_reply(self, leaf: Leaf, receipt: Receipt, *, cached: bool = False) -> Reply:
         """Write a reply: its receipt, which decides, then the copy for people, which may be missing after a crash."""
         leaf.save(receipt_ref(self.reply_ref), msgspec.json.encode(receipt), kind="receipt")
-        leaf.save(self.reply_ref, receipt.text, kind="reply")
+        calls = [calls_text(receipt.tool_calls)] * bool(receipt.tool_calls)
+        leaf.save(self.reply_ref, "\n\n".join([receipt.text] * bool(receipt.text or not calls) + calls), kind="reply")
         return Reply(
             call=self.call, prompt_ref=self.prompt_ref, reply_ref=self.reply_ref, receipt=receipt, cached=cached
         )

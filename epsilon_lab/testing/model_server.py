@@ -14,13 +14,14 @@ from __future__ import annotations
 import ast
 import asyncio
 import hashlib
+import json
 import re
 import threading
 import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from typing import Self
+from typing import Any, Self, cast
 
 import msgspec
 from anyio.from_thread import start_blocking_portal
@@ -54,13 +55,55 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         messages = msgspec.convert(self.json.get("messages", []), list[dict[str, object]])
         return "\n\n".join(str(message.get("content", "")) for message in messages)
 
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages, as they were sent."""
+        return cast("list[dict[str, Any]]", self.json.get("messages", []))
+
+    @property
+    def task(self) -> str:
+        """What the model is to do: the first message of the user."""
+        return next((str(message["content"]) for message in self.messages if message["role"] == "user"), "")
+
+    @property
+    def step(self) -> int:
+        """How often the model has answered in this conversation."""
+        return sum(message["role"] == "assistant" for message in self.messages)
+
+    @property
+    def results(self) -> list[str]:
+        """What tools answered to the model's last reply."""
+        said: list[str] = []
+        for message in reversed(self.messages):
+            if message["role"] == "assistant":
+                break
+            if message["role"] == "tool":
+                said.insert(0, str(message["content"]))
+        return said
+
+    @property
+    def tools(self) -> list[str]:
+        """The names of the tools that are offered."""
+        return [tool["function"]["name"] for tool in cast("list[dict[str, Any]]", self.json.get("tools", []))]
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A call of a tool, as part of an answer."""
+
+    name: str
+    arguments: Mapping[str, object] | str = {}
+    """A text is sent as it is: it may be no JSON."""
+
 
 class Text(msgspec.Struct, frozen=True):
     """A good answer."""
 
-    text: str
+    text: str = ""
     finish_reason: str = "stop"
     """`length` where the model ran into its token limit."""
+
+    calls: tuple[Call, ...] = ()
+    """What the model wants done, beside the text."""
 
     prompt_tokens: int | None = 100
     """None leaves the usage out of the answer."""
@@ -112,7 +155,7 @@ class Trickle(msgspec.Struct, frozen=True):
     every_s: float = 0.05
 
 
-Answer = Text | Status | Raw | Truncated | Huge | Reset | Hang | Trickle
+Answer = Text | Call | Status | Raw | Truncated | Huge | Reset | Hang | Trickle
 Script = Callable[[Request], Answer | str]
 
 
@@ -145,6 +188,44 @@ def edit_number(request: Request) -> str:
     old = lines[number.lineno - 1]
     new = f"{old[: number.col_offset]}{_other(number, request)}{old[number.end_col_offset :]}"
     return "\n".join(["<<<<<<< SEARCH", *quoted, "=======", *quoted[:-1], new, ">>>>>>> REPLACE"])
+
+
+class Play(msgspec.Struct, frozen=True):
+    """An agent that plays its part move by move, the last one for ever.
+
+    Which move it is at is how often it has answered in the conversation that it is shown, so that any number of them
+    play at once, and a conversation that is taken up again goes on where it was. A conversation so long that its
+    beginning was cut off counts fewer.
+
+    Attributes:
+        moves: Answers; or functions of the request that give one, for a part that reacts to what its tools said.
+    """
+
+    moves: tuple[Answer | str | Script, ...]
+
+    def __call__(self, request: Request) -> Answer | str:
+        """The move."""
+        move = self.moves[min(request.step, len(self.moves) - 1)]
+        return move(request) if callable(move) else move
+
+
+class Cast(msgspec.Struct, frozen=True):
+    """Several parts behind one model: who is meant is said by the task, or by the instructions.
+
+    Attributes:
+        parts: Words that occur in the first two messages, and who plays the task they occur in; the first that occurs
+            counts. The empty word occurs in all.
+    """
+
+    parts: Mapping[str, Script]
+
+    def __call__(self, request: Request) -> Answer | str:
+        """The answer of who is meant."""
+        head = "\n".join(str(message["content"]) for message in request.messages[:2])
+        for word, part in self.parts.items():
+            if word in head:
+                return part(request)
+        return Status(500, '{"error": {"message": "nobody plays this part"}}')
 
 
 _PIECE = 2**16
@@ -271,6 +352,8 @@ class ModelServer:
         if request.method != "POST" or not request.path.endswith("/chat/completions"):
             return Status(404)
         answer = self._faults.get(request.index) or self._script(request)
+        if isinstance(answer, Call):
+            return Text(calls=(answer,))
         return Text(answer) if isinstance(answer, str) else answer
 
     async def _send(self, answer: Answer, request: Request, incoming: StreamReader, outgoing: StreamWriter) -> bool:
@@ -347,6 +430,20 @@ def _response(
     return "\r\n".join(lines).encode() + body
 
 
+def _tool_calls(calls: Sequence[Call], request: Request) -> list[dict[str, object]]:
+    return [
+        {
+            "id": f"call_{request.step}_{place}",
+            "type": "function",
+            "function": {
+                "name": call.name,
+                "arguments": call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments),
+            },
+        }
+        for place, call in enumerate(calls)
+    ]
+
+
 def _completion(answer: Text, request: Request) -> dict[str, object]:
     completion: dict[str, object] = {
         "id": f"chatcmpl-{request.index}",
@@ -361,6 +458,10 @@ def _completion(answer: Text, request: Request) -> dict[str, object]:
             }
         ],
     }
+    if answer.calls:
+        [choice] = cast("list[dict[str, Any]]", completion["choices"])
+        choice["message"] |= {"content": answer.text or None, "tool_calls": _tool_calls(answer.calls, request)}
+        choice["finish_reason"] = "tool_calls" if answer.finish_reason == "stop" else answer.finish_reason
     if answer.prompt_tokens is not None:
         completion["usage"] = {
             "prompt_tokens": answer.prompt_tokens,

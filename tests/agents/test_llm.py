@@ -128,7 +128,7 @@ def test_prompt_reply_and_row_are_on_record(desk: Desk, key: str) -> None:
     assert row.prompt_sha256 == prompt_sha256(PROMPT) == reply.receipt.prompt_sha256
     assert row.reply_ref == "replies/g000-c000-0.md"
     sent = server.requests[0].json
-    assert sent["messages"] == [message._asdict() for message in PROMPT]
+    assert sent["messages"] == [{"role": message.role, "content": message.content} for message in PROMPT]
     assert (sent["model"], sent["temperature"], sent["max_tokens"], sent["top_p"]) == ("tiny", 0.5, 77, 0.9)
 
 
