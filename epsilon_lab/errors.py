@@ -15,6 +15,7 @@ Every message says what happened, to which id, and what to do next; the fields a
     ├── LeafFailed          a leaf says why it failed, in words meant for the row
     │   ├── ProposalFailed      a proposer gave no program
     │   ├── ModelRefused        a model cannot be used at all: a wrong key, an unknown name, an empty account
+    │   ├── AgentExhausted      an agent used up its steps, tokens or seconds without an output
     │   ├── BudgetExhausted     the run's budget does not admit another request to a model
     │   └── ReplayMismatch      a recorded reply does not belong to this call
     └── Cheat               raised by a scorer: the output is an attempt to cheat
@@ -167,6 +168,18 @@ class ModelRefused(LeafFailed):
     """
 
     PREFIX = "model refused: "
+
+
+class AgentExhausted(LeafFailed):
+    """An agent used up one of its own budgets and gave no output.
+
+    Attributes:
+        budget: `steps`, `tokens` or `seconds`.
+    """
+
+    def __init__(self, budget: str, problem: str) -> None:
+        self.budget = budget
+        super().__init__(f"agent budget of {budget}: {problem}; raise {budget}=, or ask for less at once")
 
 
 class BudgetExhausted(LeafFailed):

@@ -6,17 +6,36 @@ something calls `record` instead and goes on only when the event is as safe as t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+=======
+from typing import Protocol
 
 from epsilon_lab import ids
 from epsilon_lab.messages.call import Call
 from epsilon_lab.messages.events import Body, event
+from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import Event
 from epsilon_lab.workspace.layout import RunDirectory, needing_room
 
 Recorder = Callable[[tuple[Event, ...]], Awaitable[int | None]]
+
+
+class Post(Protocol):
+    """The way from a running task to others, awaited: what `current_task()` gives an async function."""
+
+    async def send(self, to: str, value: object) -> None:
+        """Put a message where its addressee will read it."""
+        ...
+
+    async def messages(self, timeout_s: float | None = 0.0) -> Sequence[Message]:
+        """Read what was sent to the task and was not read in this attempt."""
+        ...
+
+    async def publish(self, topic: str, value: object) -> None:
+        """Say something on a topic."""
+        ...
 
 
 @dataclass
@@ -37,6 +56,9 @@ class Leaf:
 
     call: Call | None = None
     """What it was asked; None where its payload says it all."""
+
+    post: Post | None = None
+    """The way to other tasks; present in the async lane."""
 
     _place: Path | None = None
 

@@ -66,7 +66,8 @@ class AsyncLane:
 
     async def _run(self, peer: Peer, open_run: OpenRunDirectory, assignment: Assignment) -> None:
         attempt = Attempt(assignment, open_run(assignment), functools.partial(_record, peer, assignment))
-        CURRENT.set(AsyncCurrentTask(assignment, peer))
+        attempt.leaf.post = task = AsyncCurrentTask(assignment, peer)
+        CURRENT.set(task)
         answer: Result | Failure | None = None
         with anyio.CancelScope() as scope:
             self._scopes[assignment.fence] = scope
