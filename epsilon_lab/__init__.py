@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import epsilon_lab.problems as problems
     import epsilon_lab.reducers as reducers
+    from epsilon_lab.agents import tools as tools
+    from epsilon_lab.agents.agent import Agent as Agent
     from epsilon_lab.agents.llm import LLM as LLM
     from epsilon_lab.errors import Cheat as Cheat
     from epsilon_lab.errors import LabError as LabError
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Agent": "epsilon_lab.agents.agent",
     "Budget": "epsilon_lab.messages.budget",
     "Cheat": "epsilon_lab.errors",
     "LLM": "epsilon_lab.agents.llm",
@@ -63,10 +66,12 @@ _HOMES = {
     "current_task": "epsilon_lab.workers.current",
     "problems": "epsilon_lab.problems",
     "reducers": "epsilon_lab.reducers",
+    "tools": "epsilon_lab.agents.tools",
 }
 
 __all__ = [
     "LLM",
+    "Agent",
     "Budget",
     "Cheat",
     "Lab",
@@ -82,6 +87,7 @@ __all__ = [
     "current_task",
     "problems",
     "reducers",
+    "tools",
 ]
 
 

@@ -10,7 +10,6 @@ the oldest part of a long conversation is left out by whole steps, and broken ar
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -95,10 +94,6 @@ class Conversation:
             self._dropped += 1
             self.known = 0
 
-    def transcript(self) -> str:
-        """What is left of it, for people, is in the prompts; here only the count of what was left out."""
-        return f"{self._dropped} steps left out" if self._dropped else ""
-
 
 def reply_message(receipt: Receipt) -> Message:
     """A model's reply as it is shown to the model again: every call with an id of its own, a name and JSON."""
@@ -128,8 +123,8 @@ def arguments_of(call: ToolCall, *, cut_off: bool) -> dict[str, Any]:
             "do it in parts"
         )
     try:
-        arguments = json.loads(call.arguments or "{}")
-    except (ValueError, RecursionError) as error:
+        arguments = msgspec.json.decode(call.arguments or "{}")
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
         why = "your reply was cut off at its token limit: write less at once" if cut_off else str(error)
         raise ToolError(f"the arguments are not JSON ({why}); they begin {call.arguments[:80]!r}") from None
     if not isinstance(arguments, dict):

@@ -222,13 +222,15 @@ class LLM:
             limits = (await leaf.record(), reply_tokens)
             began = time.monotonic()
             try:
-                answer = await self._send(exchange.prompt, key, tools, limits, leaf.traceparent(request))
+                answer = await self._send(
+                    exchange.prompt, key, tools, limits, leaf.traceparent(*exchange.step(request))
+                )
             except NoAnswer as no_answer:
                 failure, why = self._explain(no_answer), no_answer
             else:
                 latency_s = time.monotonic() - began
                 receipt = self._receive(answer, exchange, request, most, latency_s=latency_s)
-                return msgspec.structs.replace(receipt, span_id=leaf.span_id(request))
+                return msgspec.structs.replace(receipt, span_id=leaf.span_id(*exchange.step(request)))
             leaf.emit(
                 exchange.unanswered(
                     leaf,
@@ -344,7 +346,7 @@ class LLM:
 
     def _explain(self, why: NoAnswer) -> LeafFailed:
         """Say in one line what went wrong and what to do, without the key."""
-        said = self._scrub(" ".join(why.said.split()))[:300] or "nothing"
+        said = self.scrub(" ".join(why.said.split()))[:300] or "nothing"
         key = self.api_key_env or ("api_key_env" if self.api_base else "the provider's key variable")
         where = self.api_base or "the provider"
         asked = "" if why.wait_s is None else f"; it asks to wait {why.wait_s:.0f} s"
@@ -392,7 +394,8 @@ class LLM:
     def _refused(self, problem: str) -> ModelRefused:
         return ModelRefused(f"{ModelRefused.PREFIX}{self.model}: {problem}")
 
-    def _scrub(self, text: str) -> str:
+    def scrub(self, text: str) -> str:
+        """Put names in the place of keys: the model's own, and whatever the environment has that looks like one."""
         names = {name for name in os.environ if looks_secret(name) or name == self.api_key_env}
         for name in sorted(names, key=lambda name: -len(os.environ[name])):
             value = os.environ[name].strip()

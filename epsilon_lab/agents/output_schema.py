@@ -1,7 +1,7 @@
 """What an output must look like, and whether one does.
 
-A schema is JSON Schema as a dict, or a type that msgspec can write one of. It is told to the model and held against what
-the model gives; a mismatch is put in words that say where.
+A schema is JSON Schema as a dict, or a type that msgspec can write one of. It is told to the model and held against
+what the model gives; a mismatch is put in words that say where.
 """
 
 from __future__ import annotations
@@ -58,9 +58,16 @@ class OutputSchema:
     def argument(self, name: str, description: str) -> dict[str, Any]:
         """JSON Schema of an object whose one field is such an output."""
         own = dict(self.told)
-        beside = {key: own.pop(key) for key in ("$defs", "definitions") if key in own}  # where its references look
+        beside: dict[str, Any] = {
+            key: own.pop(key) for key in ("$defs", "definitions") if key in own
+        }  # where its references look
         own.pop("$schema", None)
-        return {"type": "object", "properties": {name: {"description": description, **own}}, "required": [name], **beside}
+        return {
+            "type": "object",
+            "properties": {name: {"description": description, **own}},
+            "required": [name],
+            **beside,
+        }
 
     def mismatch(self, output: Any) -> str:
         """Say in what an output does not fit; empty where it does."""
@@ -71,12 +78,12 @@ class OutputSchema:
                 return str(error)
             return ""
         try:
-            error = next(iter(self._validator.iter_errors(output)), None)
+            found = next(iter(self._validator.iter_errors(output)), None)
         except RecursionError:
             return "it is nested too deeply"
         except Exception as unresolvable:  # noqa: BLE001 - a reference to elsewhere, whose error is not jsonschema's
             return f"the schema cannot be applied: {unresolvable}"[:_WORDS]
-        return "" if error is None else f"{error.message[:_WORDS]} (at {error.json_path})"
+        return "" if found is None else f"{found.message[:_WORDS]} (at {found.json_path})"
 
 
 def _references(schema: Any) -> Iterator[str]:

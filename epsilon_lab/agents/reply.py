@@ -98,6 +98,10 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         """Where the reply lies in the run directory."""
         return f"replies/{self.name}-{self.call}.md"
 
+    def step(self, request: str) -> tuple[str, ...]:
+        """What names a request among the steps of its attempt in the run's trace."""
+        return (request, str(self.call)) if self.call else (request,)
+
     def save_prompt(self, leaf: Leaf, *, known: int = 0) -> None:
         """Write the prompt, without as many messages as the call before it had in the same words."""
         before = f"<!-- goes on from prompts/{self.name}-{self.call - 1}.md and its reply -->\n\n" if known else ""
@@ -165,7 +169,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
             request=request,
             most=most,
             trace_id=leaf.trace_id,
-            span_id=leaf.span_id(request),
+            span_id=leaf.span_id(*self.step(request)),
             prompt_tokens=0 if is_free else None,
             completion_tokens=0 if is_free else None,
             cost_usd=0.0 if is_free else None,

@@ -386,6 +386,37 @@ class LlmCall(Body, frozen=True, kw_only=True):
     """What the request's `traceparent` header calls it; None for a reply that was found on disk."""
 
 
+class ToolCalled(Body, frozen=True, kw_only=True):
+    """`usage.tool_call`: an agent's model had a tool called."""
+
+    task_id: str
+    attempt: int
+    step: int
+    """0 for the model's first reply."""
+
+    place: int
+    """0 for the first call of a reply."""
+
+    tool: str
+    """As the model named it; there may be no such tool."""
+
+    outcome: str
+    """`ok`; `refused` (the tool, or the loop, said why nothing was done); `error` (it raised); `kept` (the result of an
+    earlier attempt was used again)."""
+
+    duration_s: float
+    provenance: str = ""
+    """Who answered: `epsilon_lab`, a function, a server of tools; empty where nobody did."""
+
+    arguments: str = ""
+    """The beginning of them."""
+
+    result: str = ""
+    """The beginning of what the model was told."""
+
+    trace_id: str | None = None
+
+
 # -- stage. : written by plans ---------------------------------------------------------------------------------------
 
 
@@ -604,6 +635,7 @@ BODIES: dict[str, type[Body]] = {
     "message.sent": MessagesSent,
     "artifact.saved": ArtifactSaved,
     "usage.llm_call": LlmCall,
+    "usage.tool_call": ToolCalled,
     "stage.candidate": CandidateSettled,
     "stage.generation": GenerationClosed,
     "stage.brief": BriefWritten,

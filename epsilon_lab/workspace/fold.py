@@ -47,6 +47,7 @@ from epsilon_lab.messages.events import (
     TasksStale,
     TasksSubmitted,
     TasksWaiting,
+    ToolCalled,
     TopicsPublished,
     VerdictGiven,
     WorkerJoined,
@@ -220,6 +221,8 @@ class Fold:
                 self._add("llm_calls", body, created_at=ts, request=body.request or f"#{seq}")
                 if body.candidate_id is not None and (body.reply_ref or not self._answered(body.candidate_id)):
                     self._calls[body.candidate_id] = body
+            case ToolCalled():
+                self._add("tool_calls", body, created_at=ts)
             case GenerationClosed():
                 self._add("generations", body, closed_at=ts)
             case BriefWritten():

@@ -242,6 +242,26 @@ TABLES: dict[str, Table] = {
         ("run_id", "case_id", "number"),
         "run_id, ts, case_id, number",
     ),
+    "tool_calls": Table(
+        "a call of a tool by an agent's model",
+        {
+            "run_id": "VARCHAR NOT NULL",
+            "task_id": "VARCHAR NOT NULL",
+            "attempt": "BIGINT NOT NULL",
+            "step": "BIGINT NOT NULL",
+            "place": "BIGINT NOT NULL",
+            "tool": "VARCHAR",
+            "outcome": "VARCHAR",
+            "duration_s": "DOUBLE",
+            "provenance": "VARCHAR",
+            "arguments": "VARCHAR",
+            "result": "VARCHAR",
+            "trace_id": "VARCHAR",
+            "created_at": "TIMESTAMP",
+        },
+        ("run_id", "task_id", "attempt", "step", "place"),
+        "run_id, created_at, task_id, attempt, step, place",
+    ),
     "workers": Table(
         "a worker that joined this workspace's lab",
         {

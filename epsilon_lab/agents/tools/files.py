@@ -29,6 +29,7 @@ def read(path: str, context: ToolContext, start: int = 1, lines: int = _LINES) -
         path: Relative to the workspace; `.` lists the workspace itself.
         start: The first line to show, from 1.
         lines: How many lines to show at most.
+        context: The task.
     """
     place = _inside(context.workspace, path)
     if place.is_dir():
@@ -48,6 +49,7 @@ def write(path: str, content: str, context: ToolContext) -> str:
     Args:
         path: Relative to the workspace.
         content: The whole text.
+        context: The task.
     """
     data = content.encode("utf-8", "replace")
     _replace(context.workspace, _inside(context.workspace, path), path, data)
@@ -61,6 +63,7 @@ def edit(path: str, old: str, new: str, context: ToolContext) -> str:
         path: Relative to the workspace.
         old: The text to replace, exactly as it stands in the file, with enough around it to be the only such place.
         new: The text to put there.
+        context: The task.
     """
     if not old:
         raise ToolError("old is empty; to write a whole file, use write")

@@ -133,9 +133,7 @@ def _parameters(
         plain = plain.func
     try:
         signature = inspect.signature(function)
-        hints = typing.get_type_hints(
-            plain if inspect.isroutine(plain) else type(plain).__call__, include_extras=True
-        )
+        hints = typing.get_type_hints(plain if inspect.isroutine(plain) else type(plain).__call__, include_extras=True)
     except (NameError, TypeError, ValueError) as error:
         raise InvalidInput(what, f"has annotations that cannot be read ({error})") from error
     fields: list[Any] = []

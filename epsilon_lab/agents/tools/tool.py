@@ -58,7 +58,8 @@ class Tool(Protocol):
     @property
     def once(self) -> bool:
         """Whether it acts, or asks, outside the workspace: a result is kept and used again when an attempt is made
-        again and comes to the same call in the same conversation. The others run again, in the new workspace."""
+        again and comes to the same call in the same conversation. The others run again, in the new workspace.
+        """
         ...
 
     async def call(self, arguments: dict[str, Any], context: ToolContext) -> object:
@@ -85,7 +86,7 @@ class ToolContext:
         open_workspace: Makes the directory of its files, or finds it.
         ask: Asks a model on the task's account.
         deadline: When the agent's seconds are over, as `time.monotonic` tells.
-        takes_tasks: Whether the run's topology takes further tasks from an agent.
+        delegates: Other models that may be asked, by name.
     """
 
     def __init__(
@@ -95,8 +96,12 @@ class ToolContext:
         open_workspace: Callable[[], Path],
         ask: Callable[[LLM, Prompt], Awaitable[Reply]],
         deadline: float,
+        delegates: Mapping[str, LLM],
     ) -> None:
         self.leaf = leaf
+        self.delegates = delegates
+        """Other models that may be asked, by name."""
+
         self.notes: dict[str, Any] = {}
         """What tools keep from call to call; gone with the attempt."""
 
