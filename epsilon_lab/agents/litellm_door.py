@@ -8,6 +8,7 @@ HTTP client of ours (see guard.py); and `aclose` ends what it left.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import logging
 import os
 import re
@@ -52,7 +53,7 @@ class LitellmDoor:
         if not (litellm.callbacks or litellm.success_callback or litellm.failure_callback):
             given["no-log"] = True  # nobody is told of the call, so a tenth of its cost can be saved
         if tools:
-            given["tools"] = list(tools)
+            given |= {"tools": list(tools), **_plain_tools()}
         try:
             response = await litellm.acompletion(
                 **{**arguments, "extra_headers": headers},
@@ -64,6 +65,12 @@ class LitellmDoor:
             return _read(response)
         except Exception as error:
             raise _no_answer(error) from error
+
+
+@functools.cache
+def _plain_tools() -> dict[str, Any]:
+    """What keeps litellm from looking for a server of tools, for which it wants the package mcp; if it knows of any."""
+    return {"_skip_mcp_handler": True} if importlib.util.find_spec("litellm.responses.mcp") else {}
 
 
 def knows(model: str) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,14 @@ import anyio
 import msgspec
 import pytest
 
-from epsilon_lab import Agent, tools
-from epsilon_lab.agents.function import load_function, pack_function
+from epsilon_lab import Agent
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.llm import LLM, aclose
 from epsilon_lab.agents.request import Request
-from epsilon_lab.errors import AgentExhausted, InvalidInput, LeafFailed, ModelRefused
 from epsilon_lab.messages.call import Call as Asked
 from epsilon_lab.messages.events import LlmCall, ToolCalled
 from epsilon_lab.messages.tasks import Event
-from epsilon_lab.testing.model_server import Call, ModelServer, Play, Raw, Script, Status, Text
-from epsilon_lab.testing.model_server import Request as Sent
+from epsilon_lab.testing.model_server import Call, ModelServer, Play, Text
 from epsilon_lab.workspace.journal import Journal
 from epsilon_lab.workspace.layout import RunDirectory
 
