@@ -10,7 +10,7 @@ import anyio
 import msgspec
 import pytest
 
-from epsilon_lab import Agent
+from epsilon_lab import Agent, Lab, WorkQueue
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.llm import LLM, aclose
 from epsilon_lab.agents.request import Request
@@ -18,6 +18,7 @@ from epsilon_lab.messages.call import Call as Asked
 from epsilon_lab.messages.events import LlmCall, ToolCalled
 from epsilon_lab.messages.tasks import Event
 from epsilon_lab.testing.model_server import Call, ModelServer, Play, Text
+from epsilon_lab.testing.model_server import Request as Sent
 from epsilon_lab.workspace.journal import Journal
 from epsilon_lab.workspace.layout import RunDirectory
 
@@ -159,3 +160,24 @@ def test_a_reply_is_not_paid_for_twice(bench: Bench) -> None:
         assert len(server.requests) == 3
     assert (bench.workspace / "a.txt").read_text() == "x"
     assert [call.outcome for call in bench.rows("usage.llm_call", LlmCall)][-3:] == ["cached"] * 3
+
+
+def test_an_agent_is_a_task_of_a_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_TEST_KEY", KEY)
+
+    def shouts(sent: Sent) -> Call:
+        return Call("done", {"output": sent.task.upper()})
+
+    moves = (Call("write", {"path": "a.txt", "content": "x"}), shouts)
+    with play(*moves) as server, Lab(tmp_path, workers=1) as lab:
+        agent = Agent(LLM("http/tiny", api_base=server.url, api_key_env="LAB_TEST_KEY"))
+        run = lab.start(WorkQueue(["roses", "violets"], agent)).wait(timeout=60)
+        assert run.results() == ["ROSES", "VIOLETS"]
+        calls = run.frame("tool_calls")
+        assert sorted(zip(calls["task_id"], calls["tool"], strict=True)) == [
+            ("item-000000", "done"),
+            ("item-000000", "write"),
+            ("item-000001", "done"),
+            ("item-000001", "write"),
+        ]
+        assert run.frame("llm_calls")["outcome"].tolist() == ["ok"] * 4
