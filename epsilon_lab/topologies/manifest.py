@@ -28,6 +28,7 @@ from epsilon_lab.errors import InvalidInput
 from epsilon_lab.workspace.layout import RunDirectory
 
 Text = Annotated[str, Meta(min_length=1, pattern=r"\S", description="a text that is not blank")]
+AnyText = Annotated[str, Meta(description="a text")]
 Natural = Annotated[int, Meta(ge=0, le=1_000_000, description="a whole number from 0 to 1000000")]
 Count = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")]
 Table = Annotated[dict[str, Any], Meta(description="an object")]
@@ -70,10 +71,7 @@ class Manifest(Generic[T]):
         for name, remedy in (elsewhere or {}).items():
             if isinstance(document, dict) and name in document:
                 raise self.refused(f"$.{name}", "has no meaning in this topology", remedy)
-        try:
-            self.values: T = msgspec.convert(document, fields)
-        except msgspec.ValidationError as error:
-            raise self._explained(str(error), document, fields) from None
+        self.values: T = convert(document, fields, self.refused)
 
     def refused(self, path: str, problem: str, remedy: str = "") -> InvalidInput:
         """An error about a place in the document, to be raised.
@@ -179,22 +177,38 @@ class Manifest(Generic[T]):
             raise self.refused(place, f"{name} cannot be called by name with what it is given", wanted) from error
         return found
 
-    # -- errors -------------------------------------------------------------------------------------------------------
 
-    def _explained(self, message: str, document: object, fields: type) -> InvalidInput:
-        """What a validation error says, in words of the document."""
-        problem, _, path = message.partition(" - at `")
-        path = path.rstrip("`") or "$"
-        wanted = _wanted(path, fields)
-        if missing := re.fullmatch(r"Object missing required field `(.*)`", problem):
-            path = f"{path}.{missing[1]}"
-            return self.refused(path, "is missing", f"it must be {_wanted(path, fields)}")
-        if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", problem):
-            known = list(getattr(_bare(_annotation_at(path, fields)), "__struct_fields__", ()))
-            near = difflib.get_close_matches(unknown[1], known, n=1)
-            remedy = f"did you mean {near[0]}?" if near else f"its fields are {', '.join(known)}"
-            return self.refused(f"{path}.{unknown[1]}", "is not a field of this manifest", remedy)
-        return self.refused(path, f"must be {wanted}, got {_shown(_value_at(path, document))}")
+def convert(document: object, fields: type[T], refused: Callable[[str, str, str], InvalidInput]) -> T:
+    """Read a document that is in memory already, such as a plan that a user or a model gives.
+
+    Args:
+        document: Plain data; values of fields that take anything may be anything.
+        fields: As for `Manifest`.
+        refused: Makes the error from a place, a problem and a remedy.
+
+    Raises:
+        InvalidInput: It has an unknown, missing or ill-typed field.
+    """
+    try:
+        return msgspec.convert(document, fields)
+    except msgspec.ValidationError as error:
+        raise refused(*_explained(str(error), document, fields)) from None
+
+
+def _explained(message: str, document: object, fields: type) -> tuple[str, str, str]:
+    """What a validation error says, in words of the document: place, problem, remedy."""
+    problem, _, path = message.partition(" - at `")
+    path = path.rstrip("`") or "$"
+    wanted = _wanted(path, fields)
+    if missing := re.fullmatch(r"Object missing required field `(.*)`", problem):
+        path = f"{path}.{missing[1]}"
+        return path, "is missing", f"it must be {_wanted(path, fields)}"
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", problem):
+        known = list(getattr(_bare(_annotation_at(path, fields)), "__struct_fields__", ()))
+        near = difflib.get_close_matches(unknown[1], known, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"its fields are {', '.join(known)}"
+        return f"{path}.{unknown[1]}", "is not a field of this manifest", remedy
+    return path, f"must be {wanted}, got {_shown(_value_at(path, document))}", ""
 
 
 def make_root(root: str) -> None:
@@ -243,5 +257,5 @@ def _value_at(path: str, document: Any) -> Any:
 
 
 def _shown(value: object) -> str:
-    text = msgspec.json.encode(value).decode()
+    text = msgspec.json.encode(value, enc_hook=repr).decode()
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"

@@ -17,7 +17,7 @@ from msgspec import Meta
 from epsilon_lab.agents.llm import LLM
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.values import is_plain
-from epsilon_lab.topologies.manifest import Manifest, Table, Text
+from epsilon_lab.topologies.manifest import AnyText, Manifest, Table, Text
 
 _ID = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"
 _OF_REDUCERS = dict.fromkeys(
@@ -33,7 +33,6 @@ ItemId = Annotated[
     str,
     Meta(pattern=rf"^{_ID}\Z", description="an id of 1 to 100 letters, digits, '.', '_' and '-' (no '.' first)"),
 ]
-AnyText = Annotated[str, Meta(description="a text")]
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
