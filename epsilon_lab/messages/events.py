@@ -548,6 +548,21 @@ class VerdictGiven(Body, frozen=True, kw_only=True):
     retracted: bool = False
 
 
+class QualityChecked(Body, frozen=True, kw_only=True):
+    """`stage.qa`: QA's report on a product, and who was told to mend what."""
+
+    wave: int
+    """1 for the run's first."""
+
+    status: str
+    """`pass` or `fail`."""
+
+    summary: str = ""
+    errors: tuple[dict[str, object], ...] = ()
+    assigned: dict[str, tuple[str, ...]] = {}
+    """Node -> ids of errors. Empty where it passed, or where nobody is left to mend anything."""
+
+
 # -- lab. , worker. : in the lab's own journal -----------------------------------------------------------------------
 
 
@@ -639,6 +654,7 @@ BODIES: dict[str, type[Body]] = {
     "stage.candidate": CandidateSettled,
     "stage.generation": GenerationClosed,
     "stage.brief": BriefWritten,
+    "stage.qa": QualityChecked,
     "case.flagged": CaseFlagged,
     "case.withdrawn": CaseWithdrawn,
     "verdict.given": VerdictGiven,

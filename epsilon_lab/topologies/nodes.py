@@ -1,9 +1,9 @@
 """Named nodes that depend on each other: what a plan of them has to remember, for every topology that has such a plan.
 
-A node is a name, and each go at it is a task: `api`, and when it is done again `api~2`, its next *revision*. The latest
-revision speaks for the node. A node is given to the engine once all that it depends on is settled, since only then is
-it known on whose files it builds; or at once when it cannot start any more, and the engine says why. Until then it is on
-record as waiting. There are no waves: nothing waits for what it does not depend on.
+A node is a name, and each go at it is a task: `api`, and when it is done again `api~2`, its next *revision*. The
+latest revision speaks for the node. A node is given to the engine once all that it depends on is settled, since only
+then is it known on whose files it builds; or at once when it cannot start any more, and the engine says why. Until then
+it is on record as waiting. There are no waves: nothing waits for what it does not depend on.
 
 A plan embeds `Nodes` and passes its answers on:
 
@@ -23,8 +23,8 @@ What is done again is done *on top of* the product so far where someone asks for
 person), and from nothing but what it depends on where its attempt failed, or where only its inputs changed.
 
 A review between a node and those behind it: `NodeSpec.is_reviewed`. Then nothing follows from its end until the plan
-says `accept(node)`, which lets it stand as it is, or `revise`. `redirect(node, onto)` has those that wait for it wait for
-others, as when it is split or reassigned.
+says `accept(node)`, which lets it stand as it is, or `revise`. `redirect(node, onto)` has those that wait for it wait
+for others, as when it is split or reassigned.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class _Node:
 
     @property
     def task_id(self) -> str:
-        return revised(self.spec.id, self.revision)
+        return revised(self.spec.id, self.revision) if self.revision > 1 else self.spec.id
 
     @property
     def is_over(self) -> bool:
@@ -160,7 +160,11 @@ class Nodes:
                     raise InvalidInput(f"node {spec.id!r}", f"depends on {name!r}, which is not in the plan")
                 self._dependents[name].append(spec.id)
             self._count(self._nodes[spec.id])
-        return self._give(spec.id for spec in specs)
+        if not specs:
+            return []
+        # All are on record at once and in the plan's order, in which results are given; what is due follows.
+        known = TasksWaiting(tasks=tuple(task_line(self._task(self._nodes[spec.id])) for spec in specs))
+        return [Emit(known), *self._give((spec.id for spec in specs), say=False)]
 
     def settled(self, outcome: TaskOutcome) -> Meaning | None:
         """A task was settled.

@@ -1,0 +1,464 @@
+"""Work that is done in order of what depends on what, checked, and mended until it will do.
+
+The plan is the user's own, or a model takes a sentence apart first; both are held to one rule (decomposition.py). Each
+node begins as soon as all that it depends on is done; nothing waits for a wave. A node that fails is tried again with
+its failure in hand; one that fails for good stops what depends on it, at once, and nothing else. Then QA looks at the
+product, and what it finds goes back to whoever made it (quality.py).
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from epsilon_lab.agents.work import Task, Work, work_of
+from epsilon_lab.arguments import number, whole
+from epsilon_lab.errors import InvalidInput, ends_run
+from epsilon_lab.ids import slug
+from epsilon_lab.messages.budget import Budget
+from epsilon_lab.messages.call import Call, Feedback, call_of
+from epsilon_lab.messages.events import Body, TasksRevised
+from epsilon_lab.messages.tasks import Lane, TaskOutcome
+from epsilon_lab.messages.values import unpack
+from epsilon_lab.topologies.decomposition import (
+    Planned,
+    PlannedNode,
+    decomposition_request,
+    files_named,
+    is_entry,
+    read_answer,
+    read_plan,
+)
+from epsilon_lab.topologies.manifest import Manifest
+from epsilon_lab.topologies.nodes import Nodes, NodeSpec
+from epsilon_lab.topologies.plan import (
+    Condition,
+    Emit,
+    Finish,
+    Plan,
+    PlanEffect,
+    Requeue,
+    Revise,
+    read_rules,
+    save_rules,
+)
+from epsilon_lab.topologies.quality import (
+    ASSIGN,
+    ASSIGN_INSTRUCTIONS,
+    QA,
+    QA_INSTRUCTIONS,
+    Checkable,
+    Checked,
+    Product,
+    QualityRules,
+)
+from epsilon_lab.workspace.journal import Record
+from epsilon_lab.workspace.layout import RunDirectory
+
+DECOMPOSE = "decompose"
+"""The task that takes a sentence apart, and its kind."""
+
+
+class Hand(msgspec.Struct, frozen=True, kw_only=True):
+    """Who does nodes that are stated in words, as `plan.json` keeps them."""
+
+    code: str
+    lane: Lane
+    entry: str
+    time_limit_s: float | None = None
+
+
+class DagRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What a dag is played by."""
+
+    nodes: tuple[NodeSpec, ...] = ()
+    decompose: NodeSpec | None = None
+    hands: dict[str, Hand] = {}
+    """By the name that a decomposition may give in `agent`; "" is who does what names nobody."""
+
+    retries: int = 1
+    time_limit_s: float | None = None
+    quality: QualityRules | None = None
+    models: tuple[str, ...] = ()
+
+
+class Dag:
+    """Run nodes in the order of their dependencies, with QA and fixes.
+
+    Args:
+        plan: A list of nodes, or `{"nodes": [...]}`. Each is a dict with `id` and `task`, and as wanted
+
+            `depends_on`: ids of nodes. A function is called with their outputs, `{id: output}`.
+            `task`: a function, sync or async, also one defined in a cell; an `Agent`, a `Command`, an `LLM`; the name
+            of a function, `module:function` or `file.py:function`; or a text, which `agent` does.
+            `agent`: who does a text: an `Agent`, a `Command`, or the name of one in `agent`.
+            `outputs`: what it makes. Those that are paths of files, as `src/api.py`, must be in its workspace at its
+            end, or it has failed. `inputs`, `acceptance`, `role`, `task_type` (map, contract, build, reduce, verify):
+            told to whoever does it.
+            `retries`, `time_limit_s`, `priority`: for this node.
+            `when`: `[{"node": id, "path": [...], "equals": value}]`: it is skipped, with those that need it, unless
+            the outputs of these nodes, all of which it depends on, are so.
+            `quorum`: share of its dependencies, 0 to 1, that will do; it waits for all to be settled.
+
+            Or a sentence that says what is to be done: then `agent` takes it apart first, into 2 to 30 nodes that it
+            also does. Its answer is held to the same rules, and it is told once what is wrong with it.
+        agent: Who does what is said in words: one, or a dict of them by name; `""` is who does nodes that name none.
+        qa: Looks at the product when all is done: `qa({id: output})`, an `Agent` or a `Command`. It gives a report,
+            `{"status": "pass" or "fail", "summary": str, "errors": [{"id", "severity", "category", "file",
+            "description", "evidence", "suggested_fix", "node"}]}`; of a function True and None pass, False and a text
+            do not. `current_task().workspace` has all files.
+        fix_waves: How often what QA found is mended and looked at again.
+        assign: Says whose an error is that names neither a node nor a file that one was to make: `assign({"errors":
+            [...], "nodes": [...]}) -> {error id: node id}`, or an `Agent`. None: all nodes that none depends on.
+        retries: How often a node that failed is tried again, each time it is asked for, knowing how it failed.
+        time_limit_s: Seconds that one attempt at a node may take.
+
+    A node that QA sends back, or that a person reviews, is done again upon all the files there are, and its dependents
+    stand; where it published no files, what used its output runs again. `run.rerun(tasks=[...])` does nodes again and
+    all that depends on them.
+
+    `run.output` is `{id: output}` of the nodes that none depends on. The run has completed when each of them has one
+    (skipped ones need none) and QA passed; QA's reports are in `qa/wave-<n>.json` and in the events `stage.qa`.
+
+    Raises:
+        InvalidInput: An argument has a wrong type or value; in a plan, at the place named, `$.nodes[3].depends_on[0]`.
+    """
+
+    topology = "dag"
+    seed: int | None = None
+    parent_run_id: str | None = None
+
+    def __init__(
+        self,
+        plan: Sequence[Mapping[str, Any]] | Mapping[str, Any] | str,
+        *,
+        agent: Task | Mapping[str, Task] | None = None,
+        qa: Task | None = None,
+        fix_waves: int = 3,
+        assign: Task | None = None,
+        retries: int = 1,
+        time_limit_s: float | None = None,
+    ) -> None:
+        self.retries = whole("Dag retries", retries, least=0)
+        self.fix_waves = whole("Dag fix_waves", fix_waves, least=0)
+        self.time_limit_s = (
+            None if time_limit_s is None else number("Dag time_limit_s", time_limit_s, least=0, above=True)
+        )
+        agents = _named(agent)
+        self._agents = {name: work_of(_of_agent(name), task, form="request") for name, task in agents.items()}
+        self._qa = None if qa is None else work_of("Dag qa", qa, form="inputs")
+        self._assign = None if assign is None else work_of("Dag assign", assign, form="item")
+        if self._assign is not None and self._assign.is_light:
+            self._assign = work_of("Dag assign", assign, form="request")
+        self._sentence = plan.strip() if isinstance(plan, str) else None
+        self._works: dict[str, Work] = {}
+        self.plan: Planned | None = None
+        if self._sentence is None:
+            self.plan = read_plan(plan, what="Dag plan", agents=list(self._agents))
+            for place, node in enumerate(self.plan.nodes):
+                self._works[node.id] = self._work(node, f"Dag plan: $.nodes[{place}]")
+        elif not self._sentence:
+            raise InvalidInput("Dag plan", "is blank", "say what is to be done, or give the nodes")
+        elif not self._agents:
+            raise InvalidInput("Dag plan", "is a sentence, and there is no agent to take it apart", "agent=Agent(...)")
+        self._title = slug(self._sentence) if self._sentence else "dag"
+
+    @classmethod
+    def from_manifest(cls, path: str | Path, **more: Any) -> Dag:
+        """Read the plan from a JSON file: `{"nodes": [...]}`, with the fields above.
+
+        A task `file.py:function` is a file below the manifest's directory.
+
+        Args:
+            path: The file.
+            more: The other arguments of `Dag`.
+
+        Raises:
+            InvalidInput: Naming the place in the document. Nothing has run by then, but the top level of modules.
+        """
+        manifest = Manifest(path, Planned)
+        nodes = []
+        for place, node in enumerate(manifest.values.nodes):
+            task = node.task
+            if not isinstance(task, str):
+                raise manifest.refused(f"$.nodes[{place}].task", "must be a text or 'module:function'")
+            if is_entry(task) and ".py:" in task:
+                file, _, function = task.rpartition(":")
+                task = f"{manifest.locate(f'$.nodes[{place}].task', file)}:{function}"
+            nodes.append(msgspec.to_builtins(node) | {"task": task})
+        made = cls(nodes, **more)
+        made._title = Path(path).stem
+        return made
+
+    def _work(self, node: PlannedNode, place: str) -> Work:
+        if not isinstance(node.task, str) or is_entry(node.task):
+            if node.agent is not None:
+                raise InvalidInput(f"{place}.agent", "does what is said in words, and task is none", "leave it out")
+            return work_of(f"{place}.task", node.task, form="inputs")
+        if node.agent is None or isinstance(node.agent, str):
+            return self._agents[node.agent or ""]
+        return work_of(f"{place}.agent", node.agent, form="request")
+
+    def __repr__(self) -> str:
+        what = f"{len(self.plan.nodes)} nodes" if self.plan else "to be taken apart"
+        return f"<Dag {self._title}: {what}>"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"
+
+    @property
+    def title(self) -> str:
+        """The manifest's name, or the sentence's."""
+        return self._title
+
+    def config(self) -> dict[str, object]:
+        """The arguments, for the `runs` table."""
+        nodes = {} if self.plan is None else {node.id: self._works[node.id].name for node in self.plan.nodes}
+        return {
+            "sentence": self._sentence,
+            "nodes": nodes,
+            "agents": {name: work.name for name, work in self._agents.items()},
+            "qa": None if self._qa is None else self._qa.name,
+            "fix_waves": self.fix_waves,
+            "retries": self.retries,
+            "time_limit_s": self.time_limit_s,
+        }
+
+    @property
+    def _all(self) -> list[Work]:
+        extra = [work for work in (self._qa, self._assign) if work is not None]
+        found = [*self._works.values(), *self._agents.values(), *extra]
+        return list({work.sha256: work for work in found}.values())
+
+    def validate(self, budget: Budget | None = None) -> None:
+        """Refuse agents, models and programs that cannot do anything, before anything is spent.
+
+        Raises:
+            InvalidInput: Naming what is missing.
+        """
+        for work in self._all:
+            work.validate(budget)
+
+    def prepare(self, run: RunDirectory) -> tuple[Plan, Sequence[Body]]:
+        """Write what the nodes run into the run directory, and the plan."""
+        saved: list[Body] = [work.save(run) for work in self._all]
+        hands = {name: _hand(work) for name, work in self._agents.items()}
+        rules = DagRules(
+            nodes=tuple(
+                node_spec(node, _hand(self._works[node.id]), self.retries, self.time_limit_s, self._works[node.id].form)
+                for node in (self.plan.nodes if self.plan else ())
+            ),
+            decompose=self._decomposing(hands),
+            hands=hands if self._sentence else {},
+            retries=self.retries,
+            time_limit_s=self.time_limit_s,
+            quality=self._quality(),
+            models=tuple(work.code_ref for work in self._all if work.checked is not None),
+        )
+        return _plan(rules), [*saved, save_rules(rules, run)]
+
+    def _decomposing(self, hands: Mapping[str, Hand]) -> NodeSpec | None:
+        if self._sentence is None:
+            return None
+        first = self._agents.get("") or next(iter(self._agents.values()))
+        call = first.call(instructions=decomposition_request(self._sentence, list(hands)))
+        return NodeSpec(
+            id=DECOMPOSE,
+            kind=DECOMPOSE,
+            call=call_of(call),
+            lane=first.lane,
+            entry=first.entry,
+            retries=self.retries,
+            time_limit_s=self.time_limit_s or first.time_limit_s,
+            is_reviewed=True,
+        )
+
+    def _quality(self) -> QualityRules | None:
+        if self._qa is None:
+            return None
+        goal = {"goal": self._sentence} if self._sentence else {}
+        return QualityRules(
+            qa=_side_task(QA, self._qa, QA_INSTRUCTIONS, goal, self.time_limit_s),
+            assign=None
+            if self._assign is None
+            else _side_task(ASSIGN, self._assign, ASSIGN_INSTRUCTIONS, goal, self.time_limit_s),
+            fix_waves=self.fix_waves,
+            silence_passes=self._qa.checked is None,
+        )
+
+    @staticmethod
+    def restore(run: RunDirectory, records: Sequence[Record]) -> Plan:  # noqa: ARG004
+        """Make the rules again from `plan.json`. Unpickles nothing.
+
+        Raises:
+            LabError: It is not there, or cannot be read.
+        """
+        return _plan(read_rules(run, DagRules))
+
+
+def _plan(rules: DagRules) -> Plan:
+    plan = DagPlan(rules)
+    return Checked(plan, rules.quality) if rules.quality else plan
+
+
+def _named(agent: Task | Mapping[str, Task] | None) -> Mapping[str, Task]:
+    if agent is None:
+        return {}
+    if not isinstance(agent, Mapping):
+        return {"": agent}
+    for name in agent:
+        if not isinstance(name, str):
+            raise InvalidInput("Dag agent", f"names must be str, got {name!r}")
+    return agent
+
+
+def _of_agent(name: str) -> str:
+    return f"Dag agent {name!r}" if name else "Dag agent"
+
+
+def _hand(work: Work) -> Hand:
+    return Hand(code=work.sha256, lane=work.lane, entry=work.entry, time_limit_s=work.time_limit_s)
+
+
+def _side_task(name: str, work: Work, instructions: str, about: dict[str, Any], limit_s: float | None) -> NodeSpec:
+    return NodeSpec(
+        id=name,
+        kind=name,
+        call=call_of(work.call(instructions=instructions, about=about)),
+        lane=work.lane,
+        entry=work.entry,
+        retries=1,
+        time_limit_s=limit_s or work.time_limit_s,
+    )
+
+
+def node_spec(
+    node: PlannedNode, hand: Hand, retries: int, time_limit_s: float | None, form: Any = "request"
+) -> NodeSpec:
+    """A planned node as it is played."""
+    said = {"role": node.role, "task_type": node.task_type or "", "inputs": node.inputs}
+    said |= {"outputs": node.outputs, "acceptance": node.acceptance}
+    is_text = isinstance(node.task, str) and not is_entry(node.task)
+    call = Call(
+        code=hand.code,
+        form=form,
+        instructions=node.task if is_text else "",
+        about={name: value for name, value in said.items() if value},
+        needs_files=files_named(node.outputs),
+    )
+    return NodeSpec(
+        id=node.id,
+        call=call,
+        lane=hand.lane,
+        entry=hand.entry,
+        depends_on=tuple(node.depends_on),
+        priority=node.priority,
+        retries=retries if node.retries is None else node.retries,
+        when=tuple(Condition(each.node, tuple(each.path), each.equals) for each in node.when),
+        quorum=node.quorum,
+        time_limit_s=node.time_limit_s or time_limit_s or hand.time_limit_s,
+    )
+
+
+class DagPlan(Checkable):
+    """The rules of a dag: nodes as they become due, over when all are."""
+
+    def __init__(self, rules: DagRules) -> None:
+        self.reads_outputs = True
+        self.models = rules.models
+        self._rules = rules
+        self._nodes = Nodes()
+        self._mistakes = 0
+        """Decompositions that were refused."""
+
+    def start(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        """Begin with what depends on nothing, or with taking the sentence apart."""
+        return self._nodes.add(self._rules.nodes if self._rules.decompose is None else [self._rules.decompose])
+
+    def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        """Go on with what follows; end when nothing is left."""
+        meaning = self._nodes.settled(outcome)
+        if meaning is None:
+            return []
+        if outcome.failure is not None and ends_run(outcome.failure.error):
+            return self._give_up("failed", outcome.failure.error)
+        if meaning.node == DECOMPOSE and meaning.state != "running":
+            return [*meaning.effects, *self._take_apart(outcome)]
+        return [*meaning.effects, *self._end()]
+
+    def _take_apart(self, outcome: TaskOutcome) -> list[PlanEffect]:
+        """Take a model's plan, or tell it once what is wrong with it."""
+        if outcome.output is None:
+            error = outcome.failure.error if outcome.failure else outcome.status
+            return self._give_up("failed", f"the work was not taken apart: {error}")
+        try:
+            if outcome.output.form != "json":
+                raise InvalidInput("decomposition: $", "is not JSON", "answer with one JSON object alone")
+            plan = read_answer(unpack(outcome.output), list(self._rules.hands))
+        except InvalidInput as error:
+            if self._mistakes:
+                return self._give_up("failed", f"the work was taken apart wrongly, twice: {error}")
+            self._mistakes += 1
+            return self._nodes.revise({DECOMPOSE: (Feedback("review", str(error)),)})
+        hands, limit_s = self._rules.hands, self._rules.time_limit_s
+        nodes = [node_spec(node, hands[node.agent or ""], self._rules.retries, limit_s) for node in plan.nodes]
+        return [*self._nodes.accept(DECOMPOSE), *self._nodes.add(nodes)]
+
+    def _end(self) -> list[PlanEffect]:
+        if self._nodes.open:
+            return []
+        states = {name: self._nodes.state(name) for name in self._nodes if name != DECOMPOSE}
+        done = f"{sum(state == 'done' for state in states.values())} of {len(states)} nodes are done"
+        skipped = [name for name, state in states.items() if state == "skipped"]
+        done += f", {len(skipped)} skipped" if skipped else ""
+        lacking = [name for name in self._nodes.final() if states.get(name) not in ("done", "skipped", None)]
+        failures = self._nodes.failures()
+        first = next((name for name, state in states.items() if state in ("failed", "cancelled")), "")
+        why = f"; {first}: {failures[first].error}" if first in failures else ""
+        return [Finish("failed" if lacking else "completed", done + why)]
+
+    def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        """Nodes are done again, or dead letters."""
+        match news:
+            case Requeue(task_ids=task_ids):
+                return self._nodes.requeue(task_ids)
+            case Revise(feedback=feedback):
+                known = {name: why for name, why in feedback.items() if name in self._nodes and name != DECOMPOSE}
+                if not known:
+                    return []
+                mends = any(each.source == "qa" for why in known.values() for each in why)
+                return [Emit(TasksRevised(feedback=known)), *self._nodes.revise(known, mends=mends)]
+        return []
+
+    def exhausted(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        """Begin nothing more, and end."""
+        return self._give_up("failed", reason)
+
+    def stop(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        """Give up what is not done."""
+        return self._give_up("stopped", reason)
+
+    def _give_up(self, status: str, reason: str) -> list[PlanEffect]:
+        done = len(self._nodes.outputs().keys() - {DECOMPOSE})
+        return [*self._nodes.close(reason), Finish(status, f"{reason}; {done} nodes are done")]
+
+    def product(self) -> Product:
+        """The outputs and files of all nodes."""
+        names = [name for name in self._nodes if name != DECOMPOSE]
+        states = {name: self._nodes.state(name) for name in names}
+        failures = self._nodes.failures()
+        about = {name: self._nodes.spec(name).call for name in names}
+        return Product(
+            tasks=tuple(self._nodes.task_id(name) for name in names if states[name] in ("done", "failed", "stopped")),
+            layers=self._nodes.layers(),
+            nodes={
+                name: ({"task": call.instructions} if call.instructions else {}) | call.about
+                for name, call in about.items()
+            },
+            final=tuple(name for name in self._nodes.final() if name != DECOMPOSE),
+            failures={name: failures[name] for name in names if states[name] == "failed"},
+        )
