@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from epsilon_lab.runs import SearchRun as SearchRun
     from epsilon_lab.search.problem import Problem as Problem
     from epsilon_lab.search.replay import Replay as Replay
+    from epsilon_lab.topologies.dag import Dag as Dag
     from epsilon_lab.topologies.population_search import PopulationSearch as PopulationSearch
     from epsilon_lab.topologies.work_queue import WorkQueue as WorkQueue
     from epsilon_lab.workers.current import current_task as current_task
@@ -53,6 +54,7 @@ _HOMES = {
     "Agent": "epsilon_lab.agents.agent",
     "Budget": "epsilon_lab.messages.budget",
     "Cheat": "epsilon_lab.errors",
+    "Dag": "epsilon_lab.topologies.dag",
     "LLM": "epsilon_lab.agents.llm",
     "Lab": "epsilon_lab.lab",
     "LabError": "epsilon_lab.errors",
@@ -74,6 +76,7 @@ __all__ = [
     "Agent",
     "Budget",
     "Cheat",
+    "Dag",
     "Lab",
     "LabError",
     "PopulationSearch",

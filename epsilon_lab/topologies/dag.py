@@ -151,9 +151,7 @@ class Dag:
         agents = _named(agent)
         self._agents = {name: work_of(_of_agent(name), task, form="request") for name, task in agents.items()}
         self._qa = None if qa is None else work_of("Dag qa", qa, form="inputs")
-        self._assign = None if assign is None else work_of("Dag assign", assign, form="item")
-        if self._assign is not None and self._assign.is_light:
-            self._assign = work_of("Dag assign", assign, form="request")
+        self._assign = None if assign is None else work_of("Dag assign", assign, form="inputs")
         self._sentence = plan.strip() if isinstance(plan, str) else None
         self._works: dict[str, Work] = {}
         self.plan: Planned | None = None

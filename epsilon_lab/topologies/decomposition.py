@@ -97,16 +97,17 @@ def read_plan(document: object, *, what: str, agents: Sequence[str] = (), taken:
 
     plan = convert({"nodes": document} if isinstance(document, list | tuple) else document, Planned, refused)
     places: dict[str, int] = {}
-    for place, node in enumerate(plan.nodes):
+    for index, node in enumerate(plan.nodes):
+        place = f"$.nodes[{index}]"
         if node.id in places:
             problem = f"{node.id!r} is the id of $.nodes[{places[node.id]}] too"
-            raise refused(f"$.nodes[{place}].id", problem, "give each node its own")
+            raise refused(f"{place}.id", problem, "give each node its own")
         if node.id in taken:
-            raise refused(f"$.nodes[{place}].id", f"{node.id!r} names a task of the run itself", "call it otherwise")
-        places[node.id] = place
-    for place, node in enumerate(plan.nodes):
-        _check_edges(node, f"$.nodes[{place}]", places, refused)
-        _check_agent(node, f"$.nodes[{place}]", agents, refused)
+            raise refused(f"{place}.id", f"{node.id!r} names a task of the run itself", "call it otherwise")
+        places[node.id] = index
+    for index, node in enumerate(plan.nodes):
+        _check_edges(node, f"$.nodes[{index}]", places, refused)
+        _check_agent(node, f"$.nodes[{index}]", agents, refused)
     if circle := find_circle({node.id: node.depends_on for node in plan.nodes}):
         shown = " -> ".join(circle)
         place = f"$.nodes[{places[circle[0]]}].depends_on"

@@ -160,11 +160,12 @@ class Nodes:
                     raise InvalidInput(f"node {spec.id!r}", f"depends on {name!r}, which is not in the plan")
                 self._dependents[name].append(spec.id)
             self._count(self._nodes[spec.id])
-        if not specs:
-            return []
+        nodes = [self._nodes[spec.id] for spec in specs]
+        given = self._give((spec.id for spec in specs), say=False)
+        if all(node.state != "waiting" for node in nodes):
+            return given
         # All are on record at once and in the plan's order, in which results are given; what is due follows.
-        known = TasksWaiting(tasks=tuple(task_line(self._task(self._nodes[spec.id])) for spec in specs))
-        return [Emit(known), *self._give((spec.id for spec in specs), say=False)]
+        return [Emit(TasksWaiting(tasks=tuple(task_line(self._task(node)) for node in nodes))), *given]
 
     def settled(self, outcome: TaskOutcome) -> Meaning | None:
         """A task was settled.
@@ -179,7 +180,7 @@ class Nodes:
         node.state = _state_of(outcome)
         if node.state == "done":
             self._lay(node, outcome.files)
-        elif node.state == "failed" and outcome.failure and self._may_retry(node, outcome.failure):
+        elif outcome.status == "failed" and outcome.failure and self._may_retry(node, outcome.failure):
             failed, feedback = node.failed + 1, (*node.feedback, failure_feedback(outcome.failure))
             node.again(feedback)
             node.failed = failed
@@ -324,8 +325,7 @@ class Nodes:
         node.missing = {name for name in node.spec.depends_on if not self._nodes[name].is_over}
 
     def _may_retry(self, node: _Node, failure: Failure) -> bool:
-        hopeless = ends_run(failure.error) or failure.error.startswith(BudgetExhausted.PREFIX)
-        return node.failed < node.spec.retries and not hopeless
+        return node.state == "failed" and node.failed < node.spec.retries and not is_hopeless(failure)
 
     def _lay(self, node: _Node, ref: str) -> None:
         if not node.mends:
@@ -375,7 +375,8 @@ class Nodes:
 
     def _give(self, names: Iterable[str], *, say: bool = True) -> list[PlanEffect]:
         """Hand to the engine what is due, and put on record what still waits."""
-        due, waiting = [], []
+        due: list[_Node] = []
+        waiting: list[_Node] = []
         for name in names:
             node = self._nodes[name]
             if node.state == "waiting":
@@ -430,6 +431,11 @@ def failure_feedback(failure: Failure) -> Feedback:
     """What the next attempt is told of one that failed: its error, and the end of what it wrote to stderr."""
     text = failure.error + (f"\n{failure.stderr_tail.rstrip()}" if failure.stderr_tail.strip() else "")
     return Feedback("failure", text, failure.task_id)
+
+
+def is_hopeless(failure: Failure) -> bool:
+    """Tell whether another attempt would fail as well: no model to be asked, or no budget."""
+    return ends_run(failure.error) or failure.error.startswith(BudgetExhausted.PREFIX)
 
 
 def _state_of(outcome: TaskOutcome) -> State:

@@ -25,13 +25,13 @@ from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
-from epsilon_lab.errors import BudgetExhausted, InvalidInput, ends_run
+from epsilon_lab.errors import InvalidInput
 from epsilon_lab.ids import origin, revised
 from epsilon_lab.messages.call import Feedback
 from epsilon_lab.messages.events import Body, QualityChecked
 from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value, as_json, stored
-from epsilon_lab.topologies.nodes import NodeSpec, failure_feedback
+from epsilon_lab.topologies.nodes import NodeSpec, failure_feedback, is_hopeless
 from epsilon_lab.topologies.plan import Add, Emit, Finish, Node, Plan, PlanEffect, Requeue, Revise, Write
 
 QA, ASSIGN = "qa", "assign"
@@ -48,6 +48,10 @@ saw), "suggested_fix", and "node" (the task that has to mend it, where you know)
 ASSIGN_INSTRUCTIONS = """\
 QA found errors in a product that several nodes made. Say which node has to mend each: answer with one JSON object, \
 {error id: node id}."""
+
+
+Feedbacks = dict[str, tuple[Feedback, ...]]
+"""Who is told what, by node."""
 
 
 class QualityError(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,14 +197,16 @@ class Checked(Plan):
         if self._end.status == "completed":
             self._retries = 0
             return [*before, *self._ask(product, ())]
-        if not product.failures or any(map(_is_hopeless, product.failures.values())) or not self._has_waves:
+        if not product.failures or any(map(is_hopeless, product.failures.values())):
             return effects
+        if not self._has_waves:
+            return [*before, self._over("failed", "the fix waves are used up")] if self._fixes else effects
         report = Report(
             status="fail",
             summary=self._end.reason,
             errors=tuple(_error_of(name, failure) for name, failure in product.failures.items()),
         )
-        feedback = {name: (failure_feedback(failure),) for name, failure in product.failures.items()}
+        feedback: Feedbacks = {name: (failure_feedback(failure),) for name, failure in product.failures.items()}
         return [*before, *self._fix(report, feedback, now)]
 
     def _unchecked(self, effects: list[PlanEffect]) -> list[PlanEffect]:
@@ -224,7 +230,7 @@ class Checked(Plan):
         layers: tuple[str, ...],
         feedback: tuple[Feedback, ...],
         about: Mapping[str, Any],
-        argument: Value | None = None,
+        inputs: Mapping[str, Any] | None = None,
     ) -> list[PlanEffect]:
         self._asked[spec.id] += 1
         number = self._asked[spec.id]
@@ -233,8 +239,8 @@ class Checked(Plan):
             spec.call,
             layers=layers,
             feedback=feedback,
-            about=spec.call.about | about,
-            argument=None if argument is None else stored(argument),
+            about={**spec.call.about, **about},
+            inputs=tuple((name, stored(as_json(value))) for name, value in (inputs or {}).items()),
         )
         task = TaskSpec(
             task_id=self._awaited,
@@ -245,7 +251,7 @@ class Checked(Plan):
             depends_on=tasks,
             time_limit_s=spec.time_limit_s,
         )
-        return [Add((Node(task=task, binds=True, quorum=0.0 if tasks else None),))]
+        return [Add((Node(task=task, binds=inputs is None, quorum=0.0 if tasks else None),))]
 
     def _judge(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
         """Take QA's report, or ask once more for want of one."""
@@ -271,11 +277,11 @@ class Checked(Plan):
             "errors": [msgspec.to_builtins(error) for error in unclear],
             "nodes": [{"id": name, **about} for name, about in product.nodes.items()],
         }
-        return self._task(self._rules.assign, (), product.layers, (), {}, as_json(asked))
+        return self._task(self._rules.assign, (), product.layers, (), {}, asked)
 
     def _unreported(self, outcome: TaskOutcome, problem: str) -> list[PlanEffect]:
         failure = outcome.failure
-        is_final = failure is not None and (_is_hopeless(failure) or outcome.status != "failed")
+        is_final = failure is not None and (is_hopeless(failure) or outcome.status != "failed")
         if self._retries < self._rules.qa.retries and not is_final:
             self._retries += 1
             said = Feedback("failure", problem, outcome.task_id) if failure is None else failure_feedback(failure)
@@ -294,7 +300,7 @@ class Checked(Plan):
         told = {str(key): str(name) for key, name in said.items() if name in product.nodes} if _is_dict(said) else {}
         return self._fix(report, _feedback(report, product, told), now)
 
-    def _fix(self, report: Report, feedback: dict[str, tuple[Feedback, ...]], now: float) -> list[PlanEffect]:
+    def _fix(self, report: Report, feedback: Feedbacks, now: float) -> list[PlanEffect]:
         self._fixes += 1
         assigned = {name: tuple(each.id for each in why) for name, why in feedback.items()}
         effects = self._on_record(report, assigned)
@@ -392,9 +398,9 @@ def _owner(error: QualityError, nodes: Mapping[str, Mapping[str, Any]]) -> str |
     return makers[-1] if makers else None
 
 
-def _feedback(report: Report, product: Product, told: Mapping[str, str]) -> dict[str, tuple[Feedback, ...]]:
+def _feedback(report: Report, product: Product, told: Mapping[str, str]) -> Feedbacks:
     """Who is told what, in the order of the report."""
-    found: dict[str, tuple[Feedback, ...]] = {}
+    found: Feedbacks = {}
     for error in report.errors:
         owner = _owner(error, product.nodes) or told.get(error.id)
         for name in (owner,) if owner else product.final:
@@ -419,10 +425,6 @@ def _error_of(name: str, failure: Failure) -> QualityError:
         evidence=failure.stderr_tail,
         node=name,
     )
-
-
-def _is_hopeless(failure: Failure) -> bool:
-    return ends_run(failure.error) or failure.error.startswith(BudgetExhausted.PREFIX)
 
 
 def _count(report: Report) -> str:
