@@ -11,6 +11,7 @@ The rooms, top to bottom; each imports only rooms below it:
 
     testing | __main__          the kit that ships; the few commands
     lab · history · runs        the composition root, and the handles a user holds
+    packs                       settings of a piece of work, from manifests and the environment
     views | problems            figures and panels; ready-made problems
     hosts                       where a lab's work is done
     topologies                  plans over one engine
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from epsilon_lab.lab import Lab as Lab
     from epsilon_lab.messages.budget import Budget as Budget
     from epsilon_lab.messages.tasks import Retry as Retry
+    from epsilon_lab.packs import Settings as Settings
     from epsilon_lab.runs import Run as Run
     from epsilon_lab.runs import SearchRun as SearchRun
     from epsilon_lab.search.problem import Problem as Problem
@@ -64,6 +66,7 @@ _HOMES = {
     "Retry": "epsilon_lab.messages.tasks",
     "Run": "epsilon_lab.runs",
     "SearchRun": "epsilon_lab.runs",
+    "Settings": "epsilon_lab.packs",
     "WorkQueue": "epsilon_lab.topologies.work_queue",
     "current_task": "epsilon_lab.workers.current",
     "problems": "epsilon_lab.problems",
@@ -85,6 +88,7 @@ __all__ = [
     "Retry",
     "Run",
     "SearchRun",
+    "Settings",
     "WorkQueue",
     "__version__",
     "current_task",

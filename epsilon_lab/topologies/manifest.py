@@ -227,7 +227,8 @@ def make_root(root: str) -> None:
 def _wanted(path: str, fields: Any) -> str:
     """What a place must hold, in the words of its annotation."""
     annotation = _annotation_at(path, fields)
-    notes = getattr(annotation, "__metadata__", ())
+    either = [annotation, *typing.get_args(annotation)]  # of what may be left out, too
+    notes = (note for each in either for note in getattr(each, "__metadata__", ()))
     described = next((note.description for note in notes if isinstance(note, Meta) and note.description), None)
     return described or "an object"
 
