@@ -41,7 +41,7 @@ from epsilon_lab.processes.isolation import Isolation, proved
 from epsilon_lab.runs import Run, open_run
 from epsilon_lab.settings import broker_settings
 from epsilon_lab.topologies.engine import Stimulus
-from epsilon_lab.topologies.plan import Topology
+from epsilon_lab.topologies.plan import Requeue, Revise, Topology
 from epsilon_lab.transport.curve import checked
 from epsilon_lab.views.cells import AfterCells
 from epsilon_lab.views.lab_snapshot import MEANINGS, LabObserver, LabSnapshot
@@ -567,11 +567,11 @@ class Lab:
         self._check()
         return self._core is not None and self._core.obey(run_id, stimulus)
 
-    def reopen(self, run_id: str, task_ids: tuple[str, ...], *, trust: bool) -> Runner | None:
-        """Go on with a run that is over, or was left, to try these dead letters again; None: in another process."""
-        self.refuse_on_loop("run.requeue()")
+    def reopen(self, run_id: str, news: Requeue | Revise, *, trust: bool) -> Runner | None:
+        """Go on with a run that is over, or was left, to take tasks up again; None: in another process."""
+        self.refuse_on_loop("to take tasks of a run up again")
         with self._resuming:
-            return self._working("requeue tasks").resume(run_id, trust=trust, requeue=task_ids).runner
+            return self._working("take tasks up again").resume(run_id, trust=trust, news=news).runner
 
     def refuse_on_loop(self, what: str) -> None:
         """Raise where waiting would stop the lab itself."""

@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import msgspec
 
+from epsilon_lab import ids
 from epsilon_lab.arguments import MOST, text, whole
 from epsilon_lab.cases.book import CaseBook
 from epsilon_lab.errors import InvalidInput, LabError, RunFailed
 from epsilon_lab.ids import SEED_CANDIDATE
+from epsilon_lab.messages.call import Feedback
 from epsilon_lab.messages.cases import Decide
 from epsilon_lab.messages.values import is_text, unpack
 from epsilon_lab.search.candidate import Candidate, lineage
 from epsilon_lab.topologies.controls import CONTROL_OF, JUDGED, Controls
 from epsilon_lab.topologies.engine import Cancel, Pause, Prioritise, Resume, Stimulus, Stop, Tell
-from epsilon_lab.topologies.plan import Requeue, Topology
+from epsilon_lab.topologies.plan import Requeue, Revise, Topology
 from epsilon_lab.topologies.runner import Runner
 from epsilon_lab.topologies.search_plan import BriefEdit
 from epsilon_lab.topologies.work_queue import item_name
@@ -34,7 +36,7 @@ from epsilon_lab.views.curve import LIVE
 from epsilon_lab.views.snapshot import Observer, RunSnapshot
 from epsilon_lab.workspace.fold import how_to_resume
 from epsilon_lab.workspace.layout import STOP, RunDirectory
-from epsilon_lab.workspace.outputs import run_output, task_outputs
+from epsilon_lab.workspace.outputs import SETTLED, latest, run_output, submission_order, task_outputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from epsilon_lab.views.figures import ScoreFigure
     from epsilon_lab.views.live import LivePanel, StaticFrame
     from epsilon_lab.workspace.tables import Tables
+
+_TASKS = "select task_id, status from tasks where run_id = ?"
 
 
 class Home(Protocol):
@@ -99,8 +103,8 @@ class Home(Protocol):
         """Go on with a run that its lab left unfinished."""
         ...
 
-    def reopen(self, run_id: str, task_ids: tuple[str, ...], *, trust: bool) -> Runner | None:
-        """Go on with a run that is over, or was left, to try these dead letters again; None: in another process."""
+    def reopen(self, run_id: str, news: Requeue | Revise, *, trust: bool) -> Runner | None:
+        """Go on with a run that is over, or was left, to take tasks up again; None: in another process."""
         ...
 
     def start_panel(self, run: Run) -> LivePanel[RunSnapshot]:
@@ -297,12 +301,44 @@ class Run:
         if not task_ids:
             raise InvalidInput(f"run {self.run_id}", "has no dead letters", "see run.failures")
         self._check_tasks(task_ids, ("dead",))
-        if not self._home.steer(self.run_id, Tell(Requeue(task_ids))):
-            self._runner = self._home.reopen(self.run_id, task_ids, trust=trust)
-        still = "select count(*) from tasks where run_id = ? and status = 'dead' and list_contains(?, task_id)"
-        [[dead]] = self._home.store.rows(still, [self.run_id, list(task_ids)], run_id=self.run_id)
-        if dead:
-            raise LabError(f"run {self.run_id} has no use for late outputs: a {self.topology} goes on without them")
+        self._take_up(Requeue(task_ids), trust=trust)
+
+    def rerun(
+        self, tasks: Sequence[str] | str, feedback: str | Mapping[str, str] | None = None, *, trust: bool = False
+    ) -> None:
+        """Do tasks of this run again, and what depends on them, whatever came of them; one that is over goes on for it.
+
+        Each comes back as a revision, a task of its own named `item-000003~2`. What the first go gave stays on record,
+        but the latest revision speaks for it from its end on: also where it failed.
+
+        Args:
+            tasks: Which, by their ids with or without a revision; all of them settled.
+            feedback: What to mind this time, for all or by task. An agent or a model reads it in its request, a
+                function in `current_task().feedback`.
+            trust: Also of a run that was born in another workspace, whose functions are a stranger's pickles.
+
+        Raises:
+            InvalidInput: A task is none of this run's or not settled, or the run is a stranger's.
+            LabError: The lab only looks on, or the run is one whose topology does nothing again.
+        """
+        names = [tasks] if isinstance(tasks, str) else list(tasks)
+        if not names:
+            raise InvalidInput("tasks", "names none", "give the ids of those to do again; see run.frame('tasks')")
+        known = latest(self._home.store.rows(_TASKS, [self.run_id], run_id=self.run_id))
+        origins = [ids.origin(str(name)) for name in names]
+        self._check_tasks([known[name][0] if name in known else name for name in origins], SETTLED)
+        said = feedback if isinstance(feedback, Mapping) else dict.fromkeys(names, feedback) if feedback else {}
+        if stray := next((name for name in said if name not in names), None):
+            raise InvalidInput(f"feedback for {stray!r}", "is for none of the tasks", "name it in tasks= too")
+        reasons: dict[str, tuple[Feedback, ...]] = {
+            origin: (Feedback("rerun", text("feedback", said[name])),) if name in said else ()
+            for name, origin in zip(names, origins, strict=True)
+        }
+        self._take_up(Revise(reasons), trust=trust)
+
+    def _take_up(self, news: Requeue | Revise, *, trust: bool) -> None:
+        if not self._home.steer(self.run_id, Tell(news)):
+            self._runner = self._home.reopen(self.run_id, news, trust=trust)
 
     @property
     def cases(self) -> CaseBook:
@@ -321,8 +357,7 @@ class Run:
 
     def _check_tasks(self, task_ids: Iterable[str], statuses: Sequence[str]) -> None:
         """Refuse what is no task of this run of these statuses."""
-        query = "select task_id, status from tasks where run_id = ?"
-        known = dict(self._home.store.rows(query, [self.run_id], run_id=self.run_id))
+        known = dict(self._home.store.rows(_TASKS, [self.run_id], run_id=self.run_id))
         for task_id in task_ids:
             status = known.get(task_id) if isinstance(task_id, str) else None
             if status not in statuses:
@@ -338,7 +373,8 @@ class Run:
     # -- what it gave ----------------------------------------------------------------------------------------------
 
     def results(self, failed: Literal["raise", "none", "keep"] = "raise") -> list[Any]:
-        """Leaf outputs, in item order.
+        """Leaf outputs, in the order of items, nodes or stages. Where one was done again, its latest revision that is
+        settled speaks, also by failing.
 
         Args:
             failed: What stands for an item without output: `raise` a `RunFailed` naming the first, `none` puts None,
@@ -350,25 +386,25 @@ class Run:
         return list(self._results(failed).values())
 
     def _results(self, failed: str) -> dict[str, Any]:
-        """Leaf outputs by task id, in item order."""
+        """Leaf outputs by task id, that of a task's first revision, in order."""
         if failed not in ("raise", "none", "keep"):
             raise InvalidInput("failed", f"must be 'raise', 'none' or 'keep', got {failed!r}")
         outputs = task_outputs(self._directory)
-        tasks = self._home.store.rows(
-            "select task_id, status, error from tasks where run_id = ? and kind = 'item' order by task_id",
-            [self.run_id],
-            run_id=self.run_id,
-        )
+        query = "select task_id, status, error, kind from tasks where run_id = ? and kind in ('item', 'node', 'stage')"
+        rows = self._home.store.rows(query, [self.run_id], run_id=self.run_id)
+        speaking = latest((row for row in rows if row[1] in SETTLED), latest(rows))
+        order = {} if all(row[3] == "item" for row in rows) else submission_order(self._directory)
         results: dict[str, Any] = {}
-        for task_id, status, error in tasks:
+        for name in sorted(speaking, key=lambda name: (order.get(name, 0), name)):
+            task_id, status, error, _ = speaking[name]
             if task_id in outputs:
-                results[task_id] = self._value(task_id, outputs[task_id])
+                results[name] = self._value(task_id, outputs[task_id])
                 continue
             why = f"task {task_id} is {status}" + (f": {error}" if error else "")
             if failed == "raise":
                 way = "requeue() tries it again, " if status == "dead" else ""
                 raise RunFailed(self.run_id, self.status, f"{why}; {way}results(failed='none') skips it")
-            results[task_id] = LabError(why) if failed == "keep" else None
+            results[name] = LabError(why) if failed == "keep" else None
         return results
 
     @property

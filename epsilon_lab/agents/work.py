@@ -21,10 +21,11 @@ from epsilon_lab.agents.request import Request
 from epsilon_lab.arguments import function
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.budget import Budget
-from epsilon_lab.messages.call import CALL, CALL_ASYNC, Call, Feedback, Form
+from epsilon_lab.messages.call import CALL, CALL_ASYNC, Call, Feedback, Form, call_of
 from epsilon_lab.messages.events import ArtifactSaved
 from epsilon_lab.messages.tasks import Lane
-from epsilon_lab.messages.values import Value, as_json, pack, stored
+from epsilon_lab.messages.values import Value, as_json, pack, restored, stored
+from epsilon_lab.settings import INLINE_LIMIT
 from epsilon_lab.workspace.layout import RunDirectory
 
 _CALLED_WITH: Mapping[Form, str] = {"item": "item", "inputs": "inputs", "outputs": "outputs", "request": "task"}
@@ -144,6 +145,21 @@ class Work:
                 needs_files=tuple(needs_files),
             )
         )
+
+    def keep(self, run: RunDirectory, payload: Value, task_id: str) -> tuple[Value, list[ArtifactSaved]]:
+        """Put what is too large for a journal into a file: of a call its argument, so that rules can read the rest.
+
+        Raises:
+            DiskFull: There is no room for it.
+        """
+        stem = f"inputs/{task_id}"
+        if self.is_light or len(payload.data) <= INLINE_LIMIT:
+            return run.keep(payload, stem, kind="input", task_id=task_id)
+        called = call_of(payload)
+        if called.argument is None:
+            return payload, []
+        kept, saved = run.keep(restored(called.argument), stem, kind="input", task_id=task_id)
+        return as_json(msgspec.structs.replace(called, argument=stored(kept))), saved
 
 
 def work_of(what: str, task: Task, *, form: Form = "item") -> Work:

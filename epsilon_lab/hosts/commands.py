@@ -21,7 +21,7 @@ from epsilon_lab.broker.stats import Stats
 from epsilon_lab.errors import BadFrame, LabError
 from epsilon_lab.messages.cases import Decide
 from epsilon_lab.topologies.engine import Cancel, Pause, Prioritise, Resume, Stop
-from epsilon_lab.topologies.plan import Requeue
+from epsilon_lab.topologies.plan import Requeue, Revise
 from epsilon_lab.topologies.search_plan import BriefEdit
 from epsilon_lab.workers.place import Place
 from epsilon_lab.workspace.journal import Durability
@@ -35,7 +35,7 @@ MAX_COMMAND = 16 * 1024 * 1024
 LENGTH = struct.Struct("<I")
 """What precedes a body: how many bytes follow."""
 
-Said = Pause | Resume | Stop | Prioritise | Cancel | Requeue | BriefEdit | Decide
+Said = Pause | Resume | Stop | Prioritise | Cancel | Requeue | Revise | BriefEdit | Decide
 """What a person may tell a live run."""
 
 
@@ -102,8 +102,8 @@ class Adopt(_Command, frozen=True):
     environment: dict[bytes, bytes]
     """The kernel's own, keys that were set in a cell included; it reaches no disk."""
 
-    requeue: tuple[str, ...] = ()
-    """Dead letters that are tried again."""
+    news: Requeue | Revise | None = None
+    """Tasks that are taken up again."""
 
 
 class Steer(_Command, frozen=True):

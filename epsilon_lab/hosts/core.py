@@ -38,7 +38,7 @@ from epsilon_lab.settings import BrokerSettings
 from epsilon_lab.topologies.catalogue import restore, validate_models
 from epsilon_lab.topologies.engine import Stimulus
 from epsilon_lab.topologies.files import check_files, mend_files
-from epsilon_lab.topologies.plan import Plan
+from epsilon_lab.topologies.plan import Plan, Requeue, Revise
 from epsilon_lab.topologies.recovery import Recovered, beginning, recover
 from epsilon_lab.topologies.runner import Runner
 from epsilon_lab.transport import curve
@@ -72,7 +72,7 @@ class LiveRun(NamedTuple):
     @property
     def runs_strangers(self) -> bool:
         """Programs run that nobody has read."""
-        return self.runner.plan.runs_strangers
+        return self.runner.runs_strangers
 
 
 class Core:
@@ -232,14 +232,16 @@ class Core:
         """Tell whether a run is live here."""
         return self.at(run_id) is not None
 
-    def resume(self, run_id: str, *, trust: bool, place: Place | None = None, requeue: tuple[str, ...] = ()) -> LiveRun:
+    def resume(
+        self, run_id: str, *, trust: bool, place: Place | None = None, news: Requeue | Revise | None = None
+    ) -> LiveRun:
         """Go on with a run that its lab left unfinished, unless that is happening already.
 
         Args:
             run_id: The run.
             trust: Also where it was born elsewhere, although its functions are pickles.
             place: Where its code belongs, if that is not this process's own place.
-            requeue: Dead letters that are tried again; with them, a run that has ended goes on too.
+            news: Tasks that are taken up again; with them, a run that has ended goes on too.
 
         Raises:
             InvalidInput: It has ended, was born elsewhere and is not trusted, a live run has its name, or its model
@@ -255,28 +257,28 @@ class Core:
                 live = None
             if live is None:
                 self._need_room()
-            return live or self._resume(RunDirectory(self.path / run_id), trust, place, requeue)
+            return live or self._resume(RunDirectory(self.path / run_id), trust, place, news)
 
     def _need_room(self) -> None:
         if self._host.shortage:
             raise WorkspaceError(self._host.shortage)
 
-    def _resume(self, run: RunDirectory, trust: bool, place: Place | None, requeue: tuple[str, ...]) -> LiveRun:
+    def _resume(self, run: RunDirectory, trust: bool, place: Place | None, news: Requeue | Revise | None) -> LiveRun:
         records, end, _ = read_journal(run.journal)
-        started = beginning(run.run_id, records, over=bool(requeue))
+        started = beginning(run.run_id, records, over=news is not None)
         if not trust and not owns(self.path, run.run_id):
             raise InvalidInput(
                 f"run {run.run_id}",
                 "was born in another workspace, and to resume it is to load its functions from pickles, "
                 "which can do anything when they are loaded",
                 "if you trust whoever made it: "
-                + ("run.requeue(trust=True)" if requeue else f"lab.resume({run.run_id!r}, trust=True)"),
+                + (f"lab.resume({run.run_id!r}, trust=True)" if news is None else "say trust=True"),
             )
         self._refuse_namesake(started.name)
         plan = restore(run, started, records)
         found = recover(run.run_id, plan, records, read=run.fetch)
-        if requeue:
-            found.requeue(requeue)
+        if news is not None:
+            found.tell(news)
         check_files(run, found)
         validate_models(run, plan, started.budget)
         mend_files(run, found)

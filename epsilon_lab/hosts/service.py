@@ -51,7 +51,7 @@ from epsilon_lab.hosts.core import Core
 from epsilon_lab.messages.cases import Decide
 from epsilon_lab.settings import broker_settings
 from epsilon_lab.topologies.engine import Tell
-from epsilon_lab.topologies.plan import Requeue
+from epsilon_lab.topologies.plan import Requeue, Revise
 from epsilon_lab.topologies.search_plan import BriefEdit
 from epsilon_lab.transport.zeromq import private_address
 from epsilon_lab.workspace.layout import SIDECAR_LOG
@@ -161,7 +161,7 @@ class Service:
             case Adopt():
                 return await anyio.to_thread.run_sync(self._adopt, command)
             case Steer(run_id=run_id, said=said):
-                stimulus = Tell(said) if isinstance(said, BriefEdit | Requeue | Decide) else said
+                stimulus = Tell(said) if isinstance(said, BriefEdit | Requeue | Revise | Decide) else said
                 return Done(await anyio.to_thread.run_sync(self._core.obey, run_id, stimulus))
             case Await(run_id=run_id):
                 return Done(await self._await_end(run_id, stream))
@@ -202,7 +202,7 @@ class Service:
         # Async leaves read keys and import modules in this process, as they would in the kernel.
         os.environb.update(command.environment)
         sys.path += [path for path in command.place.sys_path if path not in sys.path]
-        live = self._core.resume(command.run_id, trust=command.trust, place=command.place, requeue=command.requeue)
+        live = self._core.resume(command.run_id, trust=command.trust, place=command.place, news=command.news)
         return Adopted(live.name, live.topology, live.runs_strangers, live.torn)
 
     async def _await_end(self, run_id: str, stream: SocketStream) -> bool:

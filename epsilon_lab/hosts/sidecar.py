@@ -55,7 +55,7 @@ from epsilon_lab.hosts.commands import (
 )
 from epsilon_lab.messages.events import Body, RunStarted, TaskLine, TasksSubmitted, TasksWaiting, task_line
 from epsilon_lab.topologies.engine import RunState, Start, Stimulus, Submit, Tell
-from epsilon_lab.topologies.plan import Emit, Plan, Write
+from epsilon_lab.topologies.plan import Emit, Plan, Requeue, Revise, Write
 from epsilon_lab.workers.place import Place
 from epsilon_lab.workspace.journal import Journal
 from epsilon_lab.workspace.layout import SIDECAR_LOG, RunDirectory
@@ -193,14 +193,14 @@ class Sidecar:
         lines += [TasksWaiting(tasks=tuple(held))] if held else []
         return lines
 
-    def resume(self, run_id: str, *, trust: bool, requeue: tuple[str, ...] = ()) -> Adopted:
-        """Have it go on with a run, unless it does; with dead letters to try again, one that is over too.
+    def resume(self, run_id: str, *, trust: bool, news: Requeue | Revise | None = None) -> Adopted:
+        """Have it go on with a run, unless it does; with tasks to take up again, one that is over too.
 
         Raises:
             LabError: As `Core.resume`.
             SidecarLost: The sidecar ended.
         """
-        adopted = self._ask(Adopt(run_id, trust, Place.here(), dict(os.environb), requeue), Adopted)
+        adopted = self._ask(Adopt(run_id, trust, Place.here(), dict(os.environb), news), Adopted)
         self._live = {**self._live, run_id: adopted.name}
         return adopted
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from epsilon_lab.ids import origin
 from epsilon_lab.messages.call import call_of
 from epsilon_lab.messages.values import Value, stored
 from epsilon_lab.topologies.plan import Condition
@@ -62,7 +63,7 @@ def _unmet(condition: Condition, output: Value | None) -> str:
 def bound(
     payload: Value, depends_on: tuple[str, ...], outputs: Mapping[str, Value], errors: Mapping[str, str]
 ) -> Value:
-    """Complete a `Call` with what its node depends on.
+    """Complete a `Call` with what its node depends on, each under the name that its first revision had.
 
     Args:
         payload: The JSON of a `Call`.
@@ -70,8 +71,8 @@ def bound(
         outputs: What was completed, by task id.
         errors: Why there is no output, of all others.
     """
-    inputs = tuple((name, stored(outputs[name])) for name in depends_on if name in outputs)
-    failed = {name: errors[name] for name in depends_on if name in errors}
+    inputs = tuple((origin(name), stored(outputs[name])) for name in depends_on if name in outputs)
+    failed = {origin(name): errors[name] for name in depends_on if name in errors}
     return Value("json", msgspec.json.encode(msgspec.structs.replace(call_of(payload), inputs=inputs, failed=failed)))
 
 

@@ -162,8 +162,8 @@ class RunState:
         self._paused_for = 0.0
 
     def forget(self) -> None:
-        """Let the ids of all its tasks leave memory, as nothing will be asked of the run any more."""
-        self._graph = Graph({})
+        """Let its tasks leave memory, as nothing will be asked of the run any more."""
+        self._graph, self._plan = Graph({}), _Over()
 
     @property
     def ended(self) -> bool:
@@ -307,6 +307,16 @@ class RunState:
             output=None if finish.output is None else stored(finish.output),
         )
         return [*effects, Emit(last), End(finish.status, finish.reason, finish.output)]
+
+
+class _Over(Plan):
+    """The rules of a run that is over: nothing follows from anything."""
+
+    def start(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        return []
+
+    def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        return []
 
 
 def _spread(step: Step) -> list[EngineEffect]:

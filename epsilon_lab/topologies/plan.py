@@ -228,6 +228,19 @@ class Topology(Protocol):
         ...
 
 
+def unheard(run_id: str, news: Requeue | Revise) -> LabError:
+    """What a person is told of whom a plan has no use for what they said."""
+    match news:
+        case Requeue():
+            return LabError(f"run {run_id} has no use for late outputs; its topology goes on without them")
+        case Revise(feedback=feedback):
+            names = ", ".join(feedback)
+            return LabError(
+                f"run {run_id} does not do {names} again: its topology has no revisions of such tasks, or they are at "
+                f"work already; start a new run instead, or wait for them"
+            )
+
+
 def save_rules(rules: msgspec.Struct, run: RunDirectory) -> ArtifactSaved:
     """Keep what a plan is played by in its run directory, for whoever makes it again."""
     return run.save(PLAN, msgspec.json.format(msgspec.json.encode(rules)), kind="plan")

@@ -82,7 +82,7 @@ from epsilon_lab.topologies.engine import (
     Submit,
     Tell,
 )
-from epsilon_lab.topologies.plan import Copy, Emit, Plan, Requeue, Write
+from epsilon_lab.topologies.plan import Copy, Emit, Plan, Requeue, Revise, Write, unheard
 from epsilon_lab.workspace.journal import Record
 
 _LOSSES = ("crashed", "lost", "expired")
@@ -123,15 +123,15 @@ class Recovered:
         """A run that nobody was at."""
         return cls(RunState(run_id, plan, None if budget is None else budget.seconds), Ledger(budget))
 
-    def requeue(self, task_ids: tuple[str, ...]) -> None:
-        """Take dead letters up again, also where the run was over.
+    def tell(self, news: Requeue | Revise) -> None:
+        """Take tasks up again, also where the run was over.
 
         Raises:
-            LabError: Its rules go on without them.
+            LabError: Its rules have no use for that.
         """
-        more = self.state.step(Tell(Requeue(task_ids)), self.elapsed_s)
+        more = self.state.step(Tell(news), self.elapsed_s)
         if not more:
-            raise LabError(f"run {self.state.run_id} has no use for late outputs; its topology goes on without them")
+            raise unheard(self.state.run_id, news)
         self.effects = [*(effect for effect in self.effects if not isinstance(effect, End)), *more]
 
 
@@ -149,7 +149,7 @@ def beginning(run_id: str, records: Sequence[Record], *, over: bool = False) -> 
     started = next((record for record in records if record.type == "run.started"), None)
     if started is None:
         raise InvalidInput(f"run {run_id}", "cannot be resumed: nothing of it is on record", "start it anew")
-    turns = (record for record in reversed(records) if record.type in ("run.ended", "task.requeued"))
+    turns = (record for record in reversed(records) if record.type in ("run.ended", "task.requeued", "task.revised"))
     ended = next(turns, None)
     if ended is not None and ended.type == "run.ended" and not over:
         last = msgspec.json.decode(ended.body, type=RunEnded)

@@ -37,10 +37,11 @@ from epsilon_lab.topologies.engine import (
     Stimulus,
     Stop,
     Submit,
+    Tell,
     Tick,
     cancelled_outcome,
 )
-from epsilon_lab.topologies.plan import Copy, Emit, Export, Plan, Requeue, Write
+from epsilon_lab.topologies.plan import Copy, Emit, Export, Plan, Requeue, Revise, Write, unheard
 from epsilon_lab.topologies.recovery import Recovered
 from epsilon_lab.workspace.fold import how_to_resume
 from epsilon_lab.workspace.journal import Journal
@@ -76,7 +77,8 @@ class Runner:
         found: Recovered,
     ) -> None:
         self.run = run
-        self.plan = plan
+        self.runs_strangers = plan.runs_strangers
+        self._reads_outputs = plan.reads_outputs
         self.done: Future[None] = Future()
         self.state = found.state
         self._found = found
@@ -139,31 +141,44 @@ class Runner:
         self._watcher = asyncio.get_running_loop().create_task(self._watch(), name=f"watch {self.run.run_id}")
         return found.effects
 
-    def send(self, stimulus: Stimulus) -> None:
-        """Let the run's rules answer a stimulus."""
-        self._do(lambda: self.state.step(stimulus, self._now))
+    def send(self, stimulus: Stimulus) -> bool:
+        """Let the run's rules answer a stimulus.
+
+        Returns:
+            False where nothing follows from it.
+        """
+        return self._do(lambda: self.state.step(stimulus, self._now))
 
     @property
     def _now(self) -> float:
         """Seconds on the run's own clock."""
         return self._clock.monotonic() - self._began
 
-    def _do(self, decide: Callable[[], list[EngineEffect]]) -> None:
+    def _do(self, decide: Callable[[], list[EngineEffect]]) -> bool:
         try:
-            self._carry_out(decide())
+            effects = decide()
+            self._carry_out(effects)
+            return bool(effects)
         except LabError as error:
             self.break_off(str(error))
         except OSError as error:
             self.lose(f"run directory {self.run.path} cannot be read or written ({error.strerror})")
         except Exception as error:  # noqa: BLE001 - a rule's own mistake ends its run, with the reason, and no other
             self.break_off(f"{type(error).__name__} in the run's own rules: {error}")
+        return True
 
     def obey(self, stimulus: Stimulus) -> None:
-        """The same for a person, who is answered once it is on record."""
+        """The same for a person, who is answered once it is on record.
+
+        Raises:
+            LabError: Tasks were to be taken up again, and the rules have no use for that.
+        """
         if isinstance(stimulus, Prioritise):
             self._say_what_waits()  # its line speaks of one of them
-        self.send(stimulus)
+        is_heard = self.send(stimulus)
         self._host.flush()
+        if not is_heard and isinstance(stimulus, Tell) and isinstance(stimulus.news, Requeue | Revise):
+            raise unheard(self.run.run_id, stimulus.news)
 
     def break_off(self, reason: str) -> None:
         """End the run as failed, also where it has ended otherwise but that could not be carried out."""
@@ -191,7 +206,7 @@ class Runner:
         self.state.reason = f"{reason}; {how_to_resume(self.run.run_id)}"
 
     def _settled(self, outcomes: list[TaskOutcome]) -> None:
-        if self.plan.reads_outputs:
+        if self._reads_outputs:
             outcomes = [self._read(outcome) for outcome in outcomes]
         self.send(Settled(tuple(outcomes)))
         if self._untaken:

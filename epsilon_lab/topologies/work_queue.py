@@ -9,18 +9,31 @@ from typing import Any
 
 import msgspec
 
+from epsilon_lab import ids
 from epsilon_lab.agents.llm import LLM
 from epsilon_lab.agents.work import Task, code_refs, work_of
 from epsilon_lab.arguments import number, text, whole
 from epsilon_lab.errors import InvalidInput, ends_run
 from epsilon_lab.messages.budget import Budget
-from epsilon_lab.messages.call import CALL, CALL_ASYNC
-from epsilon_lab.messages.events import Body, TaskLine, TasksSubmitted, task_spec
+from epsilon_lab.messages.call import CALL, CALL_ASYNC, Feedback
+from epsilon_lab.messages.events import Body, TaskLine, TasksRevised, TasksSubmitted, task_spec
 from epsilon_lab.messages.tasks import Retry, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
 from epsilon_lab.topologies.manifest import make_root
-from epsilon_lab.topologies.plan import Add, Export, Finish, Plan, PlanEffect, Requeue, read_rules, save_rules
+from epsilon_lab.topologies.plan import (
+    Add,
+    Emit,
+    Export,
+    Finish,
+    Plan,
+    PlanEffect,
+    Requeue,
+    Revise,
+    read_rules,
+    save_rules,
+)
 from epsilon_lab.topologies.queue_manifest import read_queue
+from epsilon_lab.topologies.revision import revise
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import PLAN, RunDirectory
 
@@ -204,7 +217,7 @@ class WorkQueue:
             events.append(save_rules(self._exports, run))
         payloads: list[Value] = []
         for task_id, payload in zip(self._ids, self._payloads, strict=True):
-            kept, saved = run.keep(payload, f"inputs/{task_id}", kind="input", task_id=task_id)
+            kept, saved = self._work.keep(run, payload, task_id)
             payloads.append(kept)
             events += saved
         tasks = tuple(
@@ -236,7 +249,8 @@ class WorkQueue:
         for record in records:
             if record.type in ("task.submitted", "task.waiting"):  # waiting: for room in a broker that is full
                 for line in msgspec.json.decode(record.body, type=TasksSubmitted).tasks:
-                    lines.setdefault(line.task_id, line)
+                    if ids.revision(line.task_id) == 1:
+                        lines.setdefault(line.task_id, line)
         tasks = tuple(map(task_spec, lines.values()))
         exports = read_rules(run, Exports) if run.exists(PLAN) else None
         asking = next((task for task in tasks if task.entry in (CALL, CALL_ASYNC)), None)  # all ask the same
@@ -256,16 +270,26 @@ class WorkQueuePlan(Plan):
     def __init__(self, tasks: tuple[TaskSpec, ...], exports: Exports | None = None, models: Sequence[str] = ()) -> None:
         self.models = models
         self._exports = exports
-        self._tasks = tasks
-        self._total = len(tasks)
-        self._open = {task.task_id for task in tasks}
+        self._items = {task.task_id: task for task in tasks}
+        self._revisions: dict[str, int] = {}
+        """The latest of each item that has been revised."""
+
+        self._open = set(self._items)
+        """Tasks that are not settled: of each item its latest revision, if that."""
+
+        self._without: set[str] = set()
+        """Items whose latest revision gave no output."""
+
         self._dead: set[str] = set()
-        self._completed = 0
         self._first_error = ""
 
+    @property
+    def _completed(self) -> int:
+        return len(self._items) - len(self._open) - len(self._without)
+
     def start(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
-        """Submit every item; from then on the graph has them, as far as they are not done."""
-        tasks, self._tasks = self._tasks, ()
+        """Submit every item."""
+        tasks = tuple(self._items.values())
         return [Add(tasks, final=True)] if tasks else [Finish("completed", "there were no items")]
 
     def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
@@ -273,39 +297,65 @@ class WorkQueuePlan(Plan):
         self._open.discard(outcome.task_id)
         effects: list[PlanEffect] = []
         if outcome.status == "completed":
-            self._completed += 1
             if self._exports is not None:
-                ref = self._exports.refs[outcome.task_id]
+                ref = self._exports.refs[ids.origin(outcome.task_id)]
                 effects.append(Export(root=self._exports.root, ref=ref, value=outcome.output))
-        elif outcome.failure is not None:
-            if self.models and ends_run(outcome.failure.error):
-                return self.exhausted(outcome.failure.error, now)
+        else:
+            error = outcome.failure.error if outcome.failure else f"it was {outcome.status}"
+            self._without.add(ids.origin(outcome.task_id))
+            if self.models and ends_run(error):
+                return self.exhausted(error, now)
             if outcome.status == "dead":
                 self._dead.add(outcome.task_id)
-            self._first_error = self._first_error or f"{outcome.task_id}: {outcome.failure.error}"
+            self._first_error = self._first_error or f"{outcome.task_id}: {error}"
         if self._open:
             return effects
-        total = self._total
         if not self._completed:
-            return [Finish("failed", f"none of {total} items completed; first failure: {self._first_error}")]
-        failed = total - self._completed
-        reason = f"{self._completed} of {total} items completed" + f", {failed} failed" * bool(failed)
-        return [*effects, Finish("completed", reason)]
+            return [Finish("failed", f"none of {len(self._items)} items completed; first failure: {self._first_error}")]
+        failed = f", {len(self._without)} failed" * bool(self._without)
+        return [*effects, Finish("completed", f"{self._completed} of {len(self._items)} items completed{failed}")]
 
     def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
-        """Dead letters are tried again: their items are open once more."""
-        again = tuple(filter(self._dead.__contains__, news.task_ids)) if isinstance(news, Requeue) else ()
-        self._dead.difference_update(again)
-        self._open.update(again)
-        return [Requeue(again)] if again else []
+        """Dead letters are tried again, or items done again: they are open once more."""
+        match news:
+            case Requeue(task_ids=task_ids):
+                again = tuple(filter(self._dead.__contains__, task_ids))
+                self._dead.difference_update(again)
+                self._reopen(again)
+                return [Requeue(again)] if again else []
+            case Revise(feedback=feedback):
+                return self._revise({name: why for name, why in feedback.items() if self._is_settled(name)})
+            case _:
+                return []
+
+    def _is_settled(self, item: str) -> bool:
+        return item in self._items and ids.revised(item, self._revisions.get(item, 1)) not in self._open
+
+    def _revise(self, feedback: dict[str, tuple[Feedback, ...]]) -> list[PlanEffect]:
+        """Do these items again, whatever came of them."""
+        if not feedback:
+            return []
+        for item in feedback:
+            self._revisions[item] = self._revisions.get(item, 1) + 1
+        tasks = tuple(revise(self._items[item], self._revisions[item], why) for item, why in feedback.items())
+        self._reopen([task.task_id for task in tasks])
+        return [Emit(TasksRevised(feedback=feedback)), Add(tasks, final=True)]
+
+    def _reopen(self, task_ids: Sequence[str]) -> None:
+        self._open.update(task_ids)
+        self._without.difference_update(map(ids.origin, task_ids))
 
     def exhausted(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """End with the items that are done."""
-        self._open.clear()
-        done = f"{self._completed} of {self._total} items were completed"
+        done = self._give_up()
         return [Finish("completed" if self._completed else "failed", f"{reason}; {done}")]
 
     def stop(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Give up what is not done."""
+        return [Finish("stopped", f"{reason}; {self._give_up()}")]
+
+    def _give_up(self) -> str:
+        """Take what is open for lost, and say how far it came."""
+        self._without.update(map(ids.origin, self._open))
         self._open.clear()
-        return [Finish("stopped", f"{reason}; {self._completed} of {self._total} items were completed")]
+        return f"{self._completed} of {len(self._items)} items were completed"

@@ -44,6 +44,7 @@ from epsilon_lab.messages.events import (
     TasksFailed,
     TasksReleased,
     TasksRequeued,
+    TasksRevised,
     TasksStale,
     TasksSubmitted,
     TasksWaiting,
@@ -196,9 +197,10 @@ class Fold:
             case TasksAdopted():
                 for task_id, attempt, fence in body.tasks:
                     self._readopt(task_id, attempt, fence, body.worker_id, ts)
+            case TasksRevised():
+                self._go_on()
             case TasksRequeued():
-                if self._state not in ("running", "paused"):
-                    self._set_state("running")
+                self._go_on()
                 for task_id in body.task_ids:
                     self._requeue(task_id)
             case TaskPrioritised():
@@ -292,6 +294,11 @@ class Fold:
         for task_id, task in self._tasks.items():
             if task["status"] == "running":
                 self._update(task_id, **_NOBODY_AT_IT)
+
+    def _go_on(self) -> None:
+        """Something is taken up again, also where the run was over."""
+        if self._state not in ("running", "paused"):
+            self._set_state("running")
 
     def _set_state(self, state: str, reason: str | None = None, ended_at: float | None = None) -> None:
         if self._run is None:

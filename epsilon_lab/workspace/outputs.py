@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeVar
+
 import msgspec
 
-from epsilon_lab.messages.events import RunEnded, TasksCompleted
+from epsilon_lab.ids import origin, revision
+from epsilon_lab.messages.events import RunEnded, TasksCompleted, TasksSubmitted
 from epsilon_lab.messages.values import Value, restored
 from epsilon_lab.workspace.journal import read_journal
 from epsilon_lab.workspace.layout import RunDirectory
@@ -18,6 +23,37 @@ def task_outputs(run: RunDirectory) -> dict[str, Value]:
             for line in msgspec.json.decode(record.body, type=TasksCompleted).tasks:
                 outputs[line.task_id] = restored(line.output)
     return outputs
+
+
+SETTLED = ("completed", "failed", "dead", "cancelled")
+"""Statuses of tasks that are over."""
+
+Row = TypeVar("Row", bound=Sequence[Any])
+
+
+def latest(rows: Iterable[Row], otherwise: Mapping[str, Row] = MappingProxyType({})) -> dict[str, Row]:
+    """Of each task the row of its latest revision, by the id of its first.
+
+    Args:
+        rows: They begin with a task_id, and come in any order.
+        otherwise: Rows of tasks that have none among these.
+    """
+    found: dict[str, Row] = {}
+    for row in rows:
+        name = origin(row[0])
+        if name not in found or revision(found[name][0]) < revision(row[0]):
+            found[name] = row
+    return {**otherwise, **found}
+
+
+def submission_order(run: RunDirectory) -> dict[str, int]:
+    """The places in which a run's tasks were named on record, by task id: those of its plan."""
+    places: dict[str, int] = {}
+    for record in read_journal(run.journal).records:
+        if record.type in ("task.waiting", "task.submitted"):
+            for line in msgspec.json.decode(record.body, type=TasksSubmitted).tasks:
+                places.setdefault(line.task_id, len(places))
+    return places
 
 
 def run_output(run: RunDirectory) -> Value | None:

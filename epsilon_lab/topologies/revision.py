@@ -1,0 +1,37 @@
+"""A second go at a task: the same work as a task of its own, told why.
+
+The first go stays on record as it was: its attempts, its output, its error. A `Retry` is another thing, the broker's:
+it repeats the very same task, and whoever performs it knows nothing of what went before.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from epsilon_lab import ids
+from epsilon_lab.messages.call import CALL, CALL_ASYNC, Call, Feedback, call_of
+from epsilon_lab.messages.tasks import TaskSpec
+from epsilon_lab.messages.values import Value, as_json, stored
+
+
+def revise(task: TaskSpec, number: int, feedback: tuple[Feedback, ...]) -> TaskSpec:
+    """Make a task's revision.
+
+    Args:
+        task: The first of its revisions, or any other.
+        number: Which this one is, from 2.
+        feedback: Why it is done again; a plain function reads it with `current_task().feedback`.
+    """
+    again = msgspec.structs.replace(task, task_id=ids.revised(task.task_id, number))
+    if not feedback:
+        return again
+    if task.entry in (CALL, CALL_ASYNC):
+        return msgspec.structs.replace(again, payload=_told(call_of(task.payload), feedback))
+    # A plain function's payload is its item, which leaves no room for a reason: it is called as all others are.
+    call = Call(code=task.entry.removeprefix("code:"), argument=stored(task.payload))
+    entry = CALL if task.lane == "process" else CALL_ASYNC
+    return msgspec.structs.replace(again, entry=entry, payload=_told(call, feedback))
+
+
+def _told(call: Call, feedback: tuple[Feedback, ...]) -> Value:
+    return as_json(msgspec.structs.replace(call, feedback=(*call.feedback, *feedback)))
