@@ -12,6 +12,7 @@ renamed), so that a reader never meets half a file.
     └── cap-set-4-20261121-…/       a run
         ├── journal.ndjson          everything that happened; from 64 MiB on it goes on in journal.ndjson.000002 …
         ├── STOP                    put there by anyone to end the run
+        ├── items.ndjson, items.idx what a run of very many items works on, and where each line ends
         ├── plan.json               the rules the run is played by, where they are more than its tasks
         ├── place.json              where its code belongs, under a sidecar: working directory, sys.path
         ├── code/<sha256>.pkl       functions that travel, pickled once
@@ -37,6 +38,7 @@ from epsilon_lab.errors import DiskFull, InvalidInput
 from epsilon_lab.messages.events import ArtifactSaved
 from epsilon_lab.messages.values import Value
 from epsilon_lab.settings import INLINE_LIMIT
+from epsilon_lab.workspace.items import read_item
 
 JOURNAL = "journal.ndjson"
 STOP = "STOP"
@@ -128,10 +130,12 @@ class RunDirectory:
         return Value("file", ref.encode()), [saved]
 
     def fetch(self, value: Value) -> Value:
-        """Take a value back from its file; one that is not in a file comes back as it is."""
+        """Take a value back from its file, or its line of a file; one that is not in a file comes back as it is."""
         if value.form != "file":
             return value
-        ref = value.data.decode()
+        ref, _, place = value.data.decode().partition("#")
+        if place:
+            return read_item(self, ref, int(place))
         return Value("json" if ref.endswith(".json") else "pickle", self.read_bytes(ref))
 
     @contextmanager
@@ -156,6 +160,14 @@ class RunDirectory:
     def read_bytes(self, ref: str) -> bytes:
         """Read a file of the run."""
         return self.locate(ref).read_bytes()
+
+    def read_part(self, ref: str, offset: int, size: int) -> bytes:
+        """Read so many bytes of a file of the run, fewer at its end."""
+        handle = os.open(self.locate(ref), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.pread(handle, size, offset)
+        finally:
+            os.close(handle)
 
     def exists(self, ref: str) -> bool:
         """Tell whether the run has this file."""

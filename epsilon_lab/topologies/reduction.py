@@ -1,0 +1,374 @@
+"""The rules of a run over many items whose outputs are brought together: map_reduce and sharded_queue.
+
+Both are one tree of ordered groups over the items (levels.py); they differ in how many groups a level has. Items are
+handed out some thousands at a time, in order, and lie on disk until then. A group takes its children's outputs in as
+they come, and is reduced once all are settled, in the order of the items. So what memory holds is the items that are
+out and the groups that are open, and of the rest a few bytes each, however many there are.
+
+An item without output is left out: its group is reduced without it, and a group of which nothing is left is left out of
+the one above. The run fails when its last reducer has no output, or when fewer items than the quorum can be in it.
+
+What is done again (a requeued dead letter, a revision) takes the reducers above it along, as revisions too. The outputs
+of its neighbours are in nobody's memory any more; such a reducer is told their names, and reads them off the journal.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from epsilon_lab import ids
+from epsilon_lab.errors import ends_run
+from epsilon_lab.messages.call import Call, Feedback
+from epsilon_lab.messages.events import Body, TaskLine, TasksRequeued, TasksRevised, task_spec
+from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
+from epsilon_lab.messages.values import StoredValue, Value, as_json, stored
+from epsilon_lab.settings import INLINE_LIMIT
+from epsilon_lab.topologies.levels import Levels, Node
+from epsilon_lab.topologies.plan import Add, Emit, Finish, PlanEffect, Requeue, Revise, Write
+from epsilon_lab.workspace.items import item_value
+
+WINDOW = 4096
+"""Items that are out at once."""
+
+_STEP = 1024
+"""Items that are handed out at once, at least."""
+
+_OPEN, _DONE, _LOST = range(3)
+"""What became of a node: nothing so far, an output, none."""
+
+
+class ReductionRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is played by."""
+
+    items: int
+    groups: tuple[int, ...]
+    """How many groups each level above the items has; none where nothing is reduced."""
+
+    is_sharded: bool
+    """Whether the groups are called shards."""
+
+    quorum: float
+    map: TaskLine
+    """As every item's task is, but for its id and what it is about."""
+
+    reduce: TaskLine | None = None
+    """The same for reducers."""
+
+    asks: tuple[str, ...] = ()
+    """References, `code/<sha256>.pkl`, of what may be a model, or a program that has to be there."""
+
+
+class _Group:
+    """Neighbours that are to be reduced."""
+
+    __slots__ = ("failed", "inputs", "left", "parts", "size", "told")
+
+    def __init__(self, left: int, *, told: bool = False) -> None:
+        self.left = left
+        """Children that are not settled."""
+
+        self.inputs: dict[int, StoredValue] = {}
+        """Their outputs so far, by place."""
+
+        self.size = 0
+        """Bytes of these."""
+
+        self.parts: list[str] = []
+        """Files with more of them."""
+
+        self.failed: dict[str, str] = {}
+        self.told = told
+        """Whether its task is told the names of its inputs instead."""
+
+
+class ReductionPlan:
+    """The rules, at work."""
+
+    limits: dict[str, int] = {}
+    reads_outputs = False
+    runs_strangers = False
+
+    def __init__(self, rules: ReductionRules) -> None:
+        self.models = rules.asks
+        self._rules = rules
+        self._levels = Levels(rules.items, rules.groups)
+        self._states = [bytearray(size) for size in self._levels.sizes]
+        self._tries = [array("H", bytes(2 * size)) for size in self._levels.sizes]
+        """How many tasks each node has had: which revision is the last."""
+
+        self._map, self._map_call = _leaf(rules.map)
+        self._reduce, self._reduce_call = (None, None) if rules.reduce is None else _leaf(rules.reduce)
+        self._digits = max(6, len(str(rules.items - 1)))
+        self._groups: dict[Node, _Group] = {}
+        self._out: dict[str, Node] = {}
+        self._dead: dict[str, Node] = {}
+        self._next = 0
+        """The first item that has not been handed out."""
+
+        self._items_out = 0
+        self._items_lost = 0
+        self._groups_lost: set[Node] = set()
+        self._first_error = ""
+        self._is_over = False
+
+    # -- names --------------------------------------------------------------------------------------------------------
+
+    def name(self, node: Node) -> str:
+        """The id of a node's first task."""
+        level, place = node
+        if level == 0:
+            return f"item-{place:0{self._digits}d}"
+        digits = len(str(self._levels.sizes[level] - 1))
+        if not self._rules.is_sharded:
+            return f"reduce-l{level:02d}-n{place:0{max(4, digits)}d}"
+        return "reduce-final" if level == self._levels.top else f"reduce-shard-{place:0{max(3, digits)}d}"
+
+    def _node(self, task_id: str) -> Node | None:
+        """The node that a task, or any of its revisions, belongs to."""
+        word, *_, number = task_id.replace("-n", "-").split("-") if "-" in task_id else (task_id, "")
+        place = int(number) if number.isdecimal() else 0
+        levels = [0] if word == "item" else range(1, self._levels.top + 1)
+        nodes = (Node(level, place) for level in levels if place < self._levels.sizes[level])
+        return next((node for node in nodes if self.name(node) == task_id), None)
+
+    def _task_id(self, node: Node) -> str:
+        """The id of a node's last task."""
+        tries = self._tries[node.level][node.place]
+        return self.name(node) if tries < 2 else ids.revised(self.name(node), tries)
+
+    # -- stimuli ------------------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        """Hand out the first items."""
+        return self._hand_out() if self._rules.items else [Finish("completed", "there were no items")]
+
+    def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
+        """Take an output in, or go on without it."""
+        node = self._out.pop(outcome.task_id, None)
+        if node is None:  # another go at it counts
+            return []
+        if not node.level:
+            self._items_out -= 1
+        error = ""
+        if outcome.failure is not None:
+            error = outcome.failure.error
+            if self.models and ends_run(error):
+                return self.exhausted(error, now)
+            self._first_error = self._first_error or f"{outcome.task_id}: {error}"
+            if outcome.status == "dead":
+                self._dead[outcome.task_id] = node
+        effects = self._settle(node, outcome.output, error)
+        if not self._is_over and self._next < self._rules.items:
+            effects += self._hand_out()
+        return effects
+
+    def tick(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        """Time means nothing here."""
+        return []
+
+    def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        """Do again what is to be done again, and what is made of it."""
+        match news:
+            case Requeue(task_ids=task_ids):
+                again = {task_id: self._dead.pop(task_id) for task_id in task_ids if task_id in self._dead}
+                self._out.update(again)
+                for node in again.values():
+                    self._items_out += not node.level
+                return [Requeue(tuple(again)), *self._reopen(again.values())] if again else []
+            case Revise(feedback=feedback):
+                nodes = {name: node for name in feedback if (node := self._node(name)) and self._is_settled(node)}
+                if not nodes:
+                    return []
+                said = TasksRevised(feedback={name: feedback[name] for name in nodes})
+                effects = self._reopen(nodes.values())
+                items = [self._item(node, feedback[name]) for name, node in nodes.items() if not node.level]
+                return [Emit(said), Add(tuple(items), final=True), *effects]
+            case _:
+                return []
+
+    def news_in(self, line: Body) -> object | None:
+        """Something was to be done again."""
+        match line:
+            case TasksRequeued(task_ids=task_ids):
+                return Requeue(task_ids)
+            case TasksRevised(feedback=feedback):
+                return Revise(feedback)
+            case _:
+                return None
+
+    def exhausted(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        """End with what there is: outputs of items, where nothing is to be made of them."""
+        done = self._states[0].count(_DONE)
+        return self._finish("failed" if self._levels.top or not done else "completed", f"{reason}; {self._done()}")
+
+    def stop(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        """Give up what is not done."""
+        return self._finish("stopped", f"{reason}; {self._done()}")
+
+    def _done(self) -> str:
+        return f"{self._states[0].count(_DONE)} of {self._rules.items} items were completed"
+
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    def _hand_out(self) -> list[PlanEffect]:
+        """Keep the window full, in steps."""
+        begin, end = self._next, min(self._rules.items, self._next + WINDOW - self._items_out)
+        if end - begin < _STEP and end < self._rules.items:
+            return []
+        self._next = end
+        return [Add(tuple([self._item(Node(0, place)) for place in range(begin, end)]), final=True)]
+
+    def _item(self, node: Node, feedback: Sequence[Feedback] = ()) -> TaskSpec:
+        payload = item_value(node.place)
+        if self._map_call is not None:
+            call = msgspec.structs.replace(self._map_call, argument=stored(payload), feedback=tuple(feedback))
+            payload = as_json(call)
+        self._items_out += 1
+        return self._task(node, self._map, payload)
+
+    def _task(self, node: Node, leaf: TaskSpec, payload: Value) -> TaskSpec:
+        self._tries[node.level][node.place] += 1
+        task_id = self._task_id(node)
+        self._out[task_id] = node
+        return msgspec.structs.replace(leaf, task_id=task_id, payload=payload)
+
+    def _reducer(self, node: Node, group: _Group) -> list[PlanEffect]:
+        """Reduce what there is of a group."""
+        assert self._reduce is not None and self._reduce_call is not None  # noqa: PT018 - there are groups
+        below = node.level - 1
+        names: tuple[str, ...] = ()
+        if group.told:
+            done = (Node(below, place) for place in self._levels.children(node) if self._states[below][place] == _DONE)
+            names = tuple(map(self._task_id, done))
+        call = msgspec.structs.replace(
+            self._reduce_call,
+            inputs=self._inputs(below, group),
+            parts=tuple(group.parts),
+            recorded=names,
+            failed=group.failed,
+            about=self._reduce_call.about | {"reduce_label": self.name(node), "child_count": self._children(node)},
+        )
+        payload = as_json(call)
+        effects: list[PlanEffect] = []
+        task = self._task(node, self._reduce, payload)
+        if len(payload.data) > INLINE_LIMIT:
+            ref = f"inputs/{task.task_id}.json"
+            effects.append(Write(ref, payload.data.decode(), "input"))
+            task = msgspec.structs.replace(task, payload=Value("file", ref.encode()))
+        return [*effects, Add((msgspec.structs.replace(task, priority=task.priority + node.level),), final=True)]
+
+    def _children(self, node: Node) -> int:
+        children = self._levels.children(node)
+        return self._states[node.level - 1].count(_DONE, children.start, children.stop)
+
+    def _inputs(self, level: int, group: _Group) -> tuple[tuple[str, StoredValue], ...]:
+        """What a group has taken in, in order."""
+        return tuple((self._task_id(Node(level, place)), group.inputs[place]) for place in sorted(group.inputs))
+
+    # -- outputs ------------------------------------------------------------------------------------------------------
+
+    def _settle(self, node: Node, output: Value | None, error: str) -> list[PlanEffect]:
+        """Let an output rise, or the lack of one: through all groups that have nothing left to reduce."""
+        levels = self._levels
+        while True:
+            level, place = node
+            self._states[level][place] = _LOST if output is None else _DONE
+            if output is None and (short := self._lose(node)):
+                return short
+            if level == levels.top:
+                return self._end(output)
+            above = levels.parent(node)
+            group = self._groups.get(above)
+            if group is None:
+                group = self._groups[above] = _Group(len(levels.children(above)))
+            group.left -= 1
+            if output is None:
+                group.failed[self._task_id(node)] = error
+            elif not group.told:
+                group.inputs[place] = stored(output)
+                group.size += len(output.data)
+            if group.left:
+                return self._put_by(above, group) if group.size > INLINE_LIMIT else []
+            del self._groups[above]
+            if self._children(above):
+                return self._reducer(above, group)
+            node, output, error = above, None, "there is nothing to reduce"
+
+    def _put_by(self, node: Node, group: _Group) -> list[PlanEffect]:
+        """Write to disk what an open group has taken in."""
+        ref = f"inputs/{self.name(node)}-part-{len(group.parts) + 1:03d}.json"
+        text = msgspec.json.encode(self._inputs(node.level - 1, group)).decode()
+        group.parts.append(ref)
+        group.inputs, group.size = {}, 0
+        return [Write(ref, text, "input")]
+
+    def _lose(self, node: Node) -> list[PlanEffect]:
+        """Note that there will be no output; end where too few are left."""
+        if node.level:
+            self._groups_lost.add(node)
+        else:
+            self._items_lost += 1
+        quorum, reach = self._quorum, self._reach()
+        if reach >= quorum:
+            return []
+        first = f"; first failure: {self._first_error}" if self._first_error else ""
+        if not reach:
+            return self._finish("failed", f"none of {self._rules.items} items is in the output{first}")
+        asked = f"{quorum} of {self._rules.items} items are asked for by quorum={self._rules.quorum:g}"
+        return self._finish("failed", f"{asked}, and at most {reach} can be in the output{first}")
+
+    @property
+    def _quorum(self) -> int:
+        return max(1, math.ceil(self._rules.quorum * self._rules.items))
+
+    def _reach(self) -> int:
+        """How many items are, or can still be, in the output."""
+        reach = self._rules.items - self._items_lost
+        for node in self._groups_lost:
+            if not any(above in self._groups_lost for above in self._above(node)):
+                below = self._levels.items(node)
+                reach -= len(below) - self._states[0].count(_LOST, below.start, below.stop)
+        return reach
+
+    def _above(self, node: Node) -> Iterable[Node]:
+        while node.level < self._levels.top:
+            node = self._levels.parent(node)
+            yield node
+
+    # -- the end, and after it ----------------------------------------------------------------------------------------
+
+    def _end(self, output: Value | None) -> list[PlanEffect]:
+        """End, if nothing is left to do."""
+        if self._items_out or self._next < self._rules.items or self._groups:
+            return []
+        reach, total = self._reach(), self._rules.items
+        reason = f"{reach} of {total} items" + f"; {total - reach} without output" * (reach < total)
+        return self._finish("completed", reason, output if self._levels.top else None)
+
+    def _finish(self, status: str, reason: str, output: Value | None = None) -> list[PlanEffect]:
+        """End; what is open is lost with it, unless it is done again."""
+        self._is_over = True
+        self._next = self._rules.items
+        self._items_out = 0
+        self._out.clear()
+        self._groups.clear()
+        return [Finish(status, reason, output)]
+
+    def _is_settled(self, node: Node) -> bool:
+        return self._is_over or self._states[node.level][node.place] != _OPEN
+
+    def _reopen(self, nodes: Iterable[Node]) -> list[PlanEffect]:
+        """Take nodes up again, and have what is made of them made again; of reducers among them, the tasks."""
+        raise NotImplementedError
+
+
+def _leaf(line: TaskLine) -> tuple[TaskSpec, Call | None]:
+    """What tasks are made after, and what is asked of those that are more than a function of an item."""
+    spec = task_spec(line)
+    is_light = spec.entry.startswith("code:")
+    return spec, None if is_light else msgspec.json.decode(spec.payload.data, type=Call)
