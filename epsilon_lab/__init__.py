@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from epsilon_lab.search.problem import Problem as Problem
     from epsilon_lab.search.replay import Replay as Replay
     from epsilon_lab.topologies.dag import Dag as Dag
+    from epsilon_lab.topologies.map_reduce import MapReduce as MapReduce
     from epsilon_lab.topologies.population_search import PopulationSearch as PopulationSearch
+    from epsilon_lab.topologies.sharded_queue import ShardedQueue as ShardedQueue
     from epsilon_lab.topologies.work_queue import WorkQueue as WorkQueue
     from epsilon_lab.workers.current import current_task as current_task
 
@@ -60,6 +62,7 @@ _HOMES = {
     "LLM": "epsilon_lab.agents.llm",
     "Lab": "epsilon_lab.lab",
     "LabError": "epsilon_lab.errors",
+    "MapReduce": "epsilon_lab.topologies.map_reduce",
     "PopulationSearch": "epsilon_lab.topologies.population_search",
     "Problem": "epsilon_lab.search.problem",
     "Replay": "epsilon_lab.search.replay",
@@ -67,6 +70,7 @@ _HOMES = {
     "Run": "epsilon_lab.runs",
     "SearchRun": "epsilon_lab.runs",
     "Settings": "epsilon_lab.packs",
+    "ShardedQueue": "epsilon_lab.topologies.sharded_queue",
     "WorkQueue": "epsilon_lab.topologies.work_queue",
     "current_task": "epsilon_lab.workers.current",
     "problems": "epsilon_lab.problems",
@@ -82,6 +86,7 @@ __all__ = [
     "Dag",
     "Lab",
     "LabError",
+    "MapReduce",
     "PopulationSearch",
     "Problem",
     "Replay",
@@ -89,6 +94,7 @@ __all__ = [
     "Run",
     "SearchRun",
     "Settings",
+    "ShardedQueue",
     "WorkQueue",
     "__version__",
     "current_task",

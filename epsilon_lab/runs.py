@@ -409,13 +409,13 @@ class Run:
 
     @property
     def output(self) -> Any:
-        """The topology's final output, None while it lasts: a search's best program; a work queue's results, by item id
+        """The topology's final output, None while it lasts: a search's best program; a queue's results, by item id
         where items have ids of their own.
         """
         value = run_output(self._directory)
         if value is not None:
             return self._value("output", value)
-        if self.topology != "work_queue" or self.status != "completed":
+        if self.topology not in ("work_queue", "sharded_queue") or self.status != "completed":
             return None
         results = self._results("none")
         named = {name: output for task_id, output in results.items() if (name := item_name(task_id))}

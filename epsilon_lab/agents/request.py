@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from epsilon_lab.messages.call import Call, Feedback
-from epsilon_lab.messages.values import StoredValue, is_plain, restored, unpack
+from epsilon_lab.messages.values import StoredValue, is_plain, restored, stored, unpack
+from epsilon_lab.workspace.outputs import task_outputs
 
 if TYPE_CHECKING:
     from epsilon_lab.agents.leaf import Leaf
@@ -52,7 +53,7 @@ class Request:
     @functools.cached_property
     def inputs(self) -> dict[str, Any]:
         """The outputs of what it depends on, by task id, in order."""
-        return {task_id: self._read(value) for task_id, value in self._call.inputs}
+        return {task_id: self._read(value) for task_id, value in self._given()}
 
     @property
     def failed(self) -> dict[str, str]:
@@ -119,7 +120,7 @@ class Request:
 
     def _sections(self) -> Iterator[str]:
         call = self._call
-        is_alone = not (call.instructions or call.inputs or call.failed or call.feedback or call.about)
+        is_alone = not (call.instructions or self.inputs or call.failed or call.feedback or call.about)
         if call.instructions:
             yield call.instructions
         if call.argument is not None:
@@ -138,8 +139,24 @@ class Request:
         if call.needs_files:
             yield "# Files to write\n" + "\n".join(f"- {path}" for path in call.needs_files)
 
+    def _given(self) -> list[tuple[str, StoredValue]]:
+        """What it depends on has given, wherever that stands."""
+        call, run = self._call, self._leaf.run
+        given = list(call.inputs)
+        for ref in call.parts:
+            given += _PART.decode(run.read_bytes(ref))
+        if call.parts:  # they were written as they came
+            given.sort(key=lambda pair: pair[0])
+        if call.recorded:
+            outputs = task_outputs(run, frozenset(call.recorded))
+            given += [(task_id, stored(outputs[task_id])) for task_id in call.recorded]
+        return given
+
     def _read(self, value: StoredValue) -> Any:
         return unpack(self._leaf.run.fetch(restored(value)))
+
+
+_PART = msgspec.json.Decoder(list[tuple[str, StoredValue]])
 
 
 def _written(value: Any) -> str:

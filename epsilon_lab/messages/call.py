@@ -47,6 +47,12 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     inputs: tuple[tuple[str, StoredValue], ...] = ()
     """(task id, output) of what it depends on, in order."""
 
+    parts: tuple[str, ...] = ()
+    """References of files with more inputs, where they are many: JSON lists of (task id, output)."""
+
+    recorded: tuple[str, ...] = ()
+    """Tasks whose outputs are inputs too, and are read off the run's journal."""
+
     failed: dict[str, str] = {}
     """Task id -> error, of what it depends on and has no output."""
 

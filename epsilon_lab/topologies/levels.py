@@ -1,7 +1,7 @@
 """The shape of a reduction: items below, groups of neighbours above them, level by level until one is left.
 
-Groups of a level are as even as can be, so none of them is left with a single child while others have many. A node is
-a level and a place on it; level 0 are the items. Nothing is stored: parents and children are computed.
+Groups of a level are as even as can be, so none of them is left with a single child while others have many. Nothing is
+stored: parents and children are computed.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 
-class Node(NamedTuple):
-    """A place in the shape."""
+class Spot(NamedTuple):
+    """An item, or a group."""
 
     level: int
     """0 for an item."""
 
     place: int
+    """On its level, from 0."""
 
 
 class Levels:
@@ -31,29 +32,29 @@ class Levels:
         self.sizes = (items, *groups)
         self.top = len(groups)
 
-    def children(self, node: Node) -> range:
+    def children(self, spot: Spot) -> range:
         """The places on the level below that a group brings together."""
-        below, here = self.sizes[node.level - 1], self.sizes[node.level]
-        return range(node.place * below // here, (node.place + 1) * below // here)
+        below, here = self.sizes[spot.level - 1], self.sizes[spot.level]
+        return range(spot.place * below // here, (spot.place + 1) * below // here)
 
-    def parent(self, node: Node) -> Node:
-        """The group that a node belongs to."""
-        here, above = self.sizes[node.level], self.sizes[node.level + 1]
-        return Node(node.level + 1, ((node.place + 1) * above - 1) // here)
+    def parent(self, spot: Spot) -> Spot:
+        """The group that an item or a group belongs to."""
+        here, above = self.sizes[spot.level], self.sizes[spot.level + 1]
+        return Spot(spot.level + 1, ((spot.place + 1) * above - 1) // here)
 
-    def items(self, node: Node) -> range:
-        """The items below a node."""
-        begin, end = node.place, node.place + 1
-        for level in range(node.level, 0, -1):
+    def items(self, spot: Spot) -> range:
+        """The items below a spot."""
+        begin, end = spot.place, spot.place + 1
+        for level in range(spot.level, 0, -1):
             below, here = self.sizes[level - 1], self.sizes[level]
             begin, end = begin * below // here, end * below // here
         return range(begin, end)
 
-    def groups(self) -> Iterator[Node]:
+    def groups(self) -> Iterator[Spot]:
         """Every group, from the items upwards."""
         for level in range(1, self.top + 1):
             for place in range(self.sizes[level]):
-                yield Node(level, place)
+                yield Spot(level, place)
 
 
 def by_arity(items: int, arity: int) -> tuple[int, ...]:

@@ -15,21 +15,21 @@ of its neighbours are in nobody's memory any more; such a reducer is told their 
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
 
 from epsilon_lab import ids
 from epsilon_lab.errors import ends_run
 from epsilon_lab.messages.call import Call, Feedback
-from epsilon_lab.messages.events import Body, TaskLine, TasksRequeued, TasksRevised, task_spec
+from epsilon_lab.messages.events import TaskLine, TasksRevised, task_spec
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import StoredValue, Value, as_json, stored
 from epsilon_lab.settings import INLINE_LIMIT
-from epsilon_lab.topologies.levels import Levels, Node
-from epsilon_lab.topologies.plan import Add, Emit, Finish, PlanEffect, Requeue, Revise, Write
+from epsilon_lab.topologies.levels import Levels, Spot
+from epsilon_lab.topologies.plan import Add, Emit, Finish, Plan, PlanEffect, Requeue, Revise, Write
 from epsilon_lab.workspace.items import item_value
 
 WINDOW = 4096
@@ -38,8 +38,14 @@ WINDOW = 4096
 _STEP = 1024
 """Items that are handed out at once, at least."""
 
+_ENTRY = 64
+"""Bytes that an output takes beside its own, in memory and in a file."""
+
 _OPEN, _DONE, _LOST = range(3)
-"""What became of a node: nothing so far, an output, none."""
+"""What became of a spot: nothing so far, an output, none."""
+
+
+_PLACE = re.compile(r"item-(\d+)|reduce-.*?(\d+)\Z")
 
 
 class ReductionRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +82,7 @@ class _Group:
         """Their outputs so far, by place."""
 
         self.size = 0
-        """Bytes of these."""
+        """Bytes of these, about."""
 
         self.parts: list[str] = []
         """Files with more of them."""
@@ -86,12 +92,8 @@ class _Group:
         """Whether its task is told the names of its inputs instead."""
 
 
-class ReductionPlan:
+class ReductionPlan(Plan):
     """The rules, at work."""
-
-    limits: dict[str, int] = {}
-    reads_outputs = False
-    runs_strangers = False
 
     def __init__(self, rules: ReductionRules) -> None:
         self.models = rules.asks
@@ -99,28 +101,28 @@ class ReductionPlan:
         self._levels = Levels(rules.items, rules.groups)
         self._states = [bytearray(size) for size in self._levels.sizes]
         self._tries = [array("H", bytes(2 * size)) for size in self._levels.sizes]
-        """How many tasks each node has had: which revision is the last."""
+        """How many tasks each spot has had: which revision is the last."""
 
         self._map, self._map_call = _leaf(rules.map)
-        self._reduce, self._reduce_call = (None, None) if rules.reduce is None else _leaf(rules.reduce)
+        self._reduce, self._reduce_call = _leaf(rules.map if rules.reduce is None else rules.reduce)
         self._digits = max(6, len(str(rules.items - 1)))
-        self._groups: dict[Node, _Group] = {}
-        self._out: dict[str, Node] = {}
-        self._dead: dict[str, Node] = {}
+        self._groups: dict[Spot, _Group] = {}
+        self._out: dict[str, Spot] = {}
+        self._dead: dict[str, Spot] = {}
         self._next = 0
         """The first item that has not been handed out."""
 
         self._items_out = 0
         self._items_lost = 0
-        self._groups_lost: set[Node] = set()
+        self._groups_lost: set[Spot] = set()
         self._first_error = ""
         self._is_over = False
 
     # -- names --------------------------------------------------------------------------------------------------------
 
-    def name(self, node: Node) -> str:
-        """The id of a node's first task."""
-        level, place = node
+    def name(self, spot: Spot) -> str:
+        """The id of a spot's first task."""
+        level, place = spot
         if level == 0:
             return f"item-{place:0{self._digits}d}"
         digits = len(str(self._levels.sizes[level] - 1))
@@ -128,18 +130,17 @@ class ReductionPlan:
             return f"reduce-l{level:02d}-n{place:0{max(4, digits)}d}"
         return "reduce-final" if level == self._levels.top else f"reduce-shard-{place:0{max(3, digits)}d}"
 
-    def _node(self, task_id: str) -> Node | None:
-        """The node that a task, or any of its revisions, belongs to."""
-        word, *_, number = task_id.replace("-n", "-").split("-") if "-" in task_id else (task_id, "")
-        place = int(number) if number.isdecimal() else 0
-        levels = [0] if word == "item" else range(1, self._levels.top + 1)
-        nodes = (Node(level, place) for level in levels if place < self._levels.sizes[level])
-        return next((node for node in nodes if self.name(node) == task_id), None)
+    def _spot(self, task_id: str) -> Spot | None:
+        """The spot that a task, or any of its revisions, belongs to."""
+        found = _PLACE.match(task_id)
+        place = int(found[1] or found[2]) if found else 0
+        spots = (Spot(level, place) for level, size in enumerate(self._levels.sizes) if place < size)
+        return next((spot for spot in spots if self.name(spot) == task_id), None)
 
-    def _task_id(self, node: Node) -> str:
-        """The id of a node's last task."""
-        tries = self._tries[node.level][node.place]
-        return self.name(node) if tries < 2 else ids.revised(self.name(node), tries)
+    def _task_id(self, spot: Spot) -> str:
+        """The id of a spot's last task."""
+        tries = self._tries[spot.level][spot.place]
+        return self.name(spot) if tries < 2 else ids.revised(self.name(spot), tries)
 
     # -- stimuli ------------------------------------------------------------------------------------------------------
 
@@ -149,10 +150,10 @@ class ReductionPlan:
 
     def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
         """Take an output in, or go on without it."""
-        node = self._out.pop(outcome.task_id, None)
-        if node is None:  # another go at it counts
+        spot = self._out.pop(outcome.task_id, None)
+        if spot is None:  # another go at it counts
             return []
-        if not node.level:
+        if not spot.level:
             self._items_out -= 1
         error = ""
         if outcome.failure is not None:
@@ -161,45 +162,33 @@ class ReductionPlan:
                 return self.exhausted(error, now)
             self._first_error = self._first_error or f"{outcome.task_id}: {error}"
             if outcome.status == "dead":
-                self._dead[outcome.task_id] = node
-        effects = self._settle(node, outcome.output, error)
+                self._dead[outcome.task_id] = spot
+        effects = self._settle(spot, outcome.output, error)
         if not self._is_over and self._next < self._rules.items:
             effects += self._hand_out()
         return effects
-
-    def tick(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
-        """Time means nothing here."""
-        return []
 
     def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Do again what is to be done again, and what is made of it."""
         match news:
             case Requeue(task_ids=task_ids):
                 again = {task_id: self._dead.pop(task_id) for task_id in task_ids if task_id in self._dead}
-                self._out.update(again)
-                for node in again.values():
-                    self._items_out += not node.level
-                return [Requeue(tuple(again)), *self._reopen(again.values())] if again else []
-            case Revise(feedback=feedback):
-                nodes = {name: node for name in feedback if (node := self._node(name)) and self._is_settled(node)}
-                if not nodes:
+                if not again:
                     return []
-                said = TasksRevised(feedback={name: feedback[name] for name in nodes})
-                effects = self._reopen(nodes.values())
-                items = [self._item(node, feedback[name]) for name, node in nodes.items() if not node.level]
-                return [Emit(said), Add(tuple(items), final=True), *effects]
+                effects = self._reopen(again.values())
+                self._out.update(pair for pair in again.items() if pair[1] not in self._groups)
+                self._items_out += sum(not spot.level for spot in again.values())
+                return [Requeue(tuple(again)), *effects]
+            case Revise(feedback=feedback):
+                spots = {name: spot for name in feedback if (spot := self._spot(name)) and self._can_revise(spot)}
+                if not spots:
+                    return []
+                said = TasksRevised(feedback={name: feedback[name] for name in spots})
+                effects = self._reopen(spots.values(), revised=True)
+                items = [self._item(spot, feedback[name]) for name, spot in spots.items() if not spot.level]
+                return [Emit(said), *[Add(tuple(items), final=True)] * bool(items), *effects]
             case _:
                 return []
-
-    def news_in(self, line: Body) -> object | None:
-        """Something was to be done again."""
-        match line:
-            case TasksRequeued(task_ids=task_ids):
-                return Requeue(task_ids)
-            case TasksRevised(feedback=feedback):
-                return Revise(feedback)
-            case _:
-                return None
 
     def exhausted(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """End with what there is: outputs of items, where nothing is to be made of them."""
@@ -221,29 +210,29 @@ class ReductionPlan:
         if end - begin < _STEP and end < self._rules.items:
             return []
         self._next = end
-        return [Add(tuple([self._item(Node(0, place)) for place in range(begin, end)]), final=True)]
+        return [Add(tuple([self._item(Spot(0, place)) for place in range(begin, end)]), final=True)]
 
-    def _item(self, node: Node, feedback: Sequence[Feedback] = ()) -> TaskSpec:
-        payload = item_value(node.place)
+    def _item(self, spot: Spot, feedback: Sequence[Feedback] = ()) -> TaskSpec:
+        payload = item_value(spot.place)
         if self._map_call is not None:
             call = msgspec.structs.replace(self._map_call, argument=stored(payload), feedback=tuple(feedback))
             payload = as_json(call)
         self._items_out += 1
-        return self._task(node, self._map, payload)
+        return self._task(spot, self._map, payload)
 
-    def _task(self, node: Node, leaf: TaskSpec, payload: Value) -> TaskSpec:
-        self._tries[node.level][node.place] += 1
-        task_id = self._task_id(node)
-        self._out[task_id] = node
+    def _task(self, spot: Spot, leaf: TaskSpec, payload: Value) -> TaskSpec:
+        self._tries[spot.level][spot.place] += 1
+        task_id = self._task_id(spot)
+        self._out[task_id] = spot
         return msgspec.structs.replace(leaf, task_id=task_id, payload=payload)
 
-    def _reducer(self, node: Node, group: _Group) -> list[PlanEffect]:
+    def _reducer(self, spot: Spot, group: _Group) -> list[PlanEffect]:
         """Reduce what there is of a group."""
-        assert self._reduce is not None and self._reduce_call is not None  # noqa: PT018 - there are groups
-        below = node.level - 1
+        assert self._reduce_call is not None  # whoever is given outputs is more than a function of an item
+        below = spot.level - 1
         names: tuple[str, ...] = ()
         if group.told:
-            done = (Node(below, place) for place in self._levels.children(node) if self._states[below][place] == _DONE)
+            done = (Spot(below, place) for place in self._levels.children(spot) if self._states[below][place] == _DONE)
             names = tuple(map(self._task_id, done))
         call = msgspec.structs.replace(
             self._reduce_call,
@@ -251,66 +240,66 @@ class ReductionPlan:
             parts=tuple(group.parts),
             recorded=names,
             failed=group.failed,
-            about=self._reduce_call.about | {"reduce_label": self.name(node), "child_count": self._children(node)},
+            about=self._reduce_call.about | {"reduce_label": self.name(spot), "child_count": self._children(spot)},
         )
         payload = as_json(call)
         effects: list[PlanEffect] = []
-        task = self._task(node, self._reduce, payload)
+        task = self._task(spot, self._reduce, payload)
         if len(payload.data) > INLINE_LIMIT:
             ref = f"inputs/{task.task_id}.json"
             effects.append(Write(ref, payload.data.decode(), "input"))
             task = msgspec.structs.replace(task, payload=Value("file", ref.encode()))
-        return [*effects, Add((msgspec.structs.replace(task, priority=task.priority + node.level),), final=True)]
+        return [*effects, Add((msgspec.structs.replace(task, priority=task.priority + spot.level),), final=True)]
 
-    def _children(self, node: Node) -> int:
-        children = self._levels.children(node)
-        return self._states[node.level - 1].count(_DONE, children.start, children.stop)
+    def _children(self, spot: Spot) -> int:
+        children = self._levels.children(spot)
+        return self._states[spot.level - 1].count(_DONE, children.start, children.stop)
 
     def _inputs(self, level: int, group: _Group) -> tuple[tuple[str, StoredValue], ...]:
         """What a group has taken in, in order."""
-        return tuple((self._task_id(Node(level, place)), group.inputs[place]) for place in sorted(group.inputs))
+        return tuple((self._task_id(Spot(level, place)), group.inputs[place]) for place in sorted(group.inputs))
 
     # -- outputs ------------------------------------------------------------------------------------------------------
 
-    def _settle(self, node: Node, output: Value | None, error: str) -> list[PlanEffect]:
+    def _settle(self, spot: Spot, output: Value | None, error: str) -> list[PlanEffect]:
         """Let an output rise, or the lack of one: through all groups that have nothing left to reduce."""
         levels = self._levels
         while True:
-            level, place = node
+            level, place = spot
             self._states[level][place] = _LOST if output is None else _DONE
-            if output is None and (short := self._lose(node)):
+            if output is None and (short := self._lose(spot)):
                 return short
             if level == levels.top:
                 return self._end(output)
-            above = levels.parent(node)
+            above = levels.parent(spot)
             group = self._groups.get(above)
             if group is None:
                 group = self._groups[above] = _Group(len(levels.children(above)))
             group.left -= 1
             if output is None:
-                group.failed[self._task_id(node)] = error
+                group.failed[self._task_id(spot)] = error
             elif not group.told:
                 group.inputs[place] = stored(output)
-                group.size += len(output.data)
+                group.size += len(output.data) + _ENTRY
             if group.left:
                 return self._put_by(above, group) if group.size > INLINE_LIMIT else []
             del self._groups[above]
             if self._children(above):
                 return self._reducer(above, group)
-            node, output, error = above, None, "there is nothing to reduce"
+            spot, output, error = above, None, "there is nothing to reduce"
 
-    def _put_by(self, node: Node, group: _Group) -> list[PlanEffect]:
+    def _put_by(self, spot: Spot, group: _Group) -> list[PlanEffect]:
         """Write to disk what an open group has taken in."""
-        ref = f"inputs/{self.name(node)}-part-{len(group.parts) + 1:03d}.json"
-        text = msgspec.json.encode(self._inputs(node.level - 1, group)).decode()
+        ref = f"inputs/{self.name(spot)}-part-{len(group.parts) + 1:03d}.json"
+        text = msgspec.json.encode(self._inputs(spot.level - 1, group)).decode()
         group.parts.append(ref)
         group.inputs, group.size = {}, 0
         return [Write(ref, text, "input")]
 
-    def _lose(self, node: Node) -> list[PlanEffect]:
+    def _lose(self, spot: Spot) -> list[PlanEffect]:
         """Note that there will be no output; end where too few are left."""
-        if node.level:
-            self._groups_lost.add(node)
+        if spot.level:
+            self._groups_lost.add(spot)
         else:
             self._items_lost += 1
         quorum, reach = self._quorum, self._reach()
@@ -329,16 +318,16 @@ class ReductionPlan:
     def _reach(self) -> int:
         """How many items are, or can still be, in the output."""
         reach = self._rules.items - self._items_lost
-        for node in self._groups_lost:
-            if not any(above in self._groups_lost for above in self._above(node)):
-                below = self._levels.items(node)
+        for spot in self._groups_lost:
+            if not any(above in self._groups_lost for above in self._above(spot)):
+                below = self._levels.items(spot)
                 reach -= len(below) - self._states[0].count(_LOST, below.start, below.stop)
         return reach
 
-    def _above(self, node: Node) -> Iterable[Node]:
-        while node.level < self._levels.top:
-            node = self._levels.parent(node)
-            yield node
+    def _above(self, spot: Spot) -> Iterable[Spot]:
+        while spot.level < self._levels.top:
+            spot = self._levels.parent(spot)
+            yield spot
 
     # -- the end, and after it ----------------------------------------------------------------------------------------
 
@@ -359,12 +348,48 @@ class ReductionPlan:
         self._groups.clear()
         return [Finish(status, reason, output)]
 
-    def _is_settled(self, node: Node) -> bool:
-        return self._is_over or self._states[node.level][node.place] != _OPEN
+    def _can_revise(self, spot: Spot) -> bool:
+        is_settled = self._is_over or self._states[spot.level][spot.place] != _OPEN
+        return is_settled and (not spot.level or self._children(spot) > 0)
 
-    def _reopen(self, nodes: Iterable[Node]) -> list[PlanEffect]:
-        """Take nodes up again, and have what is made of them made again; of reducers among them, the tasks."""
-        raise NotImplementedError
+    def _reopen(self, again: Iterable[Spot], *, revised: bool = False) -> list[PlanEffect]:
+        """Take these up again, and whatever is made of them; the tasks of reducers.
+
+        Args:
+            again: Which.
+            revised: Whether reducers among them need a task, and not just wait for the one they have.
+        """
+        states, levels = self._states, self._levels
+        if self._is_over:  # whatever had been left open is lost, and only what is said now is open
+            self._states[:] = states = [state.replace(bytes([_OPEN]), bytes([_LOST])) for state in states]
+        asked = set(again)
+        self._dead = {task_id: spot for task_id, spot in self._dead.items() if spot not in asked}
+        for level, place in asked:
+            states[level][place] = _OPEN
+        self._items_lost = states[0].count(_LOST)
+        self._groups_lost = set()
+        reduced: list[Spot] = []
+        touched = {levels.parent(spot) for spot in asked if spot.level < levels.top}
+        for spot in levels.groups():
+            level, place = spot
+            state = states[level][place]
+            below = levels.children(spot)
+            left, done = (states[level - 1].count(state, below.start, below.stop) for state in (_OPEN, _DONE))
+            if spot in touched:
+                if spot not in self._groups and state == _OPEN:  # what its task makes is out of date
+                    self._out.pop(self._task_id(spot), None)
+                self._groups[spot] = _Group(left, told=True)
+            elif (spot in asked and revised) or (state == _LOST and done and self._is_over):
+                reduced.append(spot)
+            else:
+                if state == _LOST:
+                    self._groups_lost.add(spot)
+                continue
+            states[level][place] = _OPEN
+            if state != _OPEN and level < levels.top:
+                touched.add(levels.parent(spot))
+        self._is_over = False
+        return [effect for spot in reduced for effect in self._reducer(spot, _Group(0, told=True))]
 
 
 def _leaf(line: TaskLine) -> tuple[TaskSpec, Call | None]:

@@ -1,8 +1,8 @@
 """Many items on disk, written once and read one by one, so that nobody holds them all.
 
 `items.ndjson` has an item a line, as a journal shows values (`{"json": ...}`, `{"pickle": ...}`, or the `file` of one
-that is too large for a line); beside it `items.idx` says where each line ends, in eight bytes each. What a task is given
-is a reference into it: the value of the form `file` called `items.ndjson#17`, which `RunDirectory.fetch` reads.
+that is too large for a line); beside it `items.idx` says where each line ends, in eight bytes each. What a task is
+given is a reference into it: the value of the form `file` called `items.ndjson#17`, which `RunDirectory.fetch` reads.
 
 A reader takes a page of lines at a time, since whoever gets one item gets the next ones soon; it keeps no file open.
 """
@@ -39,7 +39,7 @@ _PAGE_LIMIT = 1024 * 1024
 class SavedItems(NamedTuple):
     """What was written."""
 
-    count: int
+    items: int
     files: list[ArtifactSaved]
     """To be journaled."""
 

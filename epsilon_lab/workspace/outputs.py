@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -13,15 +13,28 @@ from epsilon_lab.messages.events import RunEnded, TasksCompleted, TasksSubmitted
 from epsilon_lab.messages.values import Value, restored
 from epsilon_lab.workspace.journal import read_journal
 from epsilon_lab.workspace.layout import RunDirectory
+from epsilon_lab.workspace.scan import START, Record, scan
+
+_COMPLETED = msgspec.json.Decoder(TasksCompleted)
 
 
-def task_outputs(run: RunDirectory) -> dict[str, Value]:
-    """Read every accepted output, by task id."""
+def task_outputs(run: RunDirectory, wanted: Container[str] | None = None) -> dict[str, Value]:
+    """Read accepted outputs, by task id, a group of the journal at a time.
+
+    Args:
+        run: The run.
+        wanted: Of which tasks; None for all.
+    """
     outputs: dict[str, Value] = {}
-    for record in read_journal(run.journal).records:
-        if record.type == "task.completed":
-            for line in msgspec.json.decode(record.body, type=TasksCompleted).tasks:
-                outputs[line.task_id] = restored(line.output)
+
+    def take(records: list[Record]) -> None:
+        for record in records:
+            if record.type == "task.completed":
+                for line in _COMPLETED.decode(record.body).tasks:
+                    if wanted is None or line.task_id in wanted:
+                        outputs[line.task_id] = restored(line.output)
+
+    scan(run.journal, START, take)
     return outputs
 
 

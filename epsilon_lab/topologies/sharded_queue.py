@@ -1,0 +1,71 @@
+"""Very many items that know nothing of each other, reduced in two steps: each shard for itself, then the shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from epsilon_lab.agents.llm import LLM
+from epsilon_lab.agents.work import Task, work_of
+from epsilon_lab.arguments import whole
+from epsilon_lab.messages.tasks import Retry
+from epsilon_lab.topologies.itemised import Itemised
+from epsilon_lab.topologies.levels import by_shards
+
+
+class ShardedQueue(Itemised):
+    """Do the same with every item of a very long list, and bring the outputs together shard by shard.
+
+    A shard is a run of neighbours. `run.output` is what the last reducer gave; without one, the outputs in order, as
+    `run.results()` gives them. The task of an item is `item-<place>`, that of a shard `reduce-shard-<place>`, the last
+    one is `reduce-final`. An item that fails for good is left out and said: in `run.failures`, and in `run.reason`. The
+    run fails when no item has an output, when the last reducer fails, or when the quorum cannot be met.
+
+    Args:
+        items: Anything picklable; read once, when the run is started, so a generator will do.
+        task: `task(item) -> output`: a function, plain or async, also one defined in a cell; its name, as
+            `module:function` or `file.py:function`; an `LLM`, whose items are prompts; an `Agent`; a `Command`.
+        shards: How many there are, of the same length but for one item.
+        reduce: `reduce(outputs) -> output`, where `outputs` is a list in the order of the items: those of a shard, and
+            at last what `reduce` itself gave for the shards. So it must not matter how the outputs are grouped
+            (`epsilon_lab.reducers` has some of which that is tested). None: nothing is reduced.
+        quorum: Share of the items, 0 to 1, that must be in the last output; at least one.
+        retries: How often a task that failed is tried again; or a `Retry`.
+        time_limit_s: Seconds one attempt may take; None for no limit.
+
+    Raises:
+        InvalidInput: An argument has a wrong type or value, or a function cannot travel.
+    """
+
+    topology = "sharded_queue"
+    kind = "ShardedQueue"
+
+    def __init__(
+        self,
+        items: Iterable[Any],
+        task: Task,
+        *,
+        shards: int = 8,
+        reduce: Task | None = None,
+        quorum: float = 0.0,
+        retries: int | Retry = 0,
+        time_limit_s: float | None = None,
+    ) -> None:
+        self.shards = whole("ShardedQueue shards", shards, least=1, most=10_000)
+        super().__init__(
+            items,
+            work_of("ShardedQueue task", task),
+            None if reduce is None else work_of("ShardedQueue reduce", reduce, form="outputs"),
+            takes_texts=isinstance(task, LLM),
+            quorum=quorum,
+            retries=retries,
+            time_limit_s=time_limit_s,
+        )
+
+    def groups(self, items: int) -> tuple[int, ...]:
+        """The shards, and one group of them; none where nothing is reduced."""
+        return () if self._reducer is None else by_shards(items, self.shards)
+
+    def config(self) -> dict[str, object]:
+        """The arguments, for the `runs` table."""
+        return super().config() | {"shards": self.shards}

@@ -1,0 +1,93 @@
+"""Map and reduce end to end: functions in child processes, items that fail, shards, a second go at one item."""
+
+from __future__ import annotations
+
+import pytest
+
+from epsilon_lab import MapReduce, ShardedQueue, reducers
+from epsilon_lab.errors import InvalidInput, RunFailed
+
+
+def words(text: str) -> dict[str, int]:
+    return reducers.count(text.split())
+
+
+def but_threes(number: int) -> int:
+    if number % 10 == 3:
+        raise ValueError(f"{number} is refused")
+    return number
+
+
+async def later(number: int) -> list[int]:
+    return [number]
+
+
+def joined(outputs: list[list[int]]) -> list[int]:
+    return [each for output in outputs for each in output]
+
+
+def test_words_are_counted_and_the_run_says_where_everything_is(lab):
+    texts = [f"a b{number} c" for number in range(20)]
+    run = lab.start(MapReduce(texts, words, reducers.count, arity=3)).wait()
+    assert run.output == reducers.count(map(words, texts))
+    assert run.results() == [words(text) for text in texts]
+    assert (run.status, run.reason) == ("completed", "20 of 20 items")
+    kinds = run.frame("tasks")["kind"].value_counts().to_dict()
+    assert kinds == {"item": 20, "reduce": 7 + 3 + 1}
+    assert (run.path / "items.ndjson").read_text().splitlines()[1] == '{"json":"a b1 c"}'
+
+
+def test_what_fails_is_left_out_and_said(lab):
+    run = lab.start(MapReduce(iter(range(40)), but_threes, sum, arity=4)).wait()
+    assert run.output == sum(number for number in range(40) if number % 10 != 3)
+    assert run.reason == "36 of 40 items; 4 without output"
+    assert sorted(run.failures["task_id"]) == [f"item-{number:06d}" for number in (3, 13, 23, 33)]
+    assert run.results(failed="none")[3] is None
+
+
+def test_too_few_is_a_failure(lab):
+    run = lab.start(ShardedQueue(range(40), but_threes, shards=4, reduce=sum, quorum=0.95))
+    with pytest.raises(RunFailed, match=r"38 of 40 items are asked for by quorum=0\.95, and at most 37 can be"):
+        run.wait()
+
+
+def test_async_functions_and_large_outputs_go_the_same_way(lab):
+    numbers = ShardedQueue(range(30), later, shards=3, reduce=joined)
+    assert lab.start(numbers).wait().output == list(range(30))
+    large = ShardedQueue(range(6), lambda n: [str(n) * 50_000], shards=2, reduce=joined)
+    assert lab.start(large).wait().output == [str(n) * 50_000 for n in range(6)]
+
+
+def test_without_a_reducer_the_outputs_are_the_output(lab):
+    run = lab.start(ShardedQueue(range(5), str)).wait()
+    assert run.output == run.results() == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: MapReduce("text", str, sum), "MapReduce items: must be an iterable of items, got str"),
+        (lambda: MapReduce({"a": 1}, str, sum), "MapReduce items: must be an iterable of items, got dict"),
+        (lambda: MapReduce([1], 3, sum), "MapReduce map: "),
+        (lambda: MapReduce([1], str, lambda: 1), "MapReduce reduce: must be a function called with"),
+        (lambda: MapReduce([1], str, sum, arity=1), "MapReduce arity: must be an int from 2"),
+        (lambda: MapReduce([1], str, sum, quorum=1.5), "MapReduce quorum: must be a finite number"),
+        (lambda: ShardedQueue([1], str, shards=0), "ShardedQueue shards: must be an int from 1"),
+        (lambda: ShardedQueue([1], str, retries=-1), "ShardedQueue retries"),
+        (lambda: ShardedQueue([1], str, time_limit_s=0), "ShardedQueue time_limit_s"),
+    ],
+)
+def test_a_bad_argument_is_refused_by_name(made, said):
+    with pytest.raises(InvalidInput, match=said):
+        made()
+
+
+def test_an_item_that_cannot_travel_is_refused_and_leaves_nothing(lab):
+    before = set(lab.runs)
+    with pytest.raises(InvalidInput, match=r"MapReduce item 1: .* cannot be pickled"):
+        lab.start(MapReduce([1, (each for each in ())], str, sum))
+    used_up = MapReduce(iter([1]), but_threes, sum)
+    lab.start(used_up).wait()
+    with pytest.raises(InvalidInput, match="were an iterator, and another run has used it up; give a list"):
+        lab.start(used_up)
+    assert len(set(lab.runs) - before) == 1
