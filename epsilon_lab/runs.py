@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from epsilon_lab.workspace.tables import Tables
 
 _TASKS = "select task_id, status from tasks where run_id = ?"
+_OF_NODES = ("dag",)
+"""Topologies whose final output says which task has it, for each of several nodes."""
 
 
 class Home(Protocol):
@@ -410,9 +412,13 @@ class Run:
     @property
     def output(self) -> Any:
         """The topology's final output, None while it lasts: a search's best program; a queue's results, by item id
-        where items have ids of their own.
+        where items have ids of their own; of a dag `{id: output}` of the nodes that none depends on, as far as they
+        have one.
         """
         value = run_output(self._directory)
+        if value is not None and self.topology in _OF_NODES:
+            outputs = task_outputs(self._directory)
+            return {name: self._value(name, outputs[task_id]) for name, task_id in unpack(value).items()}
         if value is not None:
             return self._value("output", value)
         if self.topology not in ("work_queue", "sharded_queue") or self.status != "completed":

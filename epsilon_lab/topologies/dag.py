@@ -23,7 +23,7 @@ from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.call import Call, Feedback, call_of
 from epsilon_lab.messages.events import Body, TasksRevised
 from epsilon_lab.messages.tasks import Lane, TaskOutcome
-from epsilon_lab.messages.values import unpack
+from epsilon_lab.messages.values import Value, as_json, unpack
 from epsilon_lab.topologies.decomposition import (
     Planned,
     PlannedNode,
@@ -417,7 +417,15 @@ class DagPlan(Checkable):
         failures = self._nodes.failures()
         first = next((name for name, state in states.items() if state in ("failed", "cancelled")), "")
         why = f"; {first}: {failures[first].error}" if first in failures else ""
-        return [Finish("failed" if lacking else "completed", done + why)]
+        return [Finish("failed" if lacking else "completed", done + why, self._output())]
+
+    def _output(self) -> Value:
+        """Where the outputs of the final nodes are found: a task each, by node; none of them is written down again."""
+        nodes = self._nodes
+        found = {
+            name: nodes.task_id(name) for name in nodes.final() if nodes.state(name) == "done" and name != DECOMPOSE
+        }
+        return as_json(found)
 
     def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Nodes are done again, or dead letters."""
@@ -442,7 +450,7 @@ class DagPlan(Checkable):
 
     def _give_up(self, status: str, reason: str) -> list[PlanEffect]:
         done = len(self._nodes.outputs().keys() - {DECOMPOSE})
-        return [*self._nodes.close(reason), Finish(status, f"{reason}; {done} nodes are done")]
+        return [*self._nodes.close(reason), Finish(status, f"{reason}; {done} nodes are done", self._output())]
 
     def product(self) -> Product:
         """The outputs and files of all nodes."""

@@ -31,9 +31,12 @@ NodeId = Annotated[
     ),
 ]
 TaskType = Annotated[
-    Literal["map", "contract", "build", "reduce", "verify"],
+    Literal["map", "contract", "build", "reduce", "verify"] | None,
     Meta(description="one of 'map', 'contract', 'build', 'reduce' and 'verify'"),
 ]
+Retries = Annotated[Natural | None, Meta(description="a whole number from 0 to 1000000")]
+Share = Annotated[Annotated[float, Meta(ge=0, le=1)] | None, Meta(description="a share from 0 to 1")]
+Seconds = Annotated[Annotated[float, Meta(gt=0)] | None, Meta(description="seconds above 0")]
 Texts = Annotated[list[Text], Meta(description="a list of texts, none of them blank")]
 
 
@@ -55,7 +58,7 @@ class PlannedNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Who does a task that is a text."""
 
     role: AnyText = ""
-    task_type: TaskType | None = None
+    task_type: TaskType = None
     inputs: Texts = []
     """What it reads, for whoever does it."""
 
@@ -67,10 +70,10 @@ class PlannedNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     depends_on: Annotated[list[NodeId], Meta(description="a list of ids")] = []
     priority: Annotated[int, Meta(description="a whole number", ge=-1_000_000, le=1_000_000)] = 0
-    retries: Natural | None = None
+    retries: Retries = None
     when: Annotated[list[When], Meta(description="a list of conditions")] = []
-    quorum: Annotated[float, Meta(ge=0, le=1, description="a share from 0 to 1")] | None = None
-    time_limit_s: Annotated[float, Meta(gt=0, description="seconds above 0")] | None = None
+    quorum: Share = None
+    time_limit_s: Seconds = None
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -43,8 +43,9 @@ from epsilon_lab.messages.values import Value
 from epsilon_lab.topologies.plan import Add, Condition, Emit, Node, PlanEffect, Requeue
 
 State = Literal["waiting", "running", "done", "failed", "stopped", "skipped", "cancelled"]
-"""`waiting`: for what it depends on; `running`: in the engine's hands; `stopped`: never begun, because something it
-depends on has no output; `skipped`: its condition does not hold; `cancelled`: by a person."""
+"""`waiting`: for what it depends on; `running`: in the engine's hands; `stopped`: not begun, because something that it
+depends on has no output, or not done, because the run ended; `skipped`: its condition does not hold; `cancelled`: by a
+person."""
 
 
 class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -258,14 +259,12 @@ class Nodes:
             self._count(node)
 
     def close(self, reason: str) -> list[PlanEffect]:
-        """The run ends: what still waits is cancelled, on record."""
-        waiting = [node for node in self._nodes.values() if node.state == "waiting"]
-        for node in waiting:
-            node.state = "cancelled"
+        """The run ends: what still waits is cancelled, on record. Done again, what is open now comes along."""
+        waiting = tuple(node.task_id for node in self._nodes.values() if node.state == "waiting")
+        for name in self.open:
+            self._nodes[name].state, self._nodes[name].is_held = "stopped", False
         self.open.clear()
-        if not waiting:
-            return []
-        return [Emit(TasksCancelled(task_ids=tuple(node.task_id for node in waiting), reason=reason))]
+        return [Emit(TasksCancelled(task_ids=waiting, reason=reason))] if waiting else []
 
     # -- what they are ------------------------------------------------------------------------------------------------
 

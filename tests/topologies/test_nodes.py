@@ -14,7 +14,8 @@ from epsilon_lab.topologies.plan import Condition, Emit, Finish, Plan, Requeue, 
 
 
 def spec(name, *depends_on, **more):
-    return NodeSpec(id=name, call=Call(code="c"), lane="process", entry="x", depends_on=depends_on, **more)
+    more = {"call": Call(code="c")} | more
+    return NodeSpec(id=name, lane="process", entry="x", depends_on=depends_on, **more)
 
 
 class Bare(Plan):
