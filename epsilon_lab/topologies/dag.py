@@ -8,6 +8,7 @@ product, and what it finds goes back to whoever made it (quality.py).
 
 from __future__ import annotations
 
+import dataclasses
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from epsilon_lab.agents.agent import Agent
 from epsilon_lab.agents.work import Task, Work, work_of
 from epsilon_lab.arguments import number, whole
 from epsilon_lab.errors import InvalidInput, ends_run
@@ -27,6 +29,7 @@ from epsilon_lab.messages.values import Value, as_json, unpack
 from epsilon_lab.topologies.decomposition import (
     Planned,
     PlannedNode,
+    Worded,
     decomposition_request,
     files_named,
     is_entry,
@@ -55,6 +58,7 @@ from epsilon_lab.topologies.quality import (
     Checked,
     Product,
     QualityRules,
+    Report,
 )
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import RunDirectory
@@ -150,19 +154,25 @@ class Dag:
         )
         agents = _named(agent)
         self._agents = {name: work_of(_of_agent(name), task, form="request") for name, task in agents.items()}
-        self._qa = None if qa is None else work_of("Dag qa", qa, form="inputs")
-        self._assign = None if assign is None else work_of("Dag assign", assign, form="inputs")
+        self._qa = None if qa is None else work_of("Dag qa", answering(qa, Report), form="inputs")
+        self._assign = (
+            None if assign is None else work_of("Dag assign", answering(assign, dict[str, str]), form="inputs")
+        )
         self._sentence = plan.strip() if isinstance(plan, str) else None
+        self._decomposer: Work | None = None
         self._works: dict[str, Work] = {}
         self.plan: Planned | None = None
         if self._sentence is None:
-            self.plan = read_plan(plan, what="Dag plan", agents=list(self._agents))
+            self.plan = read_plan(plan, Planned, what="Dag plan", agents=list(self._agents))
             for place, node in enumerate(self.plan.nodes):
                 self._works[node.id] = self._work(node, f"Dag plan: $.nodes[{place}]")
         elif not self._sentence:
             raise InvalidInput("Dag plan", "is blank", "say what is to be done, or give the nodes")
         elif not self._agents:
             raise InvalidInput("Dag plan", "is a sentence, and there is no agent to take it apart", "agent=Agent(...)")
+        else:
+            first = agents.get("") or next(iter(agents.values()))
+            self._decomposer = work_of("Dag agent", answering(first, Worded), form="request")
         self._title = slug(self._sentence) if self._sentence else "dag"
 
     @classmethod
@@ -228,7 +238,7 @@ class Dag:
 
     @property
     def _all(self) -> list[Work]:
-        extra = [work for work in (self._qa, self._assign) if work is not None]
+        extra = [work for work in (self._decomposer, self._qa, self._assign) if work is not None]
         found = [*self._works.values(), *self._agents.values(), *extra]
         return list({work.sha256: work for work in found}.values())
 
@@ -260,9 +270,9 @@ class Dag:
         return _plan(rules), [*saved, save_rules(rules, run)]
 
     def _decomposing(self, hands: Mapping[str, Hand]) -> NodeSpec | None:
-        if self._sentence is None:
+        first = self._decomposer
+        if first is None or self._sentence is None:
             return None
-        first = self._agents.get("") or next(iter(self._agents.values()))
         call = first.call(instructions=decomposition_request(self._sentence, list(hands)))
         return NodeSpec(
             id=DECOMPOSE,
@@ -285,7 +295,7 @@ class Dag:
             if self._assign is None
             else _side_task(ASSIGN, self._assign, ASSIGN_INSTRUCTIONS, goal, self.time_limit_s),
             fix_waves=self.fix_waves,
-            silence_passes=self._qa.checked is None,
+            is_function=self._qa.checked is None and self._qa.form == "inputs",
         )
 
     @staticmethod
@@ -360,6 +370,15 @@ def node_spec(
         quorum=node.quorum,
         time_limit_s=node.time_limit_s or time_limit_s or hand.time_limit_s,
     )
+
+
+def answering(task: Task, schema: Any) -> Task:
+    """Hold an agent to the form of the answer that is wanted, unless its user said what it is to be."""
+    return dataclasses.replace(task, schema=schema) if isinstance(task, Agent) and task.schema is None else task
+
+
+def _side(what: str, task: Task | None, schema: Any) -> Work | None:
+    return None if task is None else work_of(what, answering(task, schema), form="inputs")
 
 
 class DagPlan(Checkable):

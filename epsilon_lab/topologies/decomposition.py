@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -82,14 +82,37 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     nodes: Annotated[list[PlannedNode], Meta(min_length=1, description="a list of one or more nodes")]
 
 
-def read_plan(document: object, *, what: str, agents: Sequence[str] = (), taken: Sequence[str] = RESERVED) -> Planned:
+class WordedNode(PlannedNode, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A node, as a model states it: in words."""
+
+    task: Text
+    agent: Annotated[str | None, Meta(description="the name of an agent")] = None
+
+
+class Worded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A plan, as a model states it."""
+
+    nodes: Annotated[
+        list[WordedNode],
+        Meta(
+            min_length=LEAST_DECOMPOSED,
+            max_length=MOST_DECOMPOSED,
+            description=f"a list of {LEAST_DECOMPOSED} to {MOST_DECOMPOSED} nodes",
+        ),
+    ]
+
+
+P = TypeVar("P", Planned, Worded)
+
+
+def read_plan(document: object, fields: type[P], *, what: str, agents: Sequence[str] = ()) -> P:
     """Hold a plan to the rules.
 
     Args:
         document: `{"nodes": [...]}`, or the list alone.
+        fields: Who states it: a user (`Planned`), or a model (`Worded`).
         what: What to call it in a message.
         agents: Names that a node's `agent` may have; `""` where there is one that needs none.
-        taken: Ids that no node may have.
 
     Raises:
         InvalidInput: Naming the place and the remedy.
@@ -98,14 +121,14 @@ def read_plan(document: object, *, what: str, agents: Sequence[str] = (), taken:
     def refused(place: str, problem: str, remedy: str = "") -> InvalidInput:
         return InvalidInput(f"{what}: {place}", problem, remedy)
 
-    plan = convert({"nodes": document} if isinstance(document, list | tuple) else document, Planned, refused)
+    plan = convert({"nodes": document} if isinstance(document, list | tuple) else document, fields, refused)
     places: dict[str, int] = {}
     for index, node in enumerate(plan.nodes):
         place = f"$.nodes[{index}]"
         if node.id in places:
             problem = f"{node.id!r} is the id of $.nodes[{places[node.id]}] too"
             raise refused(f"{place}.id", problem, "give each node its own")
-        if node.id in taken:
+        if node.id in RESERVED:
             raise refused(f"{place}.id", f"{node.id!r} names a task of the run itself", "call it otherwise")
         places[node.id] = index
     for index, node in enumerate(plan.nodes):
@@ -221,8 +244,8 @@ Answer with one JSON object and nothing else: {{"nodes": [...]}}. Each node has
 {who}"""
 
 
-def read_answer(answer: object, agents: Sequence[str]) -> Planned:
-    """Hold a model's answer to the rules for a plan, and to the bounds of a decomposition.
+def read_answer(answer: object, agents: Sequence[str]) -> Worded:
+    """Hold a model's answer to the rules for a plan.
 
     Args:
         answer: What it gave: the document, or a text that contains it.
@@ -232,13 +255,10 @@ def read_answer(answer: object, agents: Sequence[str]) -> Planned:
         InvalidInput: Naming what is wrong, in words that the model can mend it by.
     """
     document = _document(answer) if isinstance(answer, str) else answer
-    plan = read_plan(document, what="decomposition", agents=agents)
-    if not LEAST_DECOMPOSED <= len(plan.nodes) <= MOST_DECOMPOSED:
-        bounds = f"{LEAST_DECOMPOSED} to {MOST_DECOMPOSED}"
-        raise InvalidInput("decomposition: $.nodes", f"must be {bounds} nodes, got {len(plan.nodes)}")
+    plan = read_plan(document, Worded, what="decomposition", agents=agents)
     for place, node in enumerate(plan.nodes):
-        if not isinstance(node.task, str) or is_entry(node.task):
-            problem = "must be a text that says what is to be done"
+        if is_entry(node.task):  # a model names no code to be run
+            problem = "must say in words what is to be done"
             raise InvalidInput(f"decomposition: $.nodes[{place}].task", problem)
     return plan
 

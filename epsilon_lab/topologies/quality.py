@@ -83,8 +83,9 @@ class QualityRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     assign: NodeSpec | None = None
     fix_waves: int = 3
-    silence_passes: bool = False
-    """Whether no answer is a pass: of a function, which has returned; not of an agent or a program."""
+    is_function: bool = False
+    """Whether QA is a plain function: then None is a pass, and a text is what is wrong. Of an agent or a program, which
+    may end without an answer or talk beside it, both are no report."""
 
 
 class Product(NamedTuple):
@@ -256,7 +257,7 @@ class Checked(Plan):
     def _judge(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
         """Take QA's report, or ask once more for want of one."""
         try:
-            report = read_report(outcome, silence_passes=self._rules.silence_passes)
+            report = read_report(outcome, is_function=self._rules.is_function)
         except InvalidInput as error:
             return self._unreported(outcome, str(error))
         self._retries = 0
@@ -325,12 +326,12 @@ class Checked(Plan):
         return Finish(status, f"{end.reason}; {reason}", end.output)
 
 
-def read_report(outcome: TaskOutcome, *, silence_passes: bool) -> Report:
+def read_report(outcome: TaskOutcome, *, is_function: bool) -> Report:
     """What a QA task says.
 
     Args:
         outcome: How it ended.
-        silence_passes: Whether None is a pass.
+        is_function: Whether it was a plain function.
 
     Raises:
         InvalidInput: It failed, or what it gave is no report.
@@ -342,13 +343,13 @@ def read_report(outcome: TaskOutcome, *, silence_passes: bool) -> Report:
         raise InvalidInput("QA report", "is not JSON", "return a dict of plain data")
     said = _plain(outcome.output)
     match said:
-        case None if silence_passes:
+        case None if is_function:
             return Report(status="pass")
         case True:
             return Report(status="pass")
         case False:
             return _numbered(Report(status="fail", errors=(QualityError(description="QA says that it does not pass"),)))
-        case str() if said.strip():
+        case str() if is_function and said.strip():
             return _numbered(Report(status="fail", summary=said, errors=(QualityError(description=said),)))
     try:
         report = msgspec.convert(said, Report)

@@ -29,11 +29,11 @@ NODES = (
 class Checkup(Play):
     """A dag of three under QA, and a broker that does what it is told."""
 
-    def __init__(self, *specs, fix_waves=3, assign=False, silence_passes=False):
+    def __init__(self, *specs, fix_waves=3, assign=False, is_function=True):
         side = [NodeSpec(id=name, kind=name, call=Call(code=name), lane="process", entry="x", retries=1)
                 for name in ("qa", "assign")]  # fmt: skip
         rules = QualityRules(
-            qa=side[0], assign=side[1] if assign else None, fix_waves=fix_waves, silence_passes=silence_passes
+            qa=side[0], assign=side[1] if assign else None, fix_waves=fix_waves, is_function=is_function
         )
         dag = DagPlan(DagRules(nodes=specs or NODES))
         self.plan, self.nodes = Checked(dag, rules), dag._nodes
@@ -125,7 +125,7 @@ def test_without_fix_waves_qa_only_judges():
 
 
 @pytest.mark.parametrize(
-    "output", [5, [], {"status": "maybe"}, {"errors": []}, {"status": "fail", "errors": ["x"]}, "", None]
+    "output", [5, [], {"status": "maybe"}, {"errors": []}, {"status": "fail", "errors": ["x"]}, ""]
 )
 def test_a_report_that_is_none_is_asked_for_once_more_and_then_the_run_has_failed_for_want_of_it(output):
     play = Checkup()
@@ -269,23 +269,24 @@ def test_each_wave_can_be_read():
 
 
 def test_rules_come_back_from_json_as_they_were():
-    rules = QualityRules(qa=spec("qa"), assign=spec("assign"), fix_waves=2, silence_passes=True)
+    rules = QualityRules(qa=spec("qa"), assign=spec("assign"), fix_waves=2, is_function=True)
     assert msgspec.json.decode(msgspec.json.encode(rules), type=QualityRules) == rules
 
 
 # -- reports -----------------------------------------------------------------------------------------------------------
 
 
-def report(value, *, silence_passes=False):
+def report(value, *, is_function=True):
     output = value if isinstance(value, Value) else pack(value)
     outcome = TaskOutcome(run_id="r", task_id="qa", status="completed", output=output)
-    return read_report(outcome, silence_passes=silence_passes)
+    return read_report(outcome, is_function=is_function)
 
 
-def test_silence_is_a_pass_of_a_function_and_of_nobody_else():
-    assert report(None, silence_passes=True).status == "pass"
+@pytest.mark.parametrize(("answer", "status"), [(None, "pass"), ("it is slow", "fail")])
+def test_silence_and_a_text_are_reports_of_a_function_and_of_nobody_else(answer, status):
+    assert report(answer).status == status
     with pytest.raises(InvalidInput, match="is none"):
-        report(None)
+        report(answer, is_function=False)
 
 
 def test_a_report_in_a_text_is_a_report():
@@ -311,7 +312,7 @@ def test_a_pickle_is_no_report():
 def test_a_task_that_failed_gave_none():
     failure = Failure(task_id="qa", run_id="r", fence=1, outcome="timeout", error="took longer than 5 s")
     with pytest.raises(InvalidInput, match="took longer than 5 s"):
-        read_report(TaskOutcome(run_id="r", task_id="qa", status="failed", failure=failure), silence_passes=True)
+        read_report(TaskOutcome(run_id="r", task_id="qa", status="failed", failure=failure), is_function=True)
 
 
 ANSWERS = st.one_of(
@@ -328,7 +329,7 @@ def test_whatever_is_said_and_fails_the_run_ends_and_completes_only_after_a_pass
     while play.out:
         name = data.draw(st.sampled_from(sorted(play.out)))
         answer = data.draw(ANSWERS) if name.startswith("qa") else data.draw(st.sampled_from(["x", "x", "x", "crash"]))
-        passed = answer is True and name.startswith("qa")
+        passed = answer in (True, None) and name.startswith("qa")
         if answer == "crash":
             play.end(name, "failed")
         else:
