@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from epsilon_lab.ids import origin
 from epsilon_lab.messages.call import Call, Feedback
 from epsilon_lab.messages.values import StoredValue, is_plain, restored, stored, unpack
 from epsilon_lab.workspace.outputs import task_outputs
@@ -52,13 +53,13 @@ class Request:
 
     @functools.cached_property
     def inputs(self) -> dict[str, Any]:
-        """The outputs of what it depends on, by task id, in order."""
-        return {task_id: self._read(value) for task_id, value in self._given()}
+        """The outputs of what it depends on, in order, by task id, which for a revision is that of the first."""
+        return {origin(task_id): self._read(value) for task_id, value in self._given()}
 
     @property
     def failed(self) -> dict[str, str]:
         """What it depends on and has no output: task id -> error."""
-        return self._call.failed
+        return {origin(task_id): error for task_id, error in self._call.failed.items()}
 
     @property
     def feedback(self) -> tuple[Feedback, ...]:
@@ -97,8 +98,17 @@ class Request:
                 return (self.inputs,)
             case "outputs":
                 return (list(self.inputs.values()),)
+            case "last":
+                return (self._last(self.item),)
+            case "record":
+                return ({**self.item, "output": self._last(None)},)
             case "request":
                 return (self.as_dict(),)
+
+    def _last(self, instead: Any) -> Any:
+        """The output of the last that it depends on; this where it depends on nothing."""
+        inputs = self._call.inputs
+        return self._read(inputs[-1][1]) if inputs else instead
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain data, for functions named by entry point and for programs; it asks for the workspace."""
@@ -129,7 +139,7 @@ class Request:
             yield f"# {name.replace('_', ' ').capitalize()}\n{_written(value)}"
         for task_id, value in self.inputs.items():
             yield f"# Output of {task_id}\n{_written(value)}"
-        for task_id, error in call.failed.items():
+        for task_id, error in self.failed.items():
             yield f"# {task_id} failed\n{error}"
         if call.feedback:
             said = "\n".join(

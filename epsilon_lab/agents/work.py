@@ -28,7 +28,14 @@ from epsilon_lab.messages.values import Value, as_json, pack, restored, stored
 from epsilon_lab.settings import INLINE_LIMIT
 from epsilon_lab.workspace.layout import RunDirectory
 
-_CALLED_WITH: Mapping[Form, str] = {"item": "item", "inputs": "inputs", "outputs": "outputs", "request": "task"}
+_CALLED_WITH: Mapping[Form, str] = {
+    "item": "item",
+    "inputs": "inputs",
+    "outputs": "outputs",
+    "last": "output",
+    "record": "record",
+    "request": "task",
+}
 
 
 @runtime_checkable

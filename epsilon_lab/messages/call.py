@@ -21,8 +21,9 @@ def is_users(entry: str) -> bool:
     return entry.startswith("code:") or entry in (CALL, CALL_ASYNC)
 
 
-Form = Literal["item", "inputs", "outputs", "request"]
-"""How a function is called: with the item; with `{task id: output}`; with the outputs in order; with the request."""
+Form = Literal["item", "inputs", "outputs", "last", "record", "request"]
+"""How a function is called: with the item; with `{task id: output}`; with the outputs in order; with the last of them,
+or the item where there are none; with the item, a dict, and the last of them as its `output`; with the request."""
 
 
 class Feedback(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -495,6 +495,30 @@ class BriefWritten(Body, frozen=True, kw_only=True):
     """Candidate ids that the text names."""
 
 
+class StageReviewed(Body, frozen=True, kw_only=True, omit_defaults=True):
+    """`stage.reviewed`: a gate or a supervisor has judged what a node gave, and what follows from it."""
+
+    node: str
+    task_id: str
+    """The revision that was judged."""
+
+    verdict: str
+    """`pass`, `fail`, `retry`, `split` or `reassign`."""
+
+    reason: str = ""
+    by: str
+    """Who judged it; empty for the rules themselves."""
+
+    then: str
+    """`accepted`, `revised`, `split`, `reassigned` or `failed`."""
+
+    to: str = ""
+    """The worker that does it now, where it was reassigned."""
+
+    parts: tuple[str, ...] = ()
+    """The nodes that stand for it now, where it was split."""
+
+
 # -- case. , verdict. : written by plans, cases also by leaves -------------------------------------------------------
 
 
@@ -655,6 +679,7 @@ BODIES: dict[str, type[Body]] = {
     "stage.generation": GenerationClosed,
     "stage.brief": BriefWritten,
     "stage.qa": QualityChecked,
+    "stage.reviewed": StageReviewed,
     "case.flagged": CaseFlagged,
     "case.withdrawn": CaseWithdrawn,
     "verdict.given": VerdictGiven,

@@ -7,6 +7,7 @@ reason, or no verdict at all; and what is no verdict lets nothing through.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -96,7 +97,7 @@ def ruling(output: Value | None) -> Ruling | None:
     """
     if output is None or output.form != "json":
         return None
-    answer = msgspec.json.decode(output.data)
+    answer = said_in(output)
     match answer:
         case None | True:
             return Ruling(passed=True, reason="")
@@ -115,6 +116,15 @@ def ruling(output: Value | None) -> Ruling | None:
             return Ruling(said.verdict == "pass", said.reason)
         case _:
             return None
+
+
+def said_in(output: Value) -> Any:
+    """What a task answered; a text that holds a JSON object is that object, which is how models answer."""
+    answer = msgspec.json.decode(output.data)
+    if isinstance(answer, str) and "{" in answer:
+        with suppress(msgspec.DecodeError, RecursionError):
+            return msgspec.json.decode(answer[answer.find("{") : answer.rfind("}") + 1])
+    return answer
 
 
 def shown(output: Value | None) -> str:

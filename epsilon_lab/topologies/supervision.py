@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from epsilon_lab.messages.values import Value
-from epsilon_lab.topologies.gates import shown
+from epsilon_lab.topologies.gates import said_in, shown
 
 MOST_PARTS = 8
 
@@ -99,7 +99,7 @@ def verdict_of(output: Value | None) -> Verdict:
     Args:
         output: `true` and `null` pass; `false` and a text, which is the feedback, retry; an object is a `Verdict`.
     """
-    answer: Any = msgspec.json.decode(output.data) if output is not None and output.form == "json" else ...
+    answer: Any = said_in(output) if output is not None and output.form == "json" else ...
     match answer:
         case None | True:
             return Verdict("pass")

@@ -1,0 +1,133 @@
+"""A plan of nodes each of whose ends is judged before anything follows from it: what a pipeline and a supervisor share.
+
+A judgement is a task like any other, `<node>.<suffix>`, or a case that a person decides; meanwhile the node is held and
+those behind it wait. Whatever is judged is one revision of a node: an answer about one that has been done again since
+changes nothing.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import msgspec
+
+from epsilon_lab.ids import origin, revised, revision
+from epsilon_lab.messages.call import Call
+from epsilon_lab.messages.events import StageReviewed
+from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
+from epsilon_lab.messages.values import Value, stored
+from epsilon_lab.topologies.dag import DECOMPOSE, DagPlan, DagRules
+from epsilon_lab.topologies.plan import Add, Emit, Node, PlanEffect, Revise, Write
+
+HISTORY = "stage_history.json"
+
+
+class Judge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who judges, as kept in `plan.json`."""
+
+    name: str
+    call: Call
+    lane: Lane
+    entry: str
+    time_limit_s: float | None = None
+
+
+class JudgedPlan(DagPlan):
+    """The rules that the two have in common, over those of a dag.
+
+    Args:
+        rules: The nodes.
+        suffix: What a judgement of a node is called, and its kind: `gate`.
+    """
+
+    def __init__(self, rules: DagRules, *, suffix: str) -> None:
+        super().__init__(rules)
+        self._suffix = suffix
+        self._judged: dict[str, str] = {}
+        """Task of a judgement that is under way -> the task that is judged."""
+
+        self._history: list[StageReviewed] = []
+
+    # -- what a topology says -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _judge(self, name: str) -> list[PlanEffect]:
+        """A node that is judged has an output, or failed: have it judged."""
+
+    @abstractmethod
+    def _answered(self, name: str, outcome: TaskOutcome) -> list[PlanEffect]:
+        """A judgement of a node's latest revision was settled."""
+
+    def _renewed(self, names: Sequence[str]) -> list[PlanEffect]:  # noqa: ARG002
+        """Nodes will be done anew because someone asked for it: what was judged of them is of the past."""
+        return []
+
+    # -- rules --------------------------------------------------------------------------------------------------------
+
+    def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
+        """A node's end is judged, a judgement is followed, and with the last node the run ends."""
+        judged = self._judged.pop(outcome.task_id, None)
+        if judged is None:
+            effects = super().settled(outcome, now)
+            name = origin(outcome.task_id)
+            if name not in self._nodes or not self._nodes.is_held(name) or name == DECOMPOSE:
+                return effects
+            return [*effects, *self._judge(name), *self._end()]
+        name = origin(judged)
+        if judged != self._nodes.task_id(name):
+            return []
+        return [*self._answered(name, outcome), *self._end()]
+
+    def told(self, news: object, now: float) -> list[PlanEffect]:
+        """Nodes are to be done again, with those that were given up; or as for a dag."""
+        if not isinstance(news, Revise) or not any(name in self._nodes for name in news.feedback):
+            return super().told(news, now)
+        before = {name: self._nodes.task_id(name) for name in self._nodes}
+        wanted = {
+            name: news.feedback.get(name, ())
+            for name in before
+            if name in news.feedback or self._nodes.state(name) == "cancelled"
+        }
+        line, *effects = super().told(Revise(wanted), now)
+        anew = [name for name, task_id in before.items() if self._nodes.task_id(name) != task_id]
+        return [line, *self._renewed(anew), *effects]
+
+    # -- for topologies -----------------------------------------------------------------------------------------------
+
+    def _ask(self, name: str, judge: Judge, argument: Value | None = None) -> list[PlanEffect]:
+        """Have a node's latest revision judged by a task, which is given its output where there is one."""
+        judged = self._nodes.task_id(name)
+        number = revision(judged)
+        task_id = f"{name}.{self._suffix}" if number == 1 else revised(f"{name}.{self._suffix}", number)
+        self._judged[task_id] = judged
+        call = judge.call if argument is None else msgspec.structs.replace(judge.call, argument=stored(argument))
+        task = TaskSpec(
+            task_id=task_id,
+            kind=self._suffix,
+            lane=judge.lane,
+            entry=judge.entry,
+            payload=Value("json", msgspec.json.encode(call)),
+            depends_on=(judged,) if self._nodes.state(name) == "done" else (),
+            time_limit_s=judge.time_limit_s,
+        )
+        return [Add((Node(task=task, binds=True),), final=True)]
+
+    def _reviewed(
+        self, name: str, verdict: str, reason: str, *, by: str, then: str, to: str = "", parts: tuple[str, ...] = ()
+    ) -> list[PlanEffect]:
+        """Put a judgement on record."""
+        line = StageReviewed(
+            node=name,
+            task_id=self._nodes.task_id(name),
+            verdict=verdict,
+            reason=reason,
+            by=by,
+            then=then,
+            to=to,
+            parts=parts,
+        )
+        self._history.append(line)
+        told = [msgspec.to_builtins(each) for each in self._history]
+        text = msgspec.json.format(msgspec.json.encode(told)).decode() + "\n"
+        return [Write(HISTORY, text, kind="history"), Emit(line)]

@@ -1,0 +1,357 @@
+"""Stages one after the other, with gates between them: a stage begins once the one before it was let through.
+
+A stage is given what the last one gave. What a gate rejects is done again, by whoever did it, who is told why; and what
+is rejected more often than that ends the run there: nothing passes a gate but what it passed.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from epsilon_lab.arguments import number, whole
+from epsilon_lab.cases.docket import Docket, decision_in
+from epsilon_lab.errors import InvalidInput
+from epsilon_lab.ids import origin
+from epsilon_lab.messages.budget import Budget
+from epsilon_lab.messages.call import Call, Feedback
+from epsilon_lab.messages.cases import Decide
+from epsilon_lab.messages.events import Body, CaseFlagged
+from epsilon_lab.messages.tasks import TaskOutcome
+from epsilon_lab.messages.values import Value, pack, stored
+from epsilon_lab.settings import INLINE_LIMIT
+from epsilon_lab.topologies.crew import Crew, Refused, fitting, judging, stated
+from epsilon_lab.topologies.dag import DECOMPOSE, DagRules
+from epsilon_lab.topologies.decomposition import NodeId, Texts, files_named, is_entry
+from epsilon_lab.topologies.gates import VERDICT, Person, ruling, shown
+from epsilon_lab.topologies.judged_plan import Judge, JudgedPlan
+from epsilon_lab.topologies.manifest import AnyText, Natural, convert
+from epsilon_lab.topologies.nodes import NodeSpec
+from epsilon_lab.topologies.plan import Emit, Finish, PlanEffect, Revise, read_rules, save_rules
+from epsilon_lab.workspace.journal import Record
+from epsilon_lab.workspace.layout import RunDirectory
+
+GATE = "gate"
+_WHAT = "Pipeline"
+_JUDGE = "Judge the output below. Let it pass, or fail it and give the reason, so that whoever made it can mend it."
+
+
+class PlannedStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A stage, as a user states it."""
+
+    id: NodeId | None = None
+    task: Annotated[Any, Meta(description="a function, an Agent, a Command, 'module:function', or a text for an agent")]
+    agent: Annotated[Any, Meta(description="the name of an agent, or one")] = None
+    gate: Annotated[Any, Meta(description="a function, an Agent, a Command, 'module:function', 'person', a Person")] = None
+    role: AnyText = ""
+    inputs: Texts = []
+    outputs: Texts = []
+    acceptance: Texts = []
+    retries: Natural | None = None
+    time_limit_s: Annotated[float, Meta(gt=0, description="seconds above 0")] | None = None
+
+
+class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What stands behind a stage: exactly one field is set."""
+
+    judge: Judge | None = None
+    person: Person | None = None
+
+
+class PipelineRules(msgspec.Struct, frozen=True):
+    """What a pipeline is played by."""
+
+    dag: DagRules
+    """Its stages."""
+
+    gates: dict[str, Gate]
+
+
+class PipelinePlan(JudgedPlan):
+    """The rules of a pipeline.
+
+    Args:
+        rules: Its stages and gates.
+    """
+
+    def __init__(self, rules: PipelineRules) -> None:
+        super().__init__(rules.dag, suffix=GATE)
+        self._gates = rules.gates
+        self._docket = Docket()
+        self._cases: dict[str, str] = {}
+        """Case -> the task that it is about."""
+
+        self._rejected: dict[str, int] = {}
+        """How often a stage was rejected since it was last asked for."""
+
+    def told(self, news: object, now: float) -> list[PlanEffect]:
+        """A person decides a case; or as for all plans."""
+        return self._decided(news, now) if isinstance(news, Decide) else super().told(news, now)
+
+    def news_in(self, line: Body) -> object | None:
+        """A case was decided; or as for all plans."""
+        return decision_in(line) or super().news_in(line)
+
+    # -- judging ------------------------------------------------------------------------------------------------------
+
+    def _judge(self, name: str) -> list[PlanEffect]:
+        if self._nodes.state(name) != "done":
+            return self._nodes.accept(name)
+        gate = self._gates[name]
+        if gate.judge is not None:
+            return self._ask(name, gate.judge)
+        person = gate.person or Person()
+        task_id = self._nodes.task_id(name)
+        case = CaseFlagged(
+            case_id=task_id,
+            kind=GATE,
+            question=person.question or f"Is the output of {name} good?",
+            options=person.options,
+            evidence={"stage": name, **self._seen(name)},
+            flagged_by=f"{name}.{GATE}",
+            reason=f"{name} is done, and a person lets it through",
+            role=person.role,
+        )
+        self._cases[case.case_id] = task_id
+        return [Emit(self._docket.flag(case))]
+
+    def _seen(self, name: str) -> dict[str, object]:
+        """A stage's output, as a decider sees it."""
+        outcome = self._nodes.outcome(name)
+        output = None if outcome is None else outcome.output
+        match output:
+            case Value(form="json", data=data) if len(data) <= INLINE_LIMIT:
+                return {"output": msgspec.json.decode(data)}
+            case Value(form="file", data=data):
+                return {"file": data.decode()}
+            case _:
+                return {"output": shown(output)}
+
+    def _answered(self, name: str, outcome: TaskOutcome) -> list[PlanEffect]:
+        judge = self._gates[name].judge
+        by = judge.name if judge else GATE
+        if outcome.status != "completed":
+            error = outcome.failure.error if outcome.failure else outcome.status
+            return self._closed(name, f"its gate {by} failed: {error}", by)
+        said = ruling(outcome.output)
+        if said is None:
+            return self._closed(name, f"its gate {by} gave no verdict but {shown(outcome.output)}", by)
+        if said.passed:
+            return self._passed(name, said.reason, by)
+        return self._sent_back(name, Feedback("review", said.reason or "rejected", outcome.task_id), by)
+
+    def _passed(self, name: str, reason: str, by: str) -> list[PlanEffect]:
+        return [*self._reviewed(name, "pass", reason, by=by, then="accepted"), *self._nodes.accept(name)]
+
+    def _sent_back(self, name: str, why: Feedback, by: str) -> list[PlanEffect]:
+        """Have a stage done again, or end there."""
+        times = self._rejected.get(name, 0) + 1
+        if times > self._nodes.spec(name).retries:
+            often = "" if times == 1 else f" {times} times"
+            return self._closed(name, f"its gate {by} rejected it{often}: {why.text}", by)
+        self._rejected[name] = times
+        line = self._reviewed(name, "fail", why.text, by=by, then="revised")
+        return [*line, *self._nodes.revise({name: (why,)})]
+
+    def _closed(self, name: str, why: str, by: str) -> list[PlanEffect]:
+        return [*self._reviewed(name, "fail", why, by=by, then="failed"), *self._nodes.refuse(name, why)]
+
+    def _decided(self, by: Decide, now: float) -> list[PlanEffect]:
+        verdict = self._docket.decide(by)
+        if verdict is None:
+            return []
+        task_id = self._cases[by.case_id]
+        name = origin(task_id)
+        passes = verdict.verdict in (self._gates[name].person or Person()).passes
+        why = Feedback("person", verdict.note or verdict.verdict, by.case_id)
+        effects: list[PlanEffect] = []
+        if task_id == self._nodes.task_id(name):  # else it was done again since, and the verdict changes nothing
+            if not self._nodes.is_held(name):  # in the place of a verdict that was followed
+                effects = [] if passes else self.told(Revise({name: (why,)}), now)
+            elif passes:
+                effects = self._passed(name, verdict.note, verdict.decider)
+            else:
+                effects = self._sent_back(name, why, verdict.decider)
+        return [Emit(verdict), *effects, *(self._end() if effects else [])]
+
+    def _renewed(self, names: Sequence[str]) -> list[PlanEffect]:
+        """Nobody decides about what is done again."""
+        lines = []
+        for case_id, task_id in self._cases.items():
+            if origin(task_id) in names:
+                lines.append(self._docket.withdraw(case_id, f"{origin(task_id)} is done again"))
+        for name in names:
+            self._rejected.pop(name, None)
+        return [Emit(line) for line in lines if line is not None]
+
+    def _end(self) -> list[PlanEffect]:
+        if self._nodes.open:
+            return []
+        names = [name for name in self._nodes if name != DECOMPOSE]
+        failures = self._nodes.failures()
+        failed = next((name for name in names if self._nodes.state(name) in ("failed", "cancelled")), None)
+        if failed is not None:
+            done = f"{sum(self._nodes.state(name) == 'done' for name in names)} of {len(names)} stages are done"
+            return [Finish("failed", f"{done}; {failed}: {failures[failed].error}")]
+        outcome = self._nodes.outcome(names[-1])
+        return [Finish("completed", f"{len(names)} stages are done", outcome.output if outcome else None)]
+
+
+class Pipeline:
+    """Stages one after the other, with gates between them.
+
+    Args:
+        stages: What is done, in order. A function of the last stage's output (the first stage's of `input`), plain or
+            async, also one defined in a cell; an `LLM`, an `Agent`, a `Command`; `"module:function"` or
+            `"file.py:function"`, which is given the whole request; a text, which `agent` does; or a dict with such a
+            `task` and as wanted `id`, `gate`, `retries`, `agent`, `role`, `inputs`, `outputs`, `acceptance`,
+            `time_limit_s`. Whoever sees the request has the outputs of all stages before by their ids.
+        input: What the first stage is given; anything picklable.
+        agent: Who does stages that are texts: one, or a dict of several by name, of which a stage's `agent` names one.
+        gate: What stands behind every stage that names none itself: a function of the stage's output that returns None
+            or True to let it through, False or a text, the reason, to reject it; an `Agent`, an `LLM` or a `Command`
+            that answers `{"verdict": "pass" or "fail", "reason": ...}`; `"person"` or a `Person`, who is asked by
+            `run.cases`; or a text, which says what must hold and `agent` judges by.
+        retries: How often a stage is done again when it fails, and when its gate rejects it; whoever does it is told
+            why. Once more, and the run fails there.
+        time_limit_s: Seconds one go at a stage may take, where the stage says nothing; None for no limit.
+
+    Raises:
+        InvalidInput: Naming the place, such as `Pipeline: $.stages[2].gate`.
+    """
+
+    topology = "pipeline"
+    seed: int | None = None
+    parent_run_id: str | None = None
+
+    def __init__(
+        self,
+        stages: Sequence[Any],
+        *,
+        input: Any = None,  # noqa: A002 - the word for it
+        agent: Any = None,
+        gate: Any = None,
+        retries: int = 1,
+        time_limit_s: float | None = None,
+    ) -> None:
+        if isinstance(stages, str | bytes | Mapping) or not isinstance(stages, Sequence):
+            raise InvalidInput(_WHAT, f"stages must be a list, got {type(stages).__name__}")
+        self._crew = Crew(_WHAT, agent)
+        self._gates: dict[str, Gate] = {}
+        self._stages: list[NodeSpec] = []
+        self.retries = whole(f"{_WHAT} retries", retries, least=0)
+        self.time_limit_s = (
+            None if time_limit_s is None else number(f"{_WHAT} time_limit_s", time_limit_s, least=0, above=True)
+        )
+        self._input = pack(input)
+        if not stages:
+            raise InvalidInput(f"{_WHAT} stages", "are none", "give one or more")
+        for place, given in enumerate(stages):
+            self._take(place, given, gate)
+
+    def _take(self, place: int, given: Any, gate: Any) -> None:
+        """Take a stage in, and what stands behind it."""
+        where = f"$.stages[{place}]"
+        document = given if isinstance(given, dict) else {"task": given}
+
+        def refused(path: str, problem: str, remedy: str = "") -> InvalidInput:
+            return InvalidInput(f"{_WHAT}: {where}{path.removeprefix('$')}", problem, remedy)
+
+        planned = convert(document, PlannedStage, refused)
+        work, instructions = self._crew.performer(planned.task, planned.agent, refused, form="last")
+        name = planned.id or fitting(work.name, f"stage-{place + 1}", {spec.id: spec for spec in self._stages})
+        taken = [each for spec in self._stages for each in (spec.id, f"{spec.id}.{GATE}")]
+        if name in taken or f"{name}.{GATE}" in taken:
+            raise refused("$.id", f"{name!r} is the id of another stage, or of its gate", "give each stage its own")
+        self._stages.append(
+            NodeSpec(
+                id=name,
+                call=Call(
+                    code=work.sha256,
+                    form=work.form,
+                    instructions=instructions,
+                    about=stated(planned),
+                    needs_files=files_named(planned.outputs),
+                ),
+                lane=work.lane,
+                entry=work.entry,
+                kind="stage",
+                depends_on=tuple(spec.id for spec in self._stages),
+                retries=self.retries if planned.retries is None else planned.retries,
+                time_limit_s=planned.time_limit_s or self.time_limit_s or work.time_limit_s,
+                is_reviewed=True,
+            )
+        )
+        if (found := self._gate(planned.gate if planned.gate is not None else gate, name, planned, refused)) is not None:
+            self._gates[name] = found
+
+    def _gate(self, gate: Any, name: str, stage: PlannedStage, refused: Refused) -> Gate | None:
+        """What stands behind a stage."""
+        match gate:
+            case None:
+                return None
+            case Person():
+                return Gate(person=gate)
+            case "person":
+                return Gate(person=Person())
+            case dict():
+                return Gate(person=convert(gate, Person, lambda path, *why: refused(f"$.gate{path[1:]}", *why)))
+        must_hold = ""
+        if isinstance(gate, str) and not is_entry(gate):
+            if "" not in self._crew.agents:
+                raise refused("$.gate", "is a text, and there is no agent to judge by it", "give one: agent=Agent(...)")
+            must_hold, gate = gate, self._crew.agents[""]
+        work = self._crew.work(refused("$.gate", "").what, judging(gate, VERDICT), form="last")
+        about = {"stage": name, **stated(stage)} | ({"what_must_hold": must_hold} if must_hold else {})
+        call = Call(code=work.sha256, form=work.form, instructions=_JUDGE, about=about)
+        return Gate(
+            judge=Judge(
+                name=work.name, call=call, lane=work.lane, entry=work.entry, time_limit_s=work.time_limit_s
+            )
+        )
+
+    def __repr__(self) -> str:
+        return f"<Pipeline {self.title}>"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"
+
+    @property
+    def title(self) -> str:
+        """The names of its stages."""
+        return " → ".join(spec.id for spec in self._stages)
+
+    def config(self) -> dict[str, object]:
+        """The arguments, for the `runs` table."""
+        gates = {name: gate.judge.name if gate.judge else "person" for name, gate in self._gates.items()}
+        return {"stages": [spec.id for spec in self._stages], "gates": gates, "retries": self.retries}
+
+    def validate(self, budget: Budget | None = None) -> None:
+        """Refuse agents, models and programs that cannot be called, before anything is spent.
+
+        Raises:
+            InvalidInput: Naming what is missing.
+        """
+        self._crew.validate(budget)
+
+    def prepare(self, run: RunDirectory) -> tuple[PipelinePlan, Sequence[Body]]:
+        """Write rules, code and input into the run directory."""
+        first = self._stages[0]
+        kept, saved = run.keep(self._input, f"inputs/{first.id}", kind="input", task_id=first.id)
+        call = msgspec.structs.replace(first.call, argument=stored(kept))
+        stages = (msgspec.structs.replace(first, call=call), *self._stages[1:])
+        rules = PipelineRules(DagRules(nodes=stages, models=self._crew.models), self._gates)
+        return PipelinePlan(rules), [*self._crew.save(run), *saved, save_rules(rules, run)]
+
+    @staticmethod
+    def restore(run: RunDirectory, records: Sequence[Record]) -> PipelinePlan:  # noqa: ARG004
+        """Make the rules of a pipeline again.
+
+        Raises:
+            LabError: They are not there, or cannot be read.
+        """
+        return PipelinePlan(read_rules(run, PipelineRules))
