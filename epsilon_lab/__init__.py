@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from epsilon_lab.errors import LabError as LabError
     from epsilon_lab.lab import Lab as Lab
     from epsilon_lab.messages.budget import Budget as Budget
+    from epsilon_lab.messages.cases import Decider as Decider
     from epsilon_lab.messages.tasks import Retry as Retry
     from epsilon_lab.packs import Settings as Settings
     from epsilon_lab.runs import Run as Run
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from epsilon_lab.search.replay import Replay as Replay
     from epsilon_lab.topologies.dag import Dag as Dag
     from epsilon_lab.topologies.map_reduce import MapReduce as MapReduce
+    from epsilon_lab.topologies.gates import Person as Person
+    from epsilon_lab.topologies.pipeline import Pipeline as Pipeline
     from epsilon_lab.topologies.population_search import PopulationSearch as PopulationSearch
     from epsilon_lab.topologies.sharded_queue import ShardedQueue as ShardedQueue
     from epsilon_lab.topologies.work_queue import WorkQueue as WorkQueue
@@ -59,10 +62,13 @@ _HOMES = {
     "Budget": "epsilon_lab.messages.budget",
     "Cheat": "epsilon_lab.errors",
     "Dag": "epsilon_lab.topologies.dag",
+    "Decider": "epsilon_lab.messages.cases",
     "LLM": "epsilon_lab.agents.llm",
     "Lab": "epsilon_lab.lab",
     "LabError": "epsilon_lab.errors",
     "MapReduce": "epsilon_lab.topologies.map_reduce",
+    "Person": "epsilon_lab.topologies.gates",
+    "Pipeline": "epsilon_lab.topologies.pipeline",
     "PopulationSearch": "epsilon_lab.topologies.population_search",
     "Problem": "epsilon_lab.search.problem",
     "Replay": "epsilon_lab.search.replay",
@@ -84,9 +90,12 @@ __all__ = [
     "Budget",
     "Cheat",
     "Dag",
+    "Decider",
     "Lab",
     "LabError",
     "MapReduce",
+    "Person",
+    "Pipeline",
     "PopulationSearch",
     "Problem",
     "Replay",

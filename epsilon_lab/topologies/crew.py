@@ -1,5 +1,4 @@
-"""Who does what in a plan whose tasks a user states: functions that are given, and agents that do what is said in words.
-"""
+"""Who does what in a plan that a user states: functions that are given, agents that do what is said in words."""
 
 from __future__ import annotations
 
@@ -79,8 +78,8 @@ class Crew:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """References of those that ask a model."""
-        return tuple(dict.fromkeys(work.code_ref for work in self._works.values() if work.asks_model))
+        """References of those that are asked whether they can do anything, before a run goes on."""
+        return tuple(dict.fromkeys(work.code_ref for work in self._works.values() if work.checked is not None))
 
     def validate(self, budget: Budget | None = None) -> None:
         """Refuse what cannot be called, before anything is spent.

@@ -23,8 +23,8 @@ What is done again is done *on top of* the product so far where someone asks for
 person), and from nothing but what it depends on where its attempt failed, or where only its inputs changed.
 
 A review between a node and those behind it: `NodeSpec.is_reviewed`. Then nothing follows from its end until the plan
-says `accept(node)`, which lets it stand as it is, or `revise`. `redirect(node, onto)` has those that wait for it wait
-for others, as when it is split or reassigned.
+says `accept(node)`, which lets it stand as it is, `refuse(node, why)`, or `revise`. `redirect(node, onto)` has those
+that wait for it wait for others, as when it is split or reassigned.
 """
 
 from __future__ import annotations
@@ -88,7 +88,18 @@ class Meaning(NamedTuple):
 class _Node:
     """One node's memory."""
 
-    __slots__ = ("chain", "failed", "feedback", "is_held", "missing", "outcome", "revision", "spec", "state")
+    __slots__ = (
+        "chain",
+        "failed",
+        "feedback",
+        "is_held",
+        "is_refused",
+        "missing",
+        "outcome",
+        "revision",
+        "spec",
+        "state",
+    )
 
     def __init__(self, spec: NodeSpec) -> None:
         self.spec = spec
@@ -110,6 +121,9 @@ class _Node:
         self.is_held = False
         """Whether it waits for its review."""
 
+        self.is_refused = False
+        """Whether its review does not let its output count."""
+
     @property
     def task_id(self) -> str:
         return revised(self.spec.id, self.revision) if self.revision > 1 else self.spec.id
@@ -126,7 +140,7 @@ class _Node:
     def again(self, feedback: tuple[Feedback, ...]) -> None:
         """It will be done once more."""
         self.revision += 1
-        self.state, self.is_held = "waiting", False
+        self.state, self.is_held, self.is_refused = "waiting", False, False
         self.feedback, self.failed = feedback, 0
 
 
@@ -196,6 +210,22 @@ class Nodes:
         node = self._nodes[name]
         node.is_held = False
         return self._spread(node)
+
+    def refuse(self, name: str, why: str) -> list[PlanEffect]:
+        """Have a reviewed node count as failed, whatever it gave; those behind it are stopped."""
+        node = self._nodes[name]
+        self._lacks(node, "failed", why)
+        node.is_refused, node.chain = True, []
+        reason = f"not started: it depends on {name}, which was refused"
+        stopped, todo = [], [node]
+        while todo:
+            for each in map(self._nodes.__getitem__, self._dependents[todo.pop().spec.id]):
+                if each.state == "waiting" and each.spec.quorum is None:
+                    self._lacks(each, "stopped", reason)
+                    stopped.append(each.task_id)
+                    todo.append(each)
+        said: list[PlanEffect] = [Emit(TasksCancelled(task_ids=tuple(stopped), reason=reason))] if stopped else []
+        return said + self._spread(node)
 
     def revise(self, feedback: Mapping[str, tuple[Feedback, ...]], *, mends: bool = False) -> list[PlanEffect]:
         """Do nodes again, and what depends on them; one that has not begun is told only.
@@ -282,6 +312,10 @@ class Nodes:
         """What has become of a node."""
         return self._nodes[name].state
 
+    def is_held(self, name: str) -> bool:
+        """Whether a node waits for its review."""
+        return self._nodes[name].is_held
+
     def task_id(self, name: str) -> str:
         """The id of a node's latest revision."""
         return self._nodes[name].task_id
@@ -325,6 +359,14 @@ class Nodes:
 
     def _may_retry(self, node: _Node, failure: Failure) -> bool:
         return node.state == "failed" and node.failed < node.spec.retries and not is_hopeless(failure)
+
+    def _lacks(self, node: _Node, state: State, why: str) -> None:
+        """A node has no output that counts, and the engine knows nothing of it."""
+        run_id = "" if node.outcome is None else node.outcome.run_id
+        failure = Failure(task_id=node.task_id, run_id=run_id, fence=0, outcome="failed", error=why, retryable=False)
+        node.state, node.is_held = state, False
+        node.outcome = TaskOutcome(run_id=run_id, task_id=node.task_id, status="failed", failure=failure)
+        self.open.discard(node.spec.id)
 
     def _lay(self, node: _Node, ref: str) -> None:
         if not node.mends:
@@ -414,13 +456,14 @@ class Nodes:
         if is_due and self._layers:
             layers = self.layers() if node.mends else self._ordered(self._behind(node))
         call = msgspec.structs.replace(spec.call, feedback=node.feedback, layers=layers)
+        others = [other for name in spec.depends_on if not (other := self._nodes[name]).is_refused]
         return TaskSpec(
             task_id=node.task_id,
             kind=spec.kind,
             lane=spec.lane,
             entry=spec.entry,
             payload=Value("json", msgspec.json.encode(call)),
-            depends_on=tuple(self._nodes[name].task_id for name in spec.depends_on),
+            depends_on=tuple(other.task_id for other in others),
             priority=spec.priority,
             time_limit_s=spec.time_limit_s,
         )

@@ -46,7 +46,9 @@ class PlannedStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     id: NodeId | None = None
     task: Annotated[Any, Meta(description="a function, an Agent, a Command, 'module:function', or a text for an agent")]
     agent: Annotated[Any, Meta(description="the name of an agent, or one")] = None
-    gate: Annotated[Any, Meta(description="a function, an Agent, a Command, 'module:function', 'person', a Person")] = None
+    gate: Annotated[Any, Meta(description="a function, an Agent, a Command, 'module:function', 'person', a Person")] = (
+        None
+    )
     role: AnyText = ""
     inputs: Texts = []
     outputs: Texts = []
@@ -267,6 +269,9 @@ class Pipeline:
         taken = [each for spec in self._stages for each in (spec.id, f"{spec.id}.{GATE}")]
         if name in taken or f"{name}.{GATE}" in taken:
             raise refused("$.id", f"{name!r} is the id of another stage, or of its gate", "give each stage its own")
+        found = self._gate(gate if planned.gate is None else planned.gate, name, planned, refused)
+        if found is not None:
+            self._gates[name] = found
         self._stages.append(
             NodeSpec(
                 id=name,
@@ -283,11 +288,9 @@ class Pipeline:
                 depends_on=tuple(spec.id for spec in self._stages),
                 retries=self.retries if planned.retries is None else planned.retries,
                 time_limit_s=planned.time_limit_s or self.time_limit_s or work.time_limit_s,
-                is_reviewed=True,
+                is_reviewed=found is not None,
             )
         )
-        if (found := self._gate(planned.gate if planned.gate is not None else gate, name, planned, refused)) is not None:
-            self._gates[name] = found
 
     def _gate(self, gate: Any, name: str, stage: PlannedStage, refused: Refused) -> Gate | None:
         """What stands behind a stage."""
@@ -309,9 +312,7 @@ class Pipeline:
         about = {"stage": name, **stated(stage)} | ({"what_must_hold": must_hold} if must_hold else {})
         call = Call(code=work.sha256, form=work.form, instructions=_JUDGE, about=about)
         return Gate(
-            judge=Judge(
-                name=work.name, call=call, lane=work.lane, entry=work.entry, time_limit_s=work.time_limit_s
-            )
+            judge=Judge(name=work.name, call=call, lane=work.lane, entry=work.entry, time_limit_s=work.time_limit_s)
         )
 
     def __repr__(self) -> str:

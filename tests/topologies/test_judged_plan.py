@@ -1,0 +1,400 @@
+"""Pipelines and supervisors played without processes: whatever gates, reviews and people say, in whatever order.
+
+Every run is also cut after each of its lines and taken up again by fresh rules, which have to come to the same end.
+"""
+
+import itertools
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epsilon_lab import Person, Pipeline
+from epsilon_lab.ids import origin, revision
+from epsilon_lab.messages.call import Feedback, call_of
+from epsilon_lab.messages.cases import Decide, Decider
+from epsilon_lab.messages.events import (
+    TYPES,
+    CaseFlagged,
+    CaseWithdrawn,
+    CompletedLine,
+    FailedLine,
+    RunEnded,
+    RunStarted,
+    StageReviewed,
+    TasksCompleted,
+    TasksFailed,
+    TasksSubmitted,
+    VerdictGiven,
+    task_line,
+)
+from epsilon_lab.messages.tasks import Failure, TaskOutcome
+from epsilon_lab.messages.values import pack, stored
+from epsilon_lab.topologies.engine import CancelAll, End, RunState, Settled, Start, Stop, Submit, Tell
+from epsilon_lab.topologies.plan import Emit, Requeue, Revise, Write
+from epsilon_lab.topologies.recovery import recover
+from epsilon_lab.workspace.journal import Record
+from epsilon_lab.workspace.layout import RunDirectory
+
+ANN = Decider("ann")
+
+
+class Broke(Exception):
+    """What a task does that fails."""
+
+
+class Play:
+    """A run and its lines.
+
+    Args:
+        topology: What is played.
+        folder: A new run directory.
+        answer: A task -> its output; it may raise `Broke`.
+        decide: A case -> (verdict, note), or None to leave it open.
+    """
+
+    def __init__(self, topology, folder, answer, decide=lambda case: None):
+        self.run = RunDirectory(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.topology, self.answer, self.decide = topology, answer, decide
+        self.plan, _ = topology.prepare(self.run)
+        self.records, self.tasks, self.cases, self.files = [], {}, [], {}
+        self.steps = 0
+        self.state = RunState("r", self.plan)
+        self.write(RunStarted(run_id="r", topology=topology.topology, name="r"))
+        self.do(self.state.step(Start(), 0))
+
+    def write(self, body):
+        raw = msgspec.Raw(msgspec.json.encode(body))
+        self.records.append(Record(len(self.records), 0.0, TYPES[type(body)], raw))
+
+    def do(self, effects):
+        for effect in effects:
+            match effect:
+                case Submit(tasks=tasks):
+                    self.write(TasksSubmitted(tasks=tuple(map(task_line, tasks))))
+                    self.tasks |= {task.task_id: task for task in tasks}
+                case Emit(body=body):
+                    self.write(body)
+                    if isinstance(body, CaseFlagged):
+                        self.cases.append(body)
+                    if isinstance(body, VerdictGiven | CaseWithdrawn):
+                        self.cases = [case for case in self.cases if case.case_id != body.case_id]
+                case Write(ref=ref, text=text):
+                    self.files[ref] = text
+                case CancelAll():
+                    self.tasks.clear()
+                case End():
+                    pass
+                case Requeue():
+                    pass
+
+    def turn(self):
+        """Answer one task, or decide one case; False where there is nothing to do."""
+        self.steps += 1
+        assert self.steps < 400, "it goes on for ever"
+        if self.state.ended:
+            return False
+        if self.tasks:
+            self.settle(self.tasks.pop(next(iter(self.tasks))))
+            return True
+        for case in self.cases:
+            if (said := self.decide(case)) is not None:
+                self.say(case.case_id, *said)
+                return True
+        return False
+
+    def settle(self, task):
+        name = task.task_id
+        try:
+            output = pack(self.answer(task))
+        except Broke as error:
+            line = FailedLine(task_id=name, attempt=1, fence=1, outcome="failed", error=str(error), then="failed")
+            self.write(TasksFailed(worker_id="w", tasks=(line,)))
+            failure = Failure(task_id=name, run_id="r", fence=1, outcome="failed", error=str(error))
+            outcome = TaskOutcome(run_id="r", task_id=name, status="failed", failure=failure)
+        else:
+            line = CompletedLine(task_id=name, attempt=1, fence=1, output=stored(output), started_at=0.0, ended_at=0.0)
+            self.write(TasksCompleted(worker_id="w", tasks=(line,)))
+            outcome = TaskOutcome(run_id="r", task_id=name, status="completed", output=output)
+        self.do(self.state.step(Settled((outcome,)), 0))
+
+    def say(self, case_id, verdict, note="", *, number=1, force=False):
+        said = Decide(case_id=case_id, verdict=verdict, decider=ANN, note=note, number=number, force=force)
+        self.tell(said)
+
+    def tell(self, news):
+        self.do(self.state.step(Tell(news), 0))
+
+    def play(self):
+        while self.turn():
+            pass
+        return self
+
+    def told(self, kind):
+        name = TYPES[kind]
+        return [msgspec.json.decode(each.body, type=kind) for each in self.records if each.type == name]
+
+    @property
+    def ran(self):
+        return [line.task_id for each in self.told(TasksSubmitted) for line in each.tasks]
+
+    def cut(self, place):
+        """The same run, taken up again after that many lines."""
+        again = object.__new__(Play)
+        again.__dict__.update(self.__dict__)
+        again.records = self.records[:place]
+        again.plan = type(self.topology).restore(self.run, again.records)
+        found = recover("r", again.plan, again.records)
+        again.state = found.state
+        again.tasks = {name: task.spec for name, task in found.left.items()}
+        decided = {line.case_id for kind in (VerdictGiven, CaseWithdrawn) for line in again.told(kind)}
+        again.cases = [case for case in again.told(CaseFlagged) if case.case_id not in decided]
+        again.files, again.steps = {}, 0
+        again.do(found.effects)
+        return again
+
+
+def lines(play):
+    return [(each.type, bytes(each.body)) for each in play.records]
+
+
+def double(number):
+    return number * 2
+
+
+def three(*gates, **more):
+    """Three stages, a, b and c, with these gates behind them."""
+    stages = [{"id": name, "task": double, "gate": gate} for name, gate in zip("abc", gates, strict=False)]
+    return Pipeline(stages, input=1, **more)
+
+
+def fits(number):
+    return None
+
+
+def last_of(task):
+    inputs = call_of(task.payload).inputs
+    return None if not inputs else msgspec.json.decode(inputs[-1][1].json)
+
+
+def works(task):
+    """What the stages above give."""
+    if task.kind == "gate":
+        return True
+    given = last_of(task)
+    return 2 if given is None else given * 2
+
+
+def scripted(gates):
+    """Stages that work, and gates that say in turn what is in their lists; then they pass."""
+    left = {name: list(said) for name, said in gates.items()}
+
+    def answer(task):
+        name = origin(task.task_id)
+        if not name.endswith(".gate"):
+            return works(task)
+        said = left.get(name.removesuffix(".gate"), [])
+        return said.pop(0) if said else True
+
+    return answer
+
+
+@pytest.fixture
+def folders(tmp_path_factory):
+    base = tmp_path_factory.mktemp("plays")
+    numbers = itertools.count()
+    return lambda: base / f"r{next(numbers)}"
+
+
+# -- pipelines ---------------------------------------------------------------------------------------------------------
+
+
+def test_stages_follow_each_other_and_each_gets_what_all_before_gave(folders):
+    play = Play(three(None, fits, None), folders(), works).play()
+    assert play.ran == ["a", "b", "b.gate", "c"]
+    assert (play.state.status, play.state.reason) == ("completed", "3 stages are done")
+    assert msgspec.json.decode(play.told(RunEnded)[0].output.json) == 8
+    last = next(line for each in play.told(TasksSubmitted) for line in each.tasks if line.task_id == "c")
+    assert last.depends_on == ("a", "b")
+
+
+def test_a_rejected_stage_is_done_again_by_whoever_did_it_who_is_told_why(folders):
+    play = Play(three(fits, None, None, retries=2), folders(), scripted({"a": ["too small", False]})).play()
+    assert play.ran == ["a", "a.gate", "a~2", "a.gate~2", "a~3", "a.gate~3", "b", "c"]
+    asked = [call_of(task_spec_of(line)) for each in play.told(TasksSubmitted) for line in each.tasks]
+    told = {name: call.feedback for name, call in zip(play.ran, asked, strict=True)}
+    assert told["a~2"] == (Feedback("review", "too small", "a.gate"),)
+    assert told["a~3"] == (Feedback("review", "rejected", "a.gate~2"),)
+    assert [(each.then, each.reason) for each in play.told(StageReviewed)] == [
+        ("revised", "too small"),
+        ("revised", "rejected"),
+        ("accepted", ""),
+    ]
+
+
+def task_spec_of(line):
+    return pack(msgspec.json.decode(line.payload.json))
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        (["no", "no"], "a: its gate fits rejected it 2 times: no"),
+        ([3], "a: its gate fits gave no verdict but 3"),
+        ([Broke("it broke")], "a: its gate fits failed: it broke"),
+    ],
+)
+def test_what_a_gate_does_not_pass_ends_the_run_there_and_nothing_behind_it_begins(folders, answers, reason):
+    def answer(task):
+        said = scripted_answers(task)
+        if isinstance(said, Broke):
+            raise said
+        return said
+
+    scripted_answers = scripted({"a": answers})
+    play = Play(three(fits, None, None), folders(), answer).play()
+    assert (play.state.status, play.state.reason) == ("failed", f"0 of 3 stages are done; {reason}")
+    assert not {"b", "c"} & set(play.ran)
+
+
+def test_a_stage_that_fails_is_tried_again_and_then_ends_the_run(folders):
+    def answer(task):
+        if origin(task.task_id) == "b":
+            raise Broke("no more")
+        return works(task)
+
+    play = Play(three(None, fits, None), folders(), answer).play()
+    assert play.ran == ["a", "b", "b~2"]
+    assert play.state.reason == "1 of 3 stages are done; b: no more"
+
+
+def test_a_person_s_gate_keeps_the_run_waiting_with_nothing_to_do(folders):
+    play = Play(three(Person(question="Good?", options=("yes", "no")), None, None), folders(), works).play()
+    assert (play.state.status, play.tasks) == ("running", {})
+    [case] = play.cases
+    assert (case.case_id, case.question, case.options) == ("a", "Good?", ("yes", "no"))
+    assert case.evidence == {"stage": "a", "output": 2}
+    play.say("a", "maybe")
+    play.say("b", "yes")
+    assert play.state.status == "running"
+    assert not play.told(VerdictGiven)
+    play.say("a", "yes")
+    assert play.play().state.status == "completed"
+
+
+def test_what_a_person_rejects_is_done_again_with_the_note_and_asked_about_again(folders):
+    play = Play(three("person", None, None), folders(), works).play()
+    play.say("a", "reject", "in metres")
+    play.play()
+    assert play.ran == ["a", "a~2"]
+    assert [case.case_id for case in play.cases] == ["a~2"]
+    play.say("a~2", "reject", "still not")
+    assert play.play().state.reason == "0 of 3 stages are done; a: its gate ann rejected it 2 times: still not"
+
+
+def test_a_person_may_think_better_of_it_while_the_run_lasts(folders):
+    play = Play(three("person", None, "person"), folders(), works).play()
+    play.say("a", "pass")
+    play.play()
+    play.say("a", "reject", "look again", number=2)
+    assert len(play.told(VerdictGiven)) == 1, "not without force"
+    play.say("a", "reject", "look again", number=2, force=True)
+    play.play()
+    assert play.ran == ["a", "b", "c", "a~2"]
+    assert [line.case_id for line in play.told(CaseWithdrawn)] == ["c"]
+    assert [case.case_id for case in play.cases] == ["a~2"]
+    play.say("a", "pass", number=3, force=True)
+    assert play.play().ran == ["a", "b", "c", "a~2"], "it is about what was done again since"
+
+
+def test_a_stage_is_done_again_with_all_that_follow_where_someone_asks_for_it(folders):
+    play = Play(three(None, fits, "person"), folders(), works, lambda case: ("pass", "")).play()
+    assert play.state.status == "completed"
+    play.tell(Revise({"b": (Feedback("rerun", "in metres"),), "nobody": ()}))
+    assert play.play().state.status == "completed"
+    assert play.ran == ["a", "b", "b.gate", "c", "b~2", "b.gate~2", "c~2"]
+    assert [line.case_id for line in play.told(CaseFlagged)] == ["c", "c~2"]
+
+
+def test_a_run_that_was_stopped_is_done_to_its_end_where_a_stage_is_done_again(folders):
+    play = Play(three(None, fits, None), folders(), works)
+    play.turn()
+    play.do(play.state.step(Stop("enough"), 0))
+    assert (play.state.status, play.state.reason) == ("stopped", "enough; 1 nodes are done")
+    play.tell(Revise({"a": ()}))
+    assert play.play().state.status == "completed"
+
+
+SAID = st.sampled_from([True, None, False, "no", {"verdict": "fail", "reason": "bad"}, 7, Broke("broke")])
+
+
+@given(
+    gates=st.lists(st.sampled_from(["none", "code", "person"]), min_size=3, max_size=3),
+    said=st.lists(SAID, max_size=12),
+    retries=st.integers(0, 2),
+    data=st.data(),
+)
+def test_no_script_of_verdicts_goes_on_for_ever_or_passes_what_was_rejected(
+    tmp_path_factory, gates, said, retries, data
+):
+    """And cut after any line the run comes to the same end."""
+    left, passed = list(said), set()
+
+    def answer(task):
+        if task.kind != "gate":
+            return works(task)
+        given = left.pop(0) if left else True
+        if isinstance(given, Broke):
+            raise given
+        if given in (True, None):
+            passed.add(task.depends_on[0])
+        return given
+
+    def decide(case):
+        verdict = left.pop(0) if left else True
+        if verdict in (True, None):
+            passed.add(case.case_id)
+            return ("pass", "")
+        return ("reject", "no")
+
+    kinds = {"none": None, "code": fits, "person": "person"}
+    topology = three(*map(kinds.__getitem__, gates), retries=retries)
+    play = Play(topology, tmp_path_factory.mktemp("r") / "run", answer, decide)
+    play.play()
+    assert play.state.ended
+    assert play.state.reason
+    assert (play.state.status == "completed") == (play.state.reason == "3 stages are done")
+    judged = {name for name, kind in zip("abc", gates, strict=True) if kind != "none"}
+    stages = [name for name in play.ran if not origin(name).endswith(".gate")]
+    assert max(map(revision, stages)) <= retries + 1
+    for behind, name in enumerate(stages):
+        for before in stages[:behind]:
+            if origin(before) < origin(name) and origin(before) in judged and origin(before) != origin(name):
+                assert any(origin(each) == origin(before) for each in passed), "nothing goes past a gate"
+    replay(play, play.cut(data.draw(st.integers(1, len(play.records) - 1))))
+
+
+def replay(whole, again):
+    """Go on as the whole run did, and come to the same lines."""
+    outcomes = {}
+    for kind in (TasksCompleted, TasksFailed):
+        for each in whole.told(kind):
+            for line in each.tasks:
+                outcomes[line.task_id] = line
+    verdicts = {line.case_id: line for line in whole.told(VerdictGiven)}
+
+    def answer(task):
+        line = outcomes[task.task_id]
+        if isinstance(line, FailedLine):
+            raise Broke(line.error)
+        return msgspec.json.decode(line.output.json)
+
+    def decide(case):
+        line = verdicts[case.case_id]
+        return line.verdict, line.note
+
+    again.answer, again.decide = answer, decide
+    again.play()
+    assert lines(again) == lines(whole)
