@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from epsilon_lab.search.problem import Problem as Problem
     from epsilon_lab.search.replay import Replay as Replay
     from epsilon_lab.topologies.dag import Dag as Dag
-    from epsilon_lab.topologies.map_reduce import MapReduce as MapReduce
     from epsilon_lab.topologies.gates import Person as Person
+    from epsilon_lab.topologies.map_reduce import MapReduce as MapReduce
     from epsilon_lab.topologies.pipeline import Pipeline as Pipeline
     from epsilon_lab.topologies.population_search import PopulationSearch as PopulationSearch
     from epsilon_lab.topologies.sharded_queue import ShardedQueue as ShardedQueue
