@@ -16,7 +16,7 @@ from epsilon_lab.agents import tools as ready_made
 from epsilon_lab.agents.llm import LLM
 from epsilon_lab.agents.output_schema import OutputSchema, Schema
 from epsilon_lab.agents.tool_loop import ToolLoop
-from epsilon_lab.agents.tools.delegate import delegate
+from epsilon_lab.agents.tools.delegates import delegate
 from epsilon_lab.agents.tools.function_tool import as_tool
 from epsilon_lab.agents.tools.tool import Tool
 from epsilon_lab.arguments import number, text, whole

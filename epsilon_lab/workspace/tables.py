@@ -32,20 +32,13 @@ from epsilon_lab.workspace.feed import Feed
 from epsilon_lab.workspace.fold import Fold, Row
 from epsilon_lab.workspace.layout import JOURNAL
 from epsilon_lab.workspace.presence import is_there
+from epsilon_lab.workspace.reading import LOCK_DOWN, check_reading
 from epsilon_lab.workspace.schema import TABLES, VIEWS
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
-_LOCK_DOWN = (
-    "set temp_directory = ''",
-    "set enable_external_access = false",
-    "set global python_enable_replacements = false",
-    "set autoload_known_extensions = false",
-    "set autoinstall_known_extensions = false",
-    "set lock_configuration = true",
-)
 _READS = ("SELECT", "EXPLAIN")
 _BULK = 2_000
 """Rows of a table nobody asked for that may wait in memory; more are stored, where they take less."""
@@ -244,7 +237,7 @@ class _Store:
                 self._connection.execute(f"create table {name} ({columns})")
         for name, view in VIEWS.items():
             self._connection.execute(f"create view {name} as {view.query}")
-        for setting in _LOCK_DOWN:
+        for setting in LOCK_DOWN:
             self._connection.execute(setting)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -301,12 +294,7 @@ class _Store:
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         """Run one reading statement in a read-only transaction."""
         try:
-            statements = cursor.extract_statements(query)
-            if len(statements) != 1:
-                raise InvalidInput("query", f"holds {len(statements)} statements", "send them one by one")
-            kind = statements[0].type.name
-            if kind not in _READS:
-                raise InvalidInput("query", f"is a {kind} statement", "tables are read, not changed: use SELECT")
+            check_reading(cursor, query, _READS)
             cursor.execute("begin transaction read only")
             try:
                 yield cursor.execute(query, params)

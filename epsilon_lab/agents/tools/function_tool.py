@@ -32,16 +32,17 @@ class FunctionTool:
     Args:
         function: It has a docstring, and an annotation for each parameter. A parameter annotated with `ToolContext` is
             given the task that the tool works for. A `Args:` section describes the parameters to the model.
+        name: What the model calls it by; None for its own name.
         once: See `Tool.once`.
 
     Raises:
         InvalidInput: A model could not be told what it does, or how it is called.
     """
 
-    def __init__(self, function: Callable[..., Any], *, once: bool = False) -> None:
+    def __init__(self, function: Callable[..., Any], *, name: str | None = None, once: bool = False) -> None:
         self.function = function
         self.once = once
-        self.name = tool_name(name_of(function))
+        self.name = tool_name(name or (function.__name__ if inspect.ismethod(function) else name_of(function)))
         what = f"tool {self.name}"
         docstring = inspect.getdoc(function) if inspect.isroutine(function) else getattr(function, "__doc__", None)
         if not docstring or not docstring.strip():
@@ -54,7 +55,7 @@ class FunctionTool:
         return f"<tool {self.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return functools.partial(FunctionTool, once=self.once), (self.function,)
+        return functools.partial(FunctionTool, name=self.name, once=self.once), (self.function,)
 
     @property
     def provenance(self) -> str:
