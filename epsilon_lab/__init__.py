@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import epsilon_lab.reducers as reducers
     from epsilon_lab.agents import tools as tools
     from epsilon_lab.agents.agent import Agent as Agent
+    from epsilon_lab.agents.command import Command as Command
     from epsilon_lab.agents.llm import LLM as LLM
     from epsilon_lab.errors import Cheat as Cheat
     from epsilon_lab.errors import LabError as LabError
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Command": "epsilon_lab.agents.command",
     "Agent": "epsilon_lab.agents.agent",
     "Budget": "epsilon_lab.messages.budget",
     "Cheat": "epsilon_lab.errors",
@@ -89,6 +91,7 @@ __all__ = [
     "Agent",
     "Budget",
     "Cheat",
+    "Command",
     "Dag",
     "Decider",
     "Lab",

@@ -37,6 +37,38 @@ class Post(Protocol):
         ...
 
 
+class Listening(Protocol):
+    """What is said on a topic, from when it was opened."""
+
+    def waiting(self) -> Sequence[Message]:
+        """Read what is here, without waiting for more."""
+        ...
+
+
+class PlainPost(Protocol):
+    """The same in a child process, where each call returns once it is done: what `current_task()` gives there."""
+
+    def send(self, to: str, value: object) -> None:
+        """Put a message where its addressee will read it."""
+        ...
+
+    def messages(self, timeout_s: float | None = 0.0) -> Sequence[Message]:
+        """Read what was sent to the task and was not read in this attempt."""
+        ...
+
+    def publish(self, topic: str, value: object) -> None:
+        """Say something on a topic."""
+        ...
+
+    def subscribe(self, topic: str) -> Listening:
+        """Listen to a topic."""
+        ...
+
+    def beat(self) -> None:
+        """Say that there is progress."""
+        ...
+
+
 @dataclass
 class Leaf:
     """A running task's view of its run."""
@@ -58,6 +90,9 @@ class Leaf:
 
     post: Post | None = None
     """The way to other tasks; present in the async lane."""
+
+    plain_post: PlainPost | None = None
+    """The same, present in a child process."""
 
     _place: Path | None = None
 

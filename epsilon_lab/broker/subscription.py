@@ -122,6 +122,11 @@ class Subscription:
         while (message := self.next(self.timeout_s)) is not None:
             yield message
 
+    def waiting(self) -> list[Message]:
+        """Read what is here, without waiting for more."""
+        self._look()
+        return self._reading.pop_all()
+
     @property
     def latest(self) -> Message | None:
         """The newest message there is, read or not; None before the first."""

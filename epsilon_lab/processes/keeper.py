@@ -73,10 +73,9 @@ def _borrow_uid(setup: dict[str, Any], refused: dict[str, str]) -> int | None:
         refused["uid"] = "no spare user id can be taken"
         return None
     try:
-        for path in (setup["directory"], *setup["lent"]):
-            namespaces.lend(path, (os.geteuid(), os.getegid()), uid)
+        namespaces.lend([setup["directory"], *setup["lent"]], (os.geteuid(), os.getegid()), uid)
     except OSError as error:
-        refused["uid"] = f"{path} cannot be lent to another user: {error}"
+        refused["uid"] = f"files cannot be lent to another user: {error}"
         return None
     return uid
 

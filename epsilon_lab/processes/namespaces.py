@@ -13,8 +13,8 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from epsilon_lab.processes.native import call
@@ -80,29 +80,46 @@ def _write(path: str, text: str) -> None:
         os.close(fd)
 
 
-def lend(directory: str, owner: tuple[int, int], uid: int) -> None:
-    """Show a directory's files to a spare user as its own: what it makes there belongs, on the disk, to their owner.
+def lend(paths: Iterable[str], owner: tuple[int, int], uid: int) -> None:
+    """Show files and directories to a spare user as its own: what it makes there belongs, on the disk, to their owner.
 
     This process gets its own table of mounts for it. It needs the rights of root outside any user namespace; call it
     before `enter`.
 
     Args:
-        directory: The directory.
+        paths: Files and directories, without links; one may lie in another.
         owner: User and group id on the disk.
         uid: The spare user and group id.
 
     Raises:
-        OSError: The machine refuses, or the directory's file system maps no ids.
+        OSError: The machine refuses, or a file system maps no ids. Nothing is lent then.
     """
-    there, gone = os.pipe()
+    with ExitStack() as held:
+        mapping = held.enter_context(_mapping(owner, uid))
+        trees: list[tuple[str, int]] = []
+        for path in sorted(set(paths)):  # a directory before what is in it
+            tree = call("syscall", _OPEN_TREE, _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+            held.callback(os.close, tree)
+            _set_attributes(tree, b"", _AT_EMPTY_PATH, add=_MAP_IDS, mapping=mapping)
+            trees.append((path, tree))
+        call("unshare", _CLONE_NEWNS)
+        call("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+        for path, tree in trees:
+            call("syscall", _MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(path), _MOVE_MOUNT_F_EMPTY_PATH)
+
+
+@contextmanager
+def _mapping(owner: tuple[int, int], uid: int) -> Iterator[int]:
+    """A descriptor of a user namespace that is nothing but a mapping of ids."""
+    stay, leave = os.pipe()
     ready, tell = os.pipe()
     holder = os.fork()
-    if holder == 0:  # a user namespace, which is nothing but this mapping
+    if holder == 0:
         try:
-            os.close(gone)
+            os.close(leave)
             call("unshare", _CLONE_NEWUSER)
             os.write(tell, b"!")
-            os.read(there, 1)
+            os.read(stay, 1)
         finally:
             os._exit(0)
     os.close(tell)
@@ -111,17 +128,12 @@ def lend(directory: str, owner: tuple[int, int], uid: int) -> None:
         for kind, ours in zip(("uid", "gid"), owner, strict=True):
             _write(f"/proc/{holder}/{kind}_map", f"{ours} {uid} 1\n")
         mapping = os.open(f"/proc/{holder}/ns/user", os.O_RDONLY)
-        tree = call("syscall", _OPEN_TREE, _AT_FDCWD, os.fsencode(directory), _OPEN_TREE_CLONE | os.O_CLOEXEC)
         try:
-            _set_attributes(tree, b"", _AT_EMPTY_PATH, add=_MAP_IDS, mapping=mapping)
-            call("unshare", _CLONE_NEWNS)
-            call("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
-            call("syscall", _MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(directory), _MOVE_MOUNT_F_EMPTY_PATH)
+            yield mapping
         finally:
-            os.close(tree)
             os.close(mapping)
     finally:
-        for end in (there, gone, ready):
+        for end in (stay, leave, ready):
             os.close(end)
         os.waitpid(holder, 0)
 

@@ -154,7 +154,8 @@ def execute(
     if capture is not None:
         capture.begin()
     attempt = Attempt(assignment, open_run(assignment))
-    CURRENT.set(CurrentTask(assignment, peer) if peer is not None else None)
+    attempt.leaf.plain_post = task = CurrentTask(assignment, peer) if peer is not None else None
+    CURRENT.set(task)
     try:
         entry, arguments = attempt.prepare(in_async_lane=False)
         with memory_ceiling(assignment.task.memory_mb):

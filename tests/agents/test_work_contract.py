@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from epsilon_lab import LLM, Lab, WorkQueue
+from epsilon_lab import LLM, Command, Lab, WorkQueue
 from epsilon_lab.agents.work import Task, work_of
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.testing.model_server import ModelServer, Request, Status, Text
@@ -31,6 +31,16 @@ def refusing(text):
     if text == "bad":
         raise ValueError("that is bad")
     return text.upper()
+"""
+
+
+LOUD = """
+from epsilon_lab.agent_sdk import AgentSession
+
+with AgentSession.from_stdio() as session:
+    if session.item == "bad":
+        raise ValueError("that is bad")
+    session.done(session.item.upper())
 """
 
 
@@ -79,6 +89,7 @@ FILLINGS = {
     "async function": Filling(lambda _: given(shout_async), "async", "shout_async"),
     "entry point": Filling(lambda folder: by_name(folder, "shout"), "process", "shout"),
     "async entry point": Filling(lambda folder: by_name(folder, "shout_async"), "async", "shout_async"),
+    "program": Filling(lambda _: given(Command(["python", "-c", LOUD])), "process", "python"),
     "model": Filling(a_model, "async", "http/loud"),
 }
 
