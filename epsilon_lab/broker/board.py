@@ -187,7 +187,7 @@ class Board:
         if status == "dead":
             task.run.dead[task_id] = task
             task.holder = None
-        else:
+        elif task.run.remembers:
             task.run.settled[task_id] = hash(task.spec)
         self.counts.settled[status] += 1
         outcome = TaskOutcome(

@@ -173,6 +173,7 @@ class BrokerHost:
         ledger: Ledger | None = None,
         weight: float = 1.0,
         dead: Sequence[OpenTask] = (),
+        remembers: bool = True,
     ) -> None:
         """Take tasks of this run from now on.
 
@@ -187,6 +188,7 @@ class BrokerHost:
             ledger: What the run may spend and has spent; None for a new run without a budget.
             weight: How many turns it gets for one of a run of weight 1.
             dead: Its dead letters, which can be requeued.
+            remembers: Whether ids of settled tasks are remembered, for whoever may submit one again; it costs memory.
 
         Raises:
             InvalidInput: The run is open already.
@@ -194,7 +196,7 @@ class BrokerHost:
         if run_id in self._homes:
             raise InvalidInput(f"run {run_id}", "is open already", "close it first")
         self._homes[run_id] = _Home(journal, on_outcomes, on_failure)
-        self._tell(OpenRun(run_id, run_dir, tuple(left), epoch, ledger, weight, tuple(dead)))
+        self._tell(OpenRun(run_id, run_dir, tuple(left), epoch, ledger, weight, tuple(dead), remembers))
 
     def submit(self, run_id: str, tasks: Iterable[TaskSpec]) -> tuple[Receipt, ...]:
         """Queue tasks of an open run; all of them, or none. What was submitted before, just so, is only answered again.

@@ -29,7 +29,7 @@ class Run:
 
     `asks` holds, by the fence of the attempt, the requests that wait for the ledger's word, oldest first. `mailboxes`
     holds, by task, what was said to those that are open. `settled` and `settled_before` hold hashes of the tasks that
-    were settled lately, by id.
+    were settled lately, by id, where it `remembers` them.
     """
 
     __slots__ = (
@@ -38,6 +38,7 @@ class Run:
         "durations",
         "ledger",
         "mailboxes",
+        "remembers",
         "run_dir",
         "run_id",
         "settled",
@@ -45,8 +46,9 @@ class Run:
         "tasks",
     )
 
-    def __init__(self, run_id: str, run_dir: str, ledger: Ledger | None = None) -> None:
+    def __init__(self, run_id: str, run_dir: str, ledger: Ledger | None = None, *, remembers: bool = True) -> None:
         self.run_id = run_id
+        self.remembers = remembers
         self.run_dir = run_dir
         self.ledger = ledger or Ledger()
         self.asks: dict[int, Ask] = {}

@@ -61,6 +61,8 @@ class OpenRun(_Stimulus, frozen=True):
     """How many turns it gets for one of a run of weight 1."""
     dead: tuple[OpenTask, ...] = ()
     """Its dead letters, which can be requeued."""
+    remembers: bool = True
+    """Whether ids of settled tasks are remembered; not where its submitter never submits one twice."""
 
 
 class Submit(_Stimulus, frozen=True):

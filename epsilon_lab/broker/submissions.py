@@ -30,7 +30,8 @@ _LANES = get_args(Lane)
 
 def open_run(board: Board, opened: OpenRun, now: float) -> None:
     """Take a run in, with what another broker left of it; its workers may still be at what that one handed out."""
-    run = board.runs.setdefault(opened.run_id, Run(opened.run_id, opened.run_dir, opened.ledger))
+    run = Run(opened.run_id, opened.run_dir, opened.ledger, remembers=opened.remembers)
+    run = board.runs.setdefault(opened.run_id, run)
     board.opened.append(run)
     board.queue.weigh(opened.run_id, opened.weight)
     board.epoch = max(board.epoch, opened.epoch + 1)

@@ -137,6 +137,7 @@ class Runner:
             ledger=found.ledger,
             weight=found.ledger.weight,
             dead=tuple(found.dead.values()),
+            remembers=False,  # the graph gives no id twice
         )
         self._watcher = asyncio.get_running_loop().create_task(self._watch(), name=f"watch {self.run.run_id}")
         return found.effects

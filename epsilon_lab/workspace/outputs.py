@@ -11,7 +11,6 @@ import msgspec
 from epsilon_lab.ids import origin, revision
 from epsilon_lab.messages.events import RunEnded, TasksCompleted, TasksSubmitted
 from epsilon_lab.messages.values import Value, restored
-from epsilon_lab.workspace.journal import read_journal
 from epsilon_lab.workspace.layout import RunDirectory
 from epsilon_lab.workspace.scan import START, Record, scan
 
@@ -62,17 +61,27 @@ def latest(rows: Iterable[Row], otherwise: Mapping[str, Row] = MappingProxyType(
 def submission_order(run: RunDirectory) -> dict[str, int]:
     """The places in which a run's tasks were named on record, by task id: those of its plan."""
     places: dict[str, int] = {}
-    for record in read_journal(run.journal).records:
-        if record.type in ("task.waiting", "task.submitted"):
-            for line in msgspec.json.decode(record.body, type=TasksSubmitted).tasks:
-                places.setdefault(line.task_id, len(places))
+
+    def take(records: list[Record]) -> None:
+        for record in records:
+            if record.type in ("task.waiting", "task.submitted"):
+                for line in msgspec.json.decode(record.body, type=TasksSubmitted).tasks:
+                    places.setdefault(line.task_id, len(places))
+
+    scan(run.journal, START, take)
     return places
 
 
 def run_output(run: RunDirectory) -> Value | None:
     """Read the topology's own final output, if it gave one."""
-    for record in reversed(read_journal(run.journal).records):
-        if record.type == "run.ended":
-            output = msgspec.json.decode(record.body, type=RunEnded).output
-            return None if output is None else restored(output)
-    return None
+    found: Value | None = None
+
+    def take(records: list[Record]) -> None:
+        nonlocal found
+        for record in records:
+            if record.type == "run.ended":
+                output = msgspec.json.decode(record.body, type=RunEnded).output
+                found = None if output is None else restored(output)
+
+    scan(run.journal, START, take)
+    return found

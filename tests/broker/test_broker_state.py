@@ -159,6 +159,19 @@ def test_the_same_task_again_is_answered_again_and_executed_once(table):
     assert table.assigned() == {"s/w1": ["c"]}
 
 
+def test_where_nobody_submits_twice_nothing_of_a_settled_task_stays_in_memory(make_table):
+    table = make_table(key_lifetime_s=1e6, lease_s=1e6)
+    table.step(OpenRun("b", "/runs/b", remembers=False))
+    table.join()
+    for _ in range(2):
+        table.submit("one", run_id="b")
+        table.turn()
+        table.done("s/w1", "one")
+    run = table.state.board.runs["b"]
+    assert (run.tasks, run.settled, run.settled_before) == ({}, {}, {})
+    assert table.state.board.counts.settled["completed"] == 2
+
+
 def test_a_settled_id_is_remembered_for_its_lifetime_and_no_longer_than_twice_that(make_table, make_spec):
     table = make_table(key_lifetime_s=100.0, lease_s=1e6)
     table.join()
