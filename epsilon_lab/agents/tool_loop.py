@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,8 @@ from epsilon_lab.errors import AgentExhausted, BudgetExhausted, DiskFull, LeafFa
 from epsilon_lab.messages.events import ToolCalled
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
     from epsilon_lab.agents.agent import Agent
     from epsilon_lab.agents.leaf import Leaf
     from epsilon_lab.agents.request import Request
@@ -96,10 +100,11 @@ class ToolLoop:
         """
         ended = "cancelled"
         try:
-            with anyio.move_on_after(self._agent.seconds):
-                output = await self._work()
-                ended = "done"
-                return output
+            async with _companions() as self._context.companions:
+                with anyio.move_on_after(self._agent.seconds):
+                    output = await self._work()
+                    ended = "done"
+                    return output
             raise AgentExhausted("seconds", f"{self._agent.seconds:g} s were over and done was not called")
         except Exception as error:
             ended = f"failed: {error}"
@@ -230,7 +235,9 @@ class ToolLoop:
     def _note(
         self, step: int, place: int, made: ToolCall, text: str, outcome: str, duration_s: float, provenance: str
     ) -> None:
-        self._transcript += _quoted(f"{made.name} ({outcome}, {duration_s:.2f} s)", text)
+        sha256 = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+        told = f"{made.name} ({outcome}, {duration_s:.2f} s, {provenance or 'nobody'}, sha256 {sha256})"
+        self._transcript += _quoted(told, text)
         self._leaf.emit(
             ToolCalled(
                 task_id=self._leaf.task_id,
@@ -243,6 +250,7 @@ class ToolLoop:
                 provenance=provenance,
                 arguments=made.arguments[:_SHOWN],
                 result=text[:_SHOWN],
+                result_sha256=sha256,
                 trace_id=self._leaf.trace_id,
             )
         )
@@ -274,6 +282,21 @@ class ToolLoop:
         if missing := [path for path in self._request.needs_files if not (self._open_workspace() / path).is_file()]:
             return None, f"error: these files are to be written and are not there: {', '.join(missing)}"
         return output, ""
+
+
+@asynccontextmanager
+async def _companions() -> AsyncIterator[TaskGroup]:
+    """A task group whose tasks end with the block; what the block raises is raised as it is."""
+    raised: Exception | None = None
+    async with anyio.create_task_group() as group:
+        try:
+            yield group
+        except Exception as error:  # noqa: BLE001 - raised again, outside of the group, which would wrap it
+            raised = error
+        finally:
+            group.cancel_scope.cancel()
+    if raised is not None:
+        raise raised
 
 
 def _quoted(title: str, *texts: str) -> list[str]:

@@ -414,6 +414,9 @@ class ToolCalled(Body, frozen=True, kw_only=True):
     result: str = ""
     """The beginning of what the model was told."""
 
+    result_sha256: str = ""
+    """Of all of that, which the transcript holds."""
+
     trace_id: str | None = None
 
 

@@ -258,6 +258,7 @@ TABLES: dict[str, Table] = {
             "result": "VARCHAR",
             "trace_id": "VARCHAR",
             "created_at": "TIMESTAMP",
+            "result_sha256": "VARCHAR",
         },
         ("run_id", "task_id", "attempt", "step", "place"),
         "run_id, created_at, task_id, attempt, step, place",

@@ -14,7 +14,9 @@ CONDA_NAMES = {"duckdb": "python-duckdb", "matplotlib": "matplotlib-base", "play
 def test_the_environment_matches_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = dict(_parted(line) for line in [*project["dependencies"], *extras["dev"], *extras["browser"]])
+    wanted = dict(
+        _parted(line) for line in [*project["dependencies"], *extras["dev"], *extras["browser"], *extras["mcp"]]
+    )
     wanted = {CONDA_NAMES.get(name, name): versions for name, versions in wanted.items()}
     wanted["python"] = project["requires-python"]
 

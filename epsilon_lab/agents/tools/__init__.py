@@ -8,6 +8,7 @@ web_search(function)        a search by a function of one's own
 plan, submit_plan, mark_complete   a plan to keep
 send_message, check_messages, publish   other tasks, and the person at the lab
 delegate                    another model; given by `Agent(delegates=[...])`
+mcp_tools(...)              those of a server that speaks the Model Context Protocol
 
 A function of one's own, plain or async, with annotations and a docstring is a tool as well.
 """
@@ -20,6 +21,7 @@ from epsilon_lab.agents.tools.files import edit as edit
 from epsilon_lab.agents.tools.files import read as read
 from epsilon_lab.agents.tools.files import write as write
 from epsilon_lab.agents.tools.function_tool import FunctionTool as FunctionTool
+from epsilon_lab.agents.tools.mcp import mcp_tools as mcp_tools
 from epsilon_lab.agents.tools.messages import check_messages as check_messages
 from epsilon_lab.agents.tools.messages import publish as publish
 from epsilon_lab.agents.tools.messages import send_message as send_message

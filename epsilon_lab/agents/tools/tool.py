@@ -18,6 +18,8 @@ import msgspec
 from epsilon_lab.errors import LabError
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
     from epsilon_lab.agents.leaf import Leaf, Post
     from epsilon_lab.agents.llm import LLM
     from epsilon_lab.agents.prompt import Prompt
@@ -104,6 +106,9 @@ class ToolContext:
 
         self.notes: dict[str, Any] = {}
         """What tools keep from call to call; gone with the attempt."""
+
+        self.companions: TaskGroup
+        """Where a tool has something of its own run beside the agent, until the attempt ends; it must not raise."""
 
         self.ask = ask
         self._open_workspace = open_workspace
