@@ -51,6 +51,11 @@ def revision(task_id: str) -> int:
     return int(task_id.partition("~")[2] or 1)
 
 
+def leaf_ref(task_id: str, fence: int) -> str:
+    """Where the files of an attempt lie in the run directory, and what they are known by once it is accepted."""
+    return f"leaves/{task_id}/{fence}"
+
+
 def slug(text: str, *, limit: int = 40) -> str:
     """Reduce text to lower-case letters, digits and single hyphens, fit for a file name."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:limit].strip("-") or "run"

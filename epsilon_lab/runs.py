@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import os
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -36,6 +37,7 @@ from epsilon_lab.views.curve import LIVE
 from epsilon_lab.views.snapshot import Observer, RunSnapshot
 from epsilon_lab.workspace.fold import how_to_resume
 from epsilon_lab.workspace.layout import STOP, RunDirectory
+from epsilon_lab.workspace.leaf_files import export_files, locate_files
 from epsilon_lab.workspace.outputs import SETTLED, latest, run_output, submission_order, task_outputs
 
 if TYPE_CHECKING:
@@ -439,6 +441,32 @@ class Run:
                 f"pickles of strangers are not loaded. Everything else of the run can be read"
             )
         return unpack(value)
+
+    def files(self, task_id: str | None = None) -> dict[str, Path]:
+        """The files that the run's tasks have made, where each lies in the run directory; none may be written to.
+
+        Layers of several tasks lie over each other in the order in which these were settled: a later one wins.
+
+        Args:
+            task_id: The files as this task saw them at its end, and not those of the whole run.
+
+        Raises:
+            InvalidInput: That task has published none.
+            LabError: They cannot be read.
+        """
+        return locate_files(self._directory, task_id)
+
+    def export(self, directory: str | os.PathLike[str], task_id: str | None = None) -> Path:
+        """Write those files, as a tree, to a directory; what else is there stays.
+
+        Returns:
+            The directory.
+
+        Raises:
+            InvalidInput: That task has published none, or a link there leads elsewhere.
+            WorkspaceError: They cannot be written.
+        """
+        return export_files(self._directory, Path(directory), task_id)
 
     @property
     def failures(self) -> pd.DataFrame:

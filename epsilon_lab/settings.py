@@ -19,6 +19,12 @@ INLINE_LIMIT = 64 * 1024
 SEGMENT_BYTES = 64 * 1024 * 1024
 """Bytes: a journal's file of this length is full, and the next group begins another one."""
 
+LEAF_BYTES = 512 * 1024 * 1024
+"""Bytes of files that one attempt may publish, in all."""
+
+LEAF_FILES = 10_000
+"""Files that one attempt may publish."""
+
 TAIL_LIMIT = 4_000
 """Characters of stdout and stderr kept with a failure."""
 

@@ -25,7 +25,8 @@ def call(payload: Value, leaf: Leaf) -> Any:
     Raises:
         LeafFailed: Whoever performs it says why it could not be done.
     """
-    return _begun(payload, leaf)
+    leaf.request = request = Request(call_of(payload), leaf)
+    return _performed(_performer(request, leaf), request, leaf)
 
 
 async def call_async(payload: Value, leaf: Leaf) -> Any:
@@ -34,21 +35,24 @@ async def call_async(payload: Value, leaf: Leaf) -> Any:
     Raises:
         LeafFailed: Whoever performs it says why it could not be done.
     """
-    return await _begun(payload, leaf)
+    leaf.request = request = Request(call_of(payload), leaf)
+    performer = _performer(request, leaf)
+    if isinstance(performer, LLM):
+        return await _reply(performer, request, leaf)
+    if isinstance(performer, Performer):
+        await leaf.open_workspace()
+    return await _performed(performer, request, leaf)
 
 
-def _begun(payload: Value, leaf: Leaf) -> Any:
+def _performer(request: Request, leaf: Leaf) -> object:
+    return load_function(leaf.run, request.code)
+
+
+def _performed(performer: Any, request: Request, leaf: Leaf) -> Any:
     """The output, or what has to be awaited for it."""
-    leaf.call = asked = call_of(payload)
-    request = Request(asked, leaf)
-    performer: object = load_function(leaf.run, asked.code)
-    match performer:
-        case LLM():
-            return _reply(performer, request, leaf)
-        case Performer():
-            return performer.perform(request, leaf)
-        case _:
-            return performer(*request.arguments())  # type: ignore[operator]  # it was checked where it was given
+    if isinstance(performer, Performer):
+        return performer.perform(request, leaf)
+    return performer(*request.arguments())
 
 
 async def _reply(model: LLM, request: Request, leaf: Leaf) -> str:

@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+import anyio.to_thread
 
 from epsilon_lab import ids
-from epsilon_lab.messages.call import Call
-from epsilon_lab.messages.events import Body, event
+from epsilon_lab.messages.events import ArtifactSaved, Body, event
 from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import Event
 from epsilon_lab.workspace.layout import RunDirectory, needing_room
+from epsilon_lab.workspace.leaf_files import LeafFiles, refuse_missing, tree_of
+
+if TYPE_CHECKING:
+    from epsilon_lab.agents.request import Request
 
 Recorder = Callable[[tuple[Event, ...]], Awaitable[int | None]]
 
@@ -85,7 +90,7 @@ class Leaf:
     events: list[Event] = field(default_factory=list)
     """Emitted so far; the worker sends them with the result, or with the failure."""
 
-    call: Call | None = None
+    request: Request | None = None
     """What it was asked; None where its payload says it all."""
 
     post: Post | None = None
@@ -94,7 +99,8 @@ class Leaf:
     plain_post: PlainPost | None = None
     """The same, present in a child process."""
 
-    _place: Path | None = None
+    files: LeafFiles | None = None
+    """Its own directory, once it has asked for one."""
 
     @property
     def trace_id(self) -> str:
@@ -110,11 +116,35 @@ class Leaf:
         return ids.traceparent(self.run.run_id, self.task_id, self.attempt, *parts)
 
     def workspace(self) -> Path:
-        """A directory of this attempt's own, made when it is first asked for."""
-        if self._place is None:
-            self._place = self.run.locate(f"leaves/{self.task_id}/{self.fence}")
-            self._place.mkdir(parents=True, exist_ok=True)
-        return self._place
+        """A directory of this attempt's own, made and filled when it is first asked for.
+
+        Raises:
+            LabError: The files it begins with are not there, or not as they were published.
+            DiskFull: There is no room for them.
+        """
+        if self.files is None:
+            layers = () if self.request is None else self.request.layers
+            self.files = LeafFiles(self.run, self.task_id, self.fence, layers)
+        return self.files.path
+
+    async def open_workspace(self) -> Path:
+        """The same for the async lane, where others go on while files are laid out."""
+        if self.files is None and self.run.is_here:
+            return await anyio.to_thread.run_sync(self.workspace)
+        return self.workspace()
+
+    def publish(self) -> tuple[str, list[ArtifactSaved]]:
+        """Make what it changed in its directory a layer; see `LeafFiles.publish`.
+
+        Raises:
+            LeafFailed: A file that must be there is missing, or something there cannot be published.
+        """
+        needs = () if self.request is None else self.request.needs_files
+        if self.files is not None:
+            return self.files.publish(needs)
+        if needs and self.request is not None:
+            refuse_missing(needs, tree_of(self.run, self.request.layers))
+        return "", []
 
     def emit(self, body: Body) -> None:
         """Put an event on record together with the task's result or failure."""

@@ -37,6 +37,11 @@ class Request:
         return f"<Request of {self._leaf.task_id}>"
 
     @property
+    def code(self) -> str:
+        """SHA-256 of whoever performs it."""
+        return self._call.code
+
+    @property
     def task_id(self) -> str:
         """The task, within its run; what an agent is known by."""
         return self._leaf.task_id

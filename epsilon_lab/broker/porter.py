@@ -6,7 +6,7 @@ the file as it was then, and parts of two writings are not put together. What is
 name of its own and takes its place whole, once its size and digest are what the worker said.
 
 A worker's files go where tasks write: never to the top of the run directory, where its journal is, and never to the
-folders of what tasks are given (`code`, `problem`).
+folders of what tasks are given (`code`, `problem`), nor to the files of another attempt (`leaves`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from pathlib import Path, PurePosixPath
 
 from epsilon_lab.broker.stimuli import Serve
 from epsilon_lab.errors import InvalidInput
+from epsilon_lab.ids import leaf_ref
 from epsilon_lab.messages.frames import Fetch, File, Keep, Kept
-from epsilon_lab.workspace.layout import RunDirectory
+from epsilon_lab.workspace.layout import LEAVES, RunDirectory
 
 PART = 256 * 1024
 """Most bytes of a file that a frame carries."""
@@ -81,7 +82,7 @@ class Porter:
             if part.offset == 0:
                 if (begun := self._growing.pop(key, None)) is not None:
                     begun.abandon()
-                self._growing[key] = _Growing(_place(run, part.ref))
+                self._growing[key] = _Growing(_place(run, part))
             growing = self._growing.get(key)
             if growing is None:
                 return Kept(note_id=part.note_id, problem="the parts before are gone", must_begin_again=True)
@@ -156,11 +157,12 @@ def _read(run: RunDirectory, part: Fetch) -> File:
         return File(note_id=part.note_id, problem=_said(error), is_missing=is_missing)
 
 
-def _place(run: RunDirectory, ref: str) -> Path:
-    parts = PurePosixPath(ref).parts
-    if len(parts) < 2 or parts[0] in _GIVEN:
-        raise InvalidInput(f"reference {ref!r}", "is not a place for what tasks write")
-    return run.locate(ref)
+def _place(run: RunDirectory, part: Keep) -> Path:
+    parts, own = PurePosixPath(part.ref).parts, PurePosixPath(leaf_ref(part.task_id, part.fence))
+    is_others = parts[:1] == (LEAVES,) and not (own in PurePosixPath(part.ref).parents or part.ref == f"{own}.json")
+    if len(parts) < 2 or parts[0] in _GIVEN or is_others:
+        raise InvalidInput(f"reference {part.ref!r}", "is not a place for what this task writes")
+    return run.locate(part.ref)
 
 
 def _said(error: Exception) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from epsilon_lab.ids import leaf_ref
 from epsilon_lab.messages.events import TYPES, LlmCall
-from epsilon_lab.messages.tasks import Event
+from epsilon_lab.messages.tasks import Event, Result
 from epsilon_lab.messages.values import Value
 
 _RAW = msgspec.json.Decoder(msgspec.Raw)
@@ -33,6 +34,13 @@ def event_problem(event: Event) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         return str(error)
     return ""
+
+
+def files_problem(result: Result) -> str:
+    """Say why a result cannot publish the files it names: they are not its own attempt's; empty where it can."""
+    if result.files in ("", leaf_ref(result.task_id, result.fence)):
+        return ""
+    return f"its files, {result.files!r}, are not those of this attempt"
 
 
 def value_problem(value: Value) -> str:

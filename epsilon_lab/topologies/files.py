@@ -17,7 +17,7 @@ from epsilon_lab.workspace.layout import RunDirectory
 _GIVEN = ("plan", "code", "problem", "input")
 """Kinds of file that a run begins with."""
 
-_MADE = ("source",)
+_MADE = ("source", "file", "layer")
 """Kinds of file that one task makes and others read; while that task is open, the file is not final."""
 
 

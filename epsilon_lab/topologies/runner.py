@@ -45,7 +45,8 @@ from epsilon_lab.topologies.plan import Copy, Emit, Export, Plan, Requeue, Revis
 from epsilon_lab.topologies.recovery import Recovered
 from epsilon_lab.workspace.fold import how_to_resume
 from epsilon_lab.workspace.journal import Journal
-from epsilon_lab.workspace.layout import STOP, RunDirectory
+from epsilon_lab.workspace.layout import LEAVES, STOP, RunDirectory
+from epsilon_lab.workspace.leaf_files import sweep
 
 _AT_ONCE = 5_000
 """Tasks given to the broker between two of its turns: it is deaf for a fortieth of a second meanwhile."""
@@ -320,6 +321,16 @@ class Runner:
         self._host.close_run(self.run.run_id)
         self._journal.close()
         self.state.forget()
+        if (self.run.path / LEAVES).exists():
+            sweeping = asyncio.get_running_loop().run_in_executor(None, sweep, self.run)
+            sweeping.add_done_callback(self._is_over)
+        else:
+            self._is_over()
+
+    def _is_over(self, swept: asyncio.Future[None] | None = None) -> None:
+        """Let those who wait go on; what could not be swept stays, and nothing points to it."""
+        if swept is not None and not swept.cancelled():
+            swept.exception()
         if not self.done.done():
             self.done.set_result(None)
 

@@ -11,7 +11,8 @@ import os
 import threading
 import time
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -22,7 +23,10 @@ from epsilon_lab.messages.frames import Denied, Direct, Publish, Read, Subscribe
 from epsilon_lab.messages.post import Message, check_name, written
 
 if TYPE_CHECKING:
+    from epsilon_lab.agents.leaf import Leaf
+    from epsilon_lab.agents.request import Request
     from epsilon_lab.broker.client import Answer, Peer, Question
+    from epsilon_lab.messages.call import Feedback
     from epsilon_lab.messages.tasks import Assignment
 
 _UNANSWERED = 64
@@ -53,9 +57,10 @@ class _Task:
     _reading: Reading | None = None
     _beat_at = 0.0
 
-    def __init__(self, assignment: Assignment, peer: Peer) -> None:
+    def __init__(self, assignment: Assignment, peer: Peer, leaf: Leaf | None = None) -> None:
         self._assignment = assignment
         self._peer = peer
+        self._leaf = leaf
 
     @property
     def run_id(self) -> str:
@@ -86,6 +91,35 @@ class _Task:
     def traceparent(self) -> str:
         """The W3C header by which a service that is called joins the run's trace at this attempt."""
         return ids.traceparent(self.run_id, self.task_id, self.attempt)
+
+    @property
+    def workspace(self) -> Path:
+        """A directory of this attempt's own, made when it is first asked for.
+
+        It begins with the files of the tasks that this one follows. What is added, changed or deleted there is
+        published with the output, if this attempt is the one that counts: `run.files()`.
+
+        Raises:
+            LabError: The files it begins with are not there, or not as they were published.
+        """
+        self.check_thread()
+        if self._leaf is None:
+            raise LabError(f"task {self.task_id} has no workspace here")
+        return self._leaf.workspace()
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The outputs of the tasks that this one depends on, by task id."""
+        return {} if self._asked is None else self._asked.inputs
+
+    @property
+    def feedback(self) -> tuple[Feedback, ...]:
+        """Why it is done once more, oldest first; empty the first time."""
+        return () if self._asked is None else self._asked.feedback
+
+    @property
+    def _asked(self) -> Request | None:
+        return None if self._leaf is None else self._leaf.request
 
     def beat(self) -> None:
         """Say that there is progress; cheap enough for a loop."""

@@ -24,6 +24,7 @@ from epsilon_lab.agents.leaf import Leaf, Recorder
 from epsilon_lab.broker.client import Peer
 from epsilon_lab.errors import BudgetExhausted, DiskFull, InvalidInput, LabError, LeafFailed, ModelRefused
 from epsilon_lab.messages.call import CALL, CALL_ASYNC, is_users
+from epsilon_lab.messages.events import ArtifactSaved
 from epsilon_lab.messages.tasks import Assignment, AttemptOutcome, Failure, Result
 from epsilon_lab.messages.values import as_json, pack, unpack
 from epsilon_lab.processes.account import printable
@@ -49,6 +50,7 @@ class Attempt:
     def __init__(self, assignment: Assignment, run: RunDirectory, recorder: Recorder | None = None) -> None:
         self.started_at = time.time()
         self._assignment = assignment
+        self._published: tuple[str, list[ArtifactSaved]] = "", []
         self.leaf = Leaf(run, assignment.task.task_id, assignment.attempt, assignment.fence, recorder)
 
     def prepare(self, *, in_async_lane: bool) -> tuple[Entry, tuple[Any, ...]]:
@@ -69,6 +71,14 @@ class Attempt:
             raise Refused(f"task {task.task_id} was sent to lane {lane!r}, but {task.entry} is {other}")
         return entry, (given, self.leaf) if entry.takes_leaf else (given,)
 
+    def publish(self) -> None:
+        """Make a layer of the files that it wrote, once its work is done; it counts if the result is accepted.
+
+        Raises:
+            LeafFailed: A file that must be there is missing, or something there cannot be published.
+        """
+        self._published = self.leaf.publish()
+
     def completed(self, value: Any) -> Result:
         """Pack the output; a large one becomes a file.
 
@@ -88,7 +98,8 @@ class Attempt:
             raise Refused(f"the output, a value of type {type(value).__name__}, is nested too deeply") from error
         except OSError as error:
             raise Refused(f"the output could not be written: {error}") from error
-        for artifact in saved:
+        files, lines = self._published
+        for artifact in (*saved, *lines):
             self.leaf.emit(artifact)
         return Result(
             task_id=task_id,
@@ -98,10 +109,13 @@ class Attempt:
             started_at=self.started_at,
             ended_at=time.time(),
             events=tuple(self.leaf.events),
+            files=files,
         )
 
     def failed(self, error: BaseException, tails: tuple[str, str] = ("", "")) -> Failure:
-        """Say why there is no output."""
+        """Say why there is no output. What it wrote is left to be looked at, unless nobody could."""
+        if self.leaf.files is not None and (isinstance(error, KeyboardInterrupt) or not self.leaf.run.is_here):
+            self.leaf.files.discard()
         return Failure(
             task_id=self._assignment.task.task_id,
             run_id=self._assignment.run_id,
@@ -154,12 +168,13 @@ def execute(
     if capture is not None:
         capture.begin()
     attempt = Attempt(assignment, open_run(assignment))
-    attempt.leaf.plain_post = task = CurrentTask(assignment, peer) if peer is not None else None
+    attempt.leaf.plain_post = task = CurrentTask(assignment, peer, attempt.leaf) if peer is not None else None
     CURRENT.set(task)
     try:
         entry, arguments = attempt.prepare(in_async_lane=False)
         with memory_ceiling(assignment.task.memory_mb):
             value = entry.call(*arguments)
+        attempt.publish()
         return attempt.completed(value)
     except BaseException as error:  # noqa: BLE001 - user code may raise anything, and the child lives on
         return attempt.failed(error, capture.tails() if capture is not None else ("", ""))

@@ -13,6 +13,7 @@ import socket
 from contextlib import closing
 
 import anyio
+import anyio.to_thread
 
 from epsilon_lab.broker.client import Peer
 from epsilon_lab.errors import BudgetExhausted, LabError
@@ -66,14 +67,19 @@ class AsyncLane:
 
     async def _run(self, peer: Peer, open_run: OpenRunDirectory, assignment: Assignment) -> None:
         attempt = Attempt(assignment, open_run(assignment), functools.partial(_record, peer, assignment))
-        attempt.leaf.post = task = AsyncCurrentTask(assignment, peer)
+        attempt.leaf.post = task = AsyncCurrentTask(assignment, peer, attempt.leaf)
         CURRENT.set(task)
         answer: Result | Failure | None = None
         with anyio.CancelScope() as scope:
             self._scopes[assignment.fence] = scope
             try:
                 entry, arguments = attempt.prepare(in_async_lane=True)
-                answer = attempt.completed(await entry.call(*arguments))
+                value = await entry.call(*arguments)
+                if attempt.leaf.files is not None and attempt.leaf.run.is_here:
+                    await anyio.to_thread.run_sync(attempt.publish)  # others go on while files are read
+                else:
+                    attempt.publish()
+                answer = attempt.completed(value)
             except BaseException as error:  # user code may raise anything; the lane lives on
                 if _is_cancelled(error):
                     raise

@@ -51,6 +51,8 @@ class Mirrors:
 class MirroredRun(RunDirectory):
     """The files of one run, for one attempt."""
 
+    is_here = False
+
     def __init__(self, peer: Peer, assignment: Assignment, root: Path) -> None:
         if assignment.run_id in ("", ".", "..") or Path(assignment.run_id).name != assignment.run_id:
             raise InvalidInput(f"run id {assignment.run_id!r}", "is no name of a directory")

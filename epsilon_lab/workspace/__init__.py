@@ -6,6 +6,8 @@ scan.py       the reading end, one for all: files in order, the torn tail and th
 register.py   what a lab has to know of its own past, read from a snapshot and what follows it
 lock.py       one writer a workspace; lease.py where locks cannot be relied on, which mounts.py knows
 space.py      how much room the disk has, looked at before it is gone
+layers.py     what becomes of files that several tasks made (pure); leaf_files.py, their directories; trees.py lists and
+              removes what strangers have filled
 outputs.py    what tasks gave, read back from the journal
 tables.py     journals as DuckDB tables and pandas frames, the one door to both; schema.py says which,
               fold.py turns events into their rows, feed.py follows one journal

@@ -19,6 +19,7 @@ renamed), so that a reader never meets half a file.
         ├── candidates/g001-c003.py
         ├── prompts/g001-c003-0.md, replies/g001-c003-0.md
         ├── briefs/g001-v1.md
+        ├── leaves/<task>/<fence>/  what an attempt wrote that asked for a directory; <fence>.json: its index
         ├── outputs/<task>.json|pkl outputs over 64 KiB
         ├── problem/                statement, seed program, public files
         └── leaderboard.json|csv, generation_history.json, best_solution.py, scores.png
@@ -44,11 +45,15 @@ JOURNAL = "journal.ndjson"
 STOP = "STOP"
 PLAN = "plan.json"
 PLACE = "place.json"
+LEAVES = "leaves"
 SIDECAR_LOG = "lab/sidecar.log"
 
 
 class RunDirectory:
     """One run's files. Reading never unpickles; writing replaces whole files."""
+
+    is_here = True
+    """Whether its path is where the run's files lie, and not where copies of them are kept."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
