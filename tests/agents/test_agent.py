@@ -49,11 +49,11 @@ class Bench:
     def perform(self, agent: Agent, task: str = "Write a poem.", **asked: Any) -> Any:
         self.attempts += 1
         leaf = Leaf(self.run, "item-000000", self.attempts, self.attempts, self._record)
-        leaf.call = call = Asked(code="", instructions=task, **asked)
+        leaf.request = request = Request(Asked(code="", instructions=task, **asked), leaf)
 
         async def main() -> Any:
             try:
-                return await agent.perform(Request(call, leaf), leaf)
+                return await agent.perform(request, leaf)
             finally:
                 await aclose()
                 await leaf.record()

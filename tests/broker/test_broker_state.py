@@ -23,6 +23,7 @@ from epsilon_lab.broker.stimuli import (
     Undelivered,
 )
 from epsilon_lab.errors import InvalidInput, QueueFull
+from epsilon_lab.ids import leaf_ref
 from epsilon_lab.messages.events import (
     LlmCall,
     TasksAssigned,
@@ -595,6 +596,19 @@ def test_a_result_that_would_break_the_journal_is_a_failure(table, output):
     [outcome] = answer.outcomes
     assert outcome.status == "failed"
     assert "cannot be recorded" in outcome.failure.error
+
+
+def test_a_result_publishes_the_files_of_its_own_attempt_and_no_other(table):
+    table.join()
+    table.submit("a", "b")
+    table.turn()
+    own = leaf_ref("a", table.given["s/w1"]["a"].fence)
+    [outcome] = table.done("s/w1", "a", files=own).outcomes
+    assert (outcome.status, outcome.files) == ("completed", own)
+    table.turn()
+    [outcome] = table.done("s/w1", "b", files=own).outcomes
+    assert (outcome.status, outcome.files) == ("failed", "")
+    assert f"its files, '{own}', are not those of this attempt" in outcome.failure.error
 
 
 def test_an_event_that_would_break_the_journal_is_refused_by_name(table):

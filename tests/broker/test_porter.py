@@ -108,6 +108,14 @@ def test_what_is_the_labs_own_is_not_written(porter, run, ref):
     assert sorted(os.listdir(run.parent)) == ["q", "secret"]
 
 
+@pytest.mark.parametrize("ref", ["leaves/a/4/x", "leaves/a/4.json", "leaves/b/5/x", "leaves/a/5", "leaves/a/x"])
+def test_the_files_of_another_attempt_are_not_written(porter, run, ref):
+    assert "is not a place for what this task writes" in ask(porter, run, keep(ref, b"mine now")).problem
+    assert not ask(porter, run, keep("leaves/a/5/src/x", b"mine")).problem
+    assert not ask(porter, run, keep("leaves/a/5.json", b"{}")).problem
+    assert sorted(path.name for path in (run / "leaves").rglob("*")) == ["5", "5.json", "a", "src", "x"]
+
+
 def test_what_did_not_arrive_as_it_was_sent_is_not_kept(porter, run):
     assert "did not arrive" in ask(porter, run, keep("outputs/a", b"data", sha256="0" * 64)).problem
     assert not (run / "outputs" / "a").exists()
