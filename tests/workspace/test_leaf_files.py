@@ -60,8 +60,10 @@ def texts(run: RunDirectory, layers: tuple[str, ...]) -> dict[str, str]:
 
 def test_a_layer_is_what_was_added_changed_and_deleted(run: RunDirectory) -> None:
     first = made(run, "api", 1, {"src/a.py": "1", "src/b.py": "2", "README": "hello"})
+    first_written = (run.path / first / "README").stat().st_mtime
     leaf = LeafFiles(run, "web", 2, (first,))
     assert sorted(path.name for path in (leaf.path / "src").iterdir()) == ["a.py", "b.py"]
+    assert (leaf.path / "src/a.py").stat().st_mtime < first_written - 3600  # so that any change shows
     (leaf.path / "src/a.py").write_text("3")  # as long as before
     (leaf.path / "src/b.py").unlink()
     (leaf.path / "tool").write_text("#!/bin/sh")
