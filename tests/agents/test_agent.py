@@ -12,7 +12,7 @@ import anyio
 import msgspec
 import pytest
 
-from epsilon_lab import Agent, Lab, WorkQueue, tools
+from epsilon_lab import Agent, tools
 from epsilon_lab.agents.conversation import HISTORY_LIMIT
 from epsilon_lab.agents.function import load_function, pack_function
 from epsilon_lab.agents.leaf import Leaf
@@ -570,22 +570,33 @@ def test_what_is_no_agent_is_refused(given: dict[str, Any], said: str) -> None:
         Agent("openai/tiny", **given)
 
 
-def test_an_agent_is_a_task_of_a_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LAB_TEST_KEY", KEY)
+# -- tools that are not known before ---------------------------------------------------------------------------------
 
-    def shouts(sent: Sent) -> Call:
-        return Call("done", {"output": sent.task.upper()})
 
-    moves = (Call("write", {"path": "a.txt", "content": "x"}), shouts)
-    with play(*moves) as server, Lab(tmp_path, workers=1) as lab:
-        agent = Agent(LLM("http/tiny", api_base=server.url, api_key_env="LAB_TEST_KEY"))
-        run = lab.start(WorkQueue(["roses", "violets"], agent)).wait(timeout=60)
-        assert run.results() == ["ROSES", "VIOLETS"]
-        calls = run.frame("tool_calls")
-        assert sorted(zip(calls["task_id"], calls["tool"], strict=True)) == [
-            ("item-000000", "done"),
-            ("item-000000", "write"),
-            ("item-000001", "done"),
-            ("item-000001", "write"),
-        ]
-        assert run.frame("llm_calls")["outcome"].tolist() == ["ok"] * 4
+class Box:
+    """A server's tools, as it tells them when it is asked."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    async def open_tools(self, context: tools.ToolContext) -> list[Any]:
+        self.log.append("opened")
+        context.resources.callback(self.log.append, "closed")
+        return [add]
+
+
+def test_a_toolbox_is_opened_with_an_attempt_and_closed_with_it(plain: Bench) -> None:
+    log: list[str] = []
+    with play(Call("add", {"a": 2}), DONE) as server:
+        plain.perform(plain.agent(server, tools=[tools.read, Box(log)]))
+        assert server.requests[0].tools == ["read", "add", "done"]
+        assert told(server) == ["3"]
+    assert log == ["opened", "closed"]
+    with play(Hang()) as server, pytest.raises(AgentExhausted):
+        plain.perform(plain.agent(server, tools=[Box(log)], seconds=0.2))
+    assert log == ["opened", "closed"] * 2
+
+
+def test_a_toolbox_has_no_tool_of_a_name_that_is_taken(plain: Bench) -> None:
+    with play(DONE) as server, pytest.raises(InvalidInput, match="Agent tool 'add': has another's name"):
+        plain.perform(plain.agent(server, tools=[add, Box([])]))
