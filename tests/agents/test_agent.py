@@ -568,35 +568,3 @@ def done(output: str) -> str:
 def test_what_is_no_agent_is_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidInput, match=f"{said}"):
         Agent("openai/tiny", **given)
-
-
-# -- tools that are not known before ---------------------------------------------------------------------------------
-
-
-class Box:
-    """A server's tools, as it tells them when it is asked."""
-
-    def __init__(self, log: list[str]) -> None:
-        self.log = log
-
-    async def open_tools(self, context: tools.ToolContext) -> list[Any]:
-        self.log.append("opened")
-        context.resources.callback(self.log.append, "closed")
-        return [add]
-
-
-def test_a_toolbox_is_opened_with_an_attempt_and_closed_with_it(plain: Bench) -> None:
-    log: list[str] = []
-    with play(Call("add", {"a": 2}), DONE) as server:
-        plain.perform(plain.agent(server, tools=[tools.read, Box(log)]))
-        assert server.requests[0].tools == ["read", "add", "done"]
-        assert told(server) == ["3"]
-    assert log == ["opened", "closed"]
-    with play(Hang()) as server, pytest.raises(AgentExhausted):
-        plain.perform(plain.agent(server, tools=[Box(log)], seconds=0.2))
-    assert log == ["opened", "closed"] * 2
-
-
-def test_a_toolbox_has_no_tool_of_a_name_that_is_taken(plain: Bench) -> None:
-    with play(DONE) as server, pytest.raises(InvalidInput, match="Agent tool 'add': has another's name"):
-        plain.perform(plain.agent(server, tools=[add, Box([])]))
