@@ -394,7 +394,13 @@ class DagPlan(Checkable):
 
     def start(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Begin with what depends on nothing, or with taking the sentence apart."""
-        return self._nodes.add(self._rules.nodes if self._rules.decompose is None else [self._rules.decompose])
+        if self._rules.decompose is not None:
+            return self._nodes.add([self._rules.decompose])
+        return self._begin(self._rules.nodes)
+
+    def _begin(self, specs: Sequence[NodeSpec]) -> list[PlanEffect]:
+        """The plan is known."""
+        return self._nodes.add(specs)
 
     def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Go on with what follows; end when nothing is left."""
@@ -423,7 +429,7 @@ class DagPlan(Checkable):
             return self._nodes.revise({DECOMPOSE: (Feedback("review", str(error)),)})
         hands, limit_s = self._rules.hands, self._rules.time_limit_s
         nodes = [node_spec(node, hands[node.agent or ""], self._rules.retries, limit_s) for node in plan.nodes]
-        return [*self._nodes.accept(DECOMPOSE), *self._nodes.add(nodes)]
+        return [*self._nodes.accept(DECOMPOSE), *self._begin(nodes)]
 
     def _end(self) -> list[PlanEffect]:
         if self._nodes.open:
