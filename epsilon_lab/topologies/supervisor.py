@@ -166,7 +166,9 @@ class SupervisorPlan(JudgedPlan):
                 return self._split(name, verdict, by)
 
     def _noted(self, name: str, verdict: Verdict, by: str, then: str, parts: tuple[str, ...] = ()) -> list[PlanEffect]:
-        return self._reviewed(name, verdict.verdict, verdict.reason, by=by, then=then, to=verdict.to, parts=parts)
+        failure = self._nodes.failures().get(name)
+        reason = verdict.reason or ("" if failure is None else failure.error)
+        return self._reviewed(name, verdict.verdict, reason, by=by, then=then, to=verdict.to, parts=parts)
 
     def _feedback(self, name: str, verdict: Verdict, by: str) -> tuple[Feedback, ...]:
         """What whoever does it next is told: how it failed, and what the review says."""
