@@ -13,6 +13,7 @@ tool_loop.py, conversation.py   one attempt of an agent: what is done, and the r
 output_schema.py   what an output must look like
 tools/        what an agent may be given to work with
 command.py    agents: an outside program, as a value; line_protocol.py, the rules of what it is told and says
+teamwork.py   what a tree's run does with git, as tasks
 answer.py     what a model's server said, whichever way it was asked
 backoff.py    when a request is sent again, and after how long
 litellm_door.py, http_door.py   the two ways to a model; guard.py, what a server may do to us on the first

@@ -58,8 +58,12 @@ class Request:
 
     @functools.cached_property
     def inputs(self) -> dict[str, Any]:
-        """The outputs of what it depends on, in order, by task id, which for a revision is that of the first."""
-        return {origin(task_id): self._read(value) for task_id, value in self._given()}
+        """The outputs of what it depends on, in order, by task id, which for a revision is that of the first; within a
+        team, by the names in its plan.
+        """
+        team = self.about.get("team")
+        given = {origin(task_id): value for task_id, value in self._given() if origin(task_id) != f"{team}.branch"}
+        return {name.removeprefix(f"{team}."): self._read(value) for name, value in given.items()}
 
     @property
     def failed(self) -> dict[str, str]:

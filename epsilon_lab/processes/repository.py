@@ -16,6 +16,7 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,13 +49,20 @@ _CONFIG = {
 }
 
 
+class File(NamedTuple):
+    """A file of a commit."""
+
+    content: bytes
+    executable: bool = False
+
+
 class Step(NamedTuple):
     """One commit in the making."""
 
     author: str
     message: str
-    files: Mapping[str, bytes | None]
-    """Path -> content; None for a file that is taken away."""
+    files: Mapping[str, File | None]
+    """By path; None for a file that is taken away."""
 
 
 class Merge(NamedTuple):
@@ -63,8 +71,8 @@ class Merge(NamedTuple):
     commit: str
     """The merge; empty where it has conflicts."""
 
-    conflicts: Mapping[str, bytes | None] = {}
-    """Path -> what lies there, with git's markers where it is a text; None where it was taken away on both sides."""
+    conflicts: Mapping[str, File | None] = {}
+    """By path: what lies there, with git's markers where it is a text; None where nothing does."""
 
 
 def is_installed() -> bool:
@@ -87,7 +95,7 @@ class Repository:
         """Where a team's branch is checked out."""
         return self._root / _WORKTREES / team
 
-    def create(self, files: Mapping[str, bytes]) -> str:
+    def create(self, files: Mapping[str, File]) -> str:
         """Make the repository, anew where there is one, with what teams begin from.
 
         Returns:
@@ -104,15 +112,19 @@ class Repository:
             self._git(self.path, "init", "-q", "-b", MAIN)
             return self._commit(self.path, Step(_HOUSE, "What the teams begin from", files))
 
-    def branch(self, team: str, start: str, others: Sequence[str] = ()) -> Merge:
+    def branch(
+        self, team: str, start: str, others: Sequence[str] = (), resolved: Mapping[str, File | None] | None = None
+    ) -> Merge:
         """Check out a team's branch, anew where there is one, in its own worktree.
 
         Args:
             team: Its name; the branch is `team/<name>`.
             start: The commit to begin from.
-            others: Commits of the teams it depends on, merged in turn. Where one conflicts, the branch is not made.
+            others: Commits of the teams it depends on, merged in turn, up to one that conflicts.
+            resolved: What to put where they conflict, as for `merge`.
 
         Raises:
+            InvalidInput: A path leads outside, or into `.git`.
             LabError: Git failed.
         """
         place = self.worktree(team)
@@ -123,7 +135,7 @@ class Repository:
             self._git(self.path, "worktree", "add", "-q", "-f", "-B", f"team/{team}", str(place), start)
             merged = Merge(start)
             for other in others:
-                merged = self._merge(place, other, f"Begin from {other[:12]} too", {})
+                merged = self._merge(place, other, f"Begin from {other[:12]} too", resolved or {})
                 if not merged.commit:
                     return merged
             return merged
@@ -150,15 +162,15 @@ class Repository:
                 start = self._commit(place, step)
             return start
 
-    def merge(self, start: str, other: str, message: str, resolved: Mapping[str, bytes | None] | None = None) -> Merge:
+    def merge(self, start: str, other: str, message: str, resolved: Mapping[str, File | None] | None = None) -> Merge:
         """Merge a commit into `main`.
 
         Args:
             start: The commit that `main` is at, and is brought back to first.
             other: What to merge.
             message: The merge's own message.
-            resolved: What to put where the two conflict: path -> content, None to take the file away. A conflict that
-                is not among them, or whose content still has git's markers, stays one.
+            resolved: What to put where the two conflict: by path, None to take the file away. A conflict that is not
+                among them, or whose content still has git's markers, stays one.
 
         Raises:
             InvalidInput: A path leads outside, or into `.git`.
@@ -168,28 +180,25 @@ class Repository:
             self._reset(self.path, start)
             return self._merge(self.path, other, message, resolved or {})
 
-    def files(self, commit: str) -> dict[str, bytes]:
-        """Read every file of a commit; a link is left out.
+    def files(self, commit: str) -> dict[str, File]:
+        """Read every file of a commit, by path; a link is left out.
 
         Raises:
             LabError: There is no such commit.
         """
         listed = self._git(self.path, "ls-tree", "-r", "-z", commit).split(b"\0")
-        entries = [entry.split(b"\t", 1) for entry in listed if entry]
-        found = {
-            path.decode(errors="surrogateescape"): kind.split()[2].decode()
-            for kind, path in entries
-            if kind.startswith(b"100")
-        }
-        ask = "".join(f"{sha}\n" for sha in found.values()).encode()
-        answer = self._git(self.path, "cat-file", "--batch", given=ask)
-        contents, at = [], 0
-        for _ in found:
+        entries = [entry.decode(errors="surrogateescape").split("\t", 1) for entry in listed if entry]
+        kinds = {path: kind.split() for kind, path in entries if kind.startswith("100")}
+        answer = self._git(
+            self.path, "cat-file", "--batch", given="".join(f"{kind[2]}\n" for kind in kinds.values()).encode()
+        )
+        found, at = {}, 0
+        for path, (mode, *_) in kinds.items():
             end = answer.index(b"\n", at)
             size = int(answer[at:end].split()[2])
-            contents.append(answer[end + 1 : end + 1 + size])
+            found[path] = File(answer[end + 1 : end + 1 + size], mode == "100755")
             at = end + size + 2
-        return dict(zip(found, contents, strict=True))
+        return found
 
     # -- in one place, by one process at a time -----------------------------------------------------------------------
 
@@ -207,8 +216,8 @@ class Repository:
         self._git(place, "clean", "-q", "-f", "-d", "-x")
 
     def _commit(self, place: Path, step: Step) -> str:
-        for path, content in step.files.items():
-            _put(place, path, content)
+        for path, file in step.files.items():
+            _put(place, path, file)
         self._git(place, "add", "-A", "-f")
         head = self._git(place, "rev-parse", "-q", "--verify", "HEAD", codes=(0, 1)).decode().strip()
         if head and not self._git(place, "diff", "--cached", "--name-only", "-z"):
@@ -216,17 +225,19 @@ class Repository:
         self._git(place, "commit", "-q", "--allow-empty", "-F", "-", given=_text(step.message), author=step.author)
         return self._head(place)
 
-    def _merge(self, place: Path, other: str, message: str, resolved: Mapping[str, bytes | None]) -> Merge:
+    def _merge(self, place: Path, other: str, message: str, resolved: Mapping[str, File | None]) -> Merge:
         self._git(place, "merge", "-q", "--no-ff", "--no-commit", other, codes=(0, 1))
         unmerged = self._git(place, "diff", "--name-only", "--diff-filter=U", "-z").split(b"\0")
-        conflicts: dict[str, bytes | None] = {}
+        conflicts: dict[str, File | None] = {}
         for path in (name.decode(errors="surrogateescape") for name in unmerged if name):
-            if path in resolved and not _MARKERS.search(resolved[path] or b""):
-                _put(place, path, resolved[path])
+            given, there = resolved.get(path), place / path
+            if path in resolved and (given is None or not _MARKERS.search(given.content)):
+                _put(place, path, given)
                 self._git(place, "add", "-A", "-f", "--", path)
+            elif given is not None or not there.is_file() or there.is_symlink():
+                conflicts[path] = given
             else:
-                file = place / path
-                conflicts[path] = resolved.get(path) or (file.read_bytes() if file.is_file() else None)
+                conflicts[path] = File(there.read_bytes(), bool(there.stat().st_mode & stat.S_IXUSR))
         if conflicts:
             self._reset(place, "HEAD")
             return Merge("", conflicts)
@@ -275,7 +286,7 @@ def _text(message: str) -> bytes:
     return (message.strip() or "(no message)").encode(errors="replace")
 
 
-def _put(place: Path, path: str, content: bytes | None) -> None:
+def _put(place: Path, path: str, file: File | None) -> None:
     """Write or take away a file of a worktree, and nothing else.
 
     Raises:
@@ -288,7 +299,7 @@ def _put(place: Path, path: str, content: bytes | None) -> None:
     target = place.joinpath(*pure.parts)
     if not target.parent.resolve().is_relative_to(place.resolve()):
         raise InvalidInput(f"file {path!r}", "lies behind a link that leads outside the worktree")
-    if content is None:
+    if file is None:
         target.unlink(missing_ok=True)
         return
     for above in reversed(target.relative_to(place).parents[:-1]):
@@ -299,4 +310,5 @@ def _put(place: Path, path: str, content: bytes | None) -> None:
         target.unlink()
     elif target.is_dir():
         shutil.rmtree(target)
-    target.write_bytes(content)
+    target.write_bytes(file.content)
+    target.chmod(0o755 if file.executable else 0o644)

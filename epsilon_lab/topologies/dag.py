@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -62,6 +62,8 @@ from epsilon_lab.topologies.quality import (
 )
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import RunDirectory
+
+P = TypeVar("P")
 
 DECOMPOSE = "decompose"
 """The task that takes a sentence apart, and its kind."""
@@ -254,17 +256,19 @@ class Dag:
     def prepare(self, run: RunDirectory) -> tuple[Plan, Sequence[Body]]:
         """Write what the nodes run into the run directory, and the plan."""
         saved: list[Body] = [work.save(run) for work in self._all]
-        hands = {name: _hand(work) for name, work in self._agents.items()}
+        hands = {name: hand_of(work) for name, work in self._agents.items()}
         rules = DagRules(
             nodes=tuple(
-                node_spec(node, _hand(self._works[node.id]), self.retries, self.time_limit_s, self._works[node.id].form)
+                node_spec(
+                    node, hand_of(self._works[node.id]), self.retries, self.time_limit_s, self._works[node.id].form
+                )
                 for node in (self.plan.nodes if self.plan else ())
             ),
             decompose=self._decomposing(hands),
             hands=hands if self._sentence else {},
             retries=self.retries,
             time_limit_s=self.time_limit_s,
-            quality=self._quality(),
+            quality=quality_rules(self._qa, self._assign, self._sentence, self.fix_waves, self.time_limit_s),
             models=tuple(work.code_ref for work in self._all if work.checked is not None),
         )
         return _plan(rules), [*saved, save_rules(rules, run)]
@@ -283,19 +287,6 @@ class Dag:
             retries=self.retries,
             time_limit_s=self.time_limit_s or first.time_limit_s,
             is_reviewed=True,
-        )
-
-    def _quality(self) -> QualityRules | None:
-        if self._qa is None:
-            return None
-        goal = {"goal": self._sentence} if self._sentence else {}
-        return QualityRules(
-            qa=_side_task(QA, self._qa, QA_INSTRUCTIONS, goal, self.time_limit_s),
-            assign=None
-            if self._assign is None
-            else _side_task(ASSIGN, self._assign, ASSIGN_INSTRUCTIONS, goal, self.time_limit_s),
-            fix_waves=self.fix_waves,
-            is_function=self._qa.checked is None and self._qa.form == "inputs",
         )
 
     @staticmethod
@@ -328,8 +319,32 @@ def _of_agent(name: str) -> str:
     return f"Dag agent {name!r}" if name else "Dag agent"
 
 
-def _hand(work: Work) -> Hand:
+def hand_of(work: Work) -> Hand:
+    """A performer, as `plan.json` keeps it."""
     return Hand(code=work.sha256, lane=work.lane, entry=work.entry, time_limit_s=work.time_limit_s)
+
+
+def quality_rules(
+    qa: Work | None, assign: Work | None, goal: str | None, fix_waves: int, time_limit_s: float | None
+) -> QualityRules | None:
+    """How a run is checked; None where nobody checks it.
+
+    Args:
+        qa: Who looks at the product.
+        assign: Who says whose an error is, if anybody.
+        goal: What was to be done, in words.
+        fix_waves: How often it is mended and looked at again.
+        time_limit_s: Seconds that one attempt may take; None for the performer's own limit.
+    """
+    if qa is None:
+        return None
+    about = {"goal": goal} if goal else {}
+    return QualityRules(
+        qa=_side_task(QA, qa, QA_INSTRUCTIONS, about, time_limit_s),
+        assign=None if assign is None else _side_task(ASSIGN, assign, ASSIGN_INSTRUCTIONS, about, time_limit_s),
+        fix_waves=fix_waves,
+        is_function=qa.checked is None and qa.form == "inputs",
+    )
 
 
 def _side_task(name: str, work: Work, instructions: str, about: dict[str, Any], limit_s: float | None) -> NodeSpec:
@@ -389,18 +404,12 @@ class DagPlan(Checkable):
         self.models = rules.models
         self._rules = rules
         self._nodes = Nodes()
-        self._mistakes = 0
-        """Decompositions that were refused."""
+        self._mistaken: set[str] = set()
+        """Nodes that took work apart in a way that was refused."""
 
     def start(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Begin with what depends on nothing, or with taking the sentence apart."""
-        if self._rules.decompose is not None:
-            return self._nodes.add([self._rules.decompose])
-        return self._begin(self._rules.nodes)
-
-    def _begin(self, specs: Sequence[NodeSpec]) -> list[PlanEffect]:
-        """The plan is known."""
-        return self._nodes.add(specs)
+        return self._nodes.add(self._rules.nodes if self._rules.decompose is None else [self._rules.decompose])
 
     def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Go on with what follows; end when nothing is left."""
@@ -415,21 +424,30 @@ class DagPlan(Checkable):
 
     def _take_apart(self, outcome: TaskOutcome) -> list[PlanEffect]:
         """Take a model's plan, or tell it once what is wrong with it."""
+        plan, effects = self._parted(DECOMPOSE, outcome, read_answer)
+        return effects if plan is None else [*self._nodes.accept(DECOMPOSE), *self._nodes.add(self._worded(plan))]
+
+    def _parted(
+        self, name: str, outcome: TaskOutcome, read: Callable[[object, Sequence[str]], P]
+    ) -> tuple[P | None, list[PlanEffect]]:
+        """What a model made of a piece of work, or what follows where that is none."""
         if outcome.output is None:
             error = outcome.failure.error if outcome.failure else outcome.status
-            return self._give_up("failed", f"the work was not taken apart: {error}")
+            return None, self._give_up("failed", f"the work was not taken apart: {error}")
         try:
             if outcome.output.form != "json":
                 raise InvalidInput("decomposition: $", "is not JSON", "answer with one JSON object alone")
-            plan = read_answer(unpack(outcome.output), list(self._rules.hands))
+            return read(unpack(outcome.output), list(self._rules.hands)), []
         except InvalidInput as error:
-            if self._mistakes:
-                return self._give_up("failed", f"the work was taken apart wrongly, twice: {error}")
-            self._mistakes += 1
-            return self._nodes.revise({DECOMPOSE: (Feedback("review", str(error)),)})
+            if name in self._mistaken:
+                return None, self._give_up("failed", f"the work was taken apart wrongly, twice: {error}")
+            self._mistaken.add(name)
+            return None, self._nodes.revise({name: (Feedback("review", str(error)),)})
+
+    def _worded(self, plan: Worded) -> list[NodeSpec]:
+        """The nodes of a model's plan."""
         hands, limit_s = self._rules.hands, self._rules.time_limit_s
-        nodes = [node_spec(node, hands[node.agent or ""], self._rules.retries, limit_s) for node in plan.nodes]
-        return [*self._nodes.accept(DECOMPOSE), *self._begin(nodes)]
+        return [node_spec(node, hands[node.agent or ""], self._rules.retries, limit_s) for node in plan.nodes]
 
     def _end(self) -> list[PlanEffect]:
         if self._nodes.open:

@@ -151,7 +151,7 @@ def _check_edges(node: PlannedNode, place: str, places: Mapping[str, int], refus
         if name == node.id:
             raise refused(where, f"is {name!r} itself", "leave it out")
         if name not in places:
-            raise refused(where, f"there is no node {name!r}", f"the nodes are {_listed(places)}")
+            raise refused(where, f"there is no node {name!r}", f"the nodes are {listed(places)}")
         if name in seen:
             raise refused(where, f"names {name!r} once more", "leave it out")
         seen.add(name)
@@ -165,13 +165,13 @@ def _check_agent(node: PlannedNode, place: str, agents: Sequence[str], refused: 
     is_named = isinstance(node.agent, str)
     if is_named and node.agent not in agents:
         known = [name for name in agents if name]
-        remedy = f"the agents are {_listed(known)}" if known else "give agents by name: agent={'name': Agent(...)}"
+        remedy = f"the agents are {listed(known)}" if known else "give agents by name: agent={'name': Agent(...)}"
         raise refused(f"{place}.agent", f"there is no agent {node.agent!r}", remedy)
     if isinstance(node.task, str) and not node.task.strip():
         raise refused(f"{place}.task", "is blank", "say what is to be done")
     if not is_entry(node.task) and isinstance(node.task, str) and node.agent is None and "" not in agents:
         named = [name for name in agents if name]
-        remedy = f"name one of {_listed(named)} in its agent" if named else "give one: agent=Agent(...)"
+        remedy = f"name one of {listed(named)} in its agent" if named else "give one: agent=Agent(...)"
         raise refused(f"{place}.task", "is a text, and there is no agent to do it", remedy)
 
 
@@ -221,10 +221,10 @@ def files_named(outputs: Sequence[str]) -> tuple[str, ...]:
 # -- asking a model ----------------------------------------------------------------------------------------------------
 
 
-def decomposition_request(work: str, agents: Sequence[str]) -> str:
+def decomposition_request(work: str, agents: Sequence[str], *, taken: Sequence[str] = RESERVED) -> str:
     """What a model is asked, to take a piece of work apart."""
     named = [name for name in agents if name]
-    who = f'- "agent": who does it, one of {_listed(named)}{"" if "" in agents else " (required)"}.\n' if named else ""
+    who = f'- "agent": who does it, one of {listed(named)}{"" if "" in agents else " (required)"}.\n' if named else ""
     return f"""\
 Take this piece of work apart into {LEAST_DECOMPOSED} to {MOST_DECOMPOSED} nodes that others will do. A node begins as \
 soon as all that it depends on is done, so let nodes depend on each other only where one needs what another makes.
@@ -233,7 +233,7 @@ The work:
 {work}
 
 Answer with one JSON object and nothing else: {{"nodes": [...]}}. Each node has
-- "id": its own short name, of letters, digits, "_" and "-" (not {_listed(RESERVED)}).
+- "id": its own short name, of letters, digits, "_" and "-" (not {listed(taken)}).
 - "task": what is to be done, in full; whoever does it sees neither the other nodes nor this text.
 - "task_type": "contract" (fix what others build on), "map" (one of several parts alike), "build" (make something), \
 "reduce" (bring parts together), or "verify" (check what is there).
@@ -254,7 +254,7 @@ def read_answer(answer: object, agents: Sequence[str]) -> Worded:
     Raises:
         InvalidInput: Naming what is wrong, in words that the model can mend it by.
     """
-    document = _document(answer) if isinstance(answer, str) else answer
+    document = document_in(answer) if isinstance(answer, str) else answer
     plan = read_plan(document, Worded, what="decomposition", agents=agents)
     for place, node in enumerate(plan.nodes):
         if is_entry(node.task):  # a model names no code to be run
@@ -263,7 +263,7 @@ def read_answer(answer: object, agents: Sequence[str]) -> Worded:
     return plan
 
 
-def _document(text: str) -> object:
+def document_in(text: str) -> object:
     """The JSON in a reply: all of it, or what is in its fence, or between its outermost braces."""
     fenced = re.search(r"```(?:json)?\s*\n(.*?)```", text, re.DOTALL)
     found = fenced[1] if fenced else text[text.find("{") : text.rfind("}") + 1] or text
@@ -275,6 +275,7 @@ def _document(text: str) -> object:
         raise InvalidInput("decomposition: $", "is nested too deeply") from None
 
 
-def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
+def listed(names: Sequence[str] | Mapping[str, object]) -> str:
+    """Names as a message shows them; of very many, the first."""
     shown = [repr(name) for name in names]
     return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")

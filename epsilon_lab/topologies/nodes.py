@@ -29,8 +29,8 @@ that wait for it wait for others, as when it is split or reassigned.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -70,7 +70,6 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     quorum: float | None = None
     time_limit_s: float | None = None
-    beat_within_s: float | None = None
     is_reviewed: bool = False
     """Whether nothing follows from its end until the plan says so."""
 
@@ -270,20 +269,6 @@ class Nodes:
                 self._nodes[dependent].missing.add(node.spec.id)
         return effects + self.revise(dict.fromkeys(behind, ()), mends=True)
 
-    def restate(self, spec: NodeSpec) -> None:
-        """Have a node that is not under way run something else, or depend on others, when it is done again.
-
-        Args:
-            spec: What it is from now on; what it depends on must be there, and not wait for it.
-        """
-        node = self._nodes[spec.id]
-        for name in node.spec.depends_on:
-            self._dependents[name].remove(spec.id)
-        for name in spec.depends_on:
-            self._dependents[name].append(spec.id)
-        node.spec = spec
-        self._count(node)
-
     def redirect(self, name: str, onto: tuple[str, ...]) -> None:
         """Have those that wait for a node depend on others instead, as when it is split or given to another.
 
@@ -302,6 +287,12 @@ class Nodes:
                 if each not in self._dependents[other]:
                     self._dependents[other].append(each)
             self._count(node)
+
+    def tell(self, name: str, **about: Any) -> None:
+        """Tell a node that waits more about its work."""
+        node = self._nodes[name]
+        call = msgspec.structs.replace(node.spec.call, about={**node.spec.call.about, **about})
+        node.spec = msgspec.structs.replace(node.spec, call=call)
 
     def close(self, reason: str) -> list[PlanEffect]:
         """The run ends: what still waits is cancelled, on record. Done again, what is open now comes along."""
@@ -359,9 +350,11 @@ class Nodes:
         """Nodes that none depends on."""
         return tuple(name for name, dependents in self._dependents.items() if not dependents)
 
-    def layers(self) -> tuple[str, ...]:
-        """The product: the files of all nodes, to be laid over each other in this order, that of their settlement."""
-        return self._ordered(self._nodes)
+    def layers(self, of: str | None = None) -> tuple[str, ...]:
+        """The product: the files of all nodes, to be laid over each other in this order, that of their settlement; or
+        those of one node, with what it stands on.
+        """
+        return self._ordered(self._nodes if of is None else {of, *self._behind(self._nodes[of])})
 
     def owners(self) -> dict[str, str]:
         """Whose each of these layers is."""
@@ -413,18 +406,12 @@ class Nodes:
             stands = mends and bool(node.chain)
             for name in self._dependents[node.spec.id]:
                 state = self._nodes[name].state
-                if name in reached or state in ("waiting", "cancelled") or self._is_kept_back(name, reached):
+                if name in reached or state in ("waiting", "cancelled"):
                     continue
                 if state in ("stopped", "skipped") or not stands:
                     reached[name] = None
                     todo.append(name)
         return [name for name in self._nodes if name in reached]
-
-    def _is_kept_back(self, name: str, reached: Container[str]) -> bool:
-        """Whether a node that was stopped still lacks something that it cannot go on without."""
-        spec = self._nodes[name].spec
-        lacking = (each for each in spec.depends_on if self._nodes[each].state in ("failed", "stopped", "cancelled"))
-        return self._nodes[name].state == "stopped" and spec.quorum is None and any(x not in reached for x in lacking)
 
     def _spread(self, node: _Node) -> list[PlanEffect]:
         """It is over: those behind it that have waited for nothing else may go on, or never can."""
@@ -487,7 +474,6 @@ class Nodes:
             depends_on=tuple(other.task_id for other in others),
             priority=spec.priority,
             time_limit_s=spec.time_limit_s,
-            beat_within_s=spec.beat_within_s,
         )
 
 
