@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.line_protocol import (
@@ -38,6 +38,8 @@ from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.post import Message, check_name
 from epsilon_lab.messages.tasks import Lane
 from epsilon_lab.processes.companion import exit_reason
+from epsilon_lab.processes.container import Executor, NoEngine, check_image, image_of
+from epsilon_lab.processes.enclosure import SYSTEM
 from epsilon_lab.processes.environment import outside_environment
 from epsilon_lab.processes.program import CannotStart, Kept, Program, find_program
 
@@ -74,7 +76,8 @@ class Command:
         memory_mb: MiB that its processes may take in all.
         topics: What is said on these, besides to itself, it finds by `check_messages`.
         executor: `host`, or `docker` for a container of its own.
-        image: The container's image.
+        image: The container's image; None for this project's own (its Dockerfile). What `argv` begins with is found
+            in the image, unless it is a file of yours, which the container sees by the same path.
 
     Raises:
         InvalidInput: An argument has a wrong type or value.
@@ -88,7 +91,7 @@ class Command:
     network: bool = False
     memory_mb: float | None = None
     topics: Sequence[str] = ()
-    executor: Literal["host", "docker"] = "host"
+    executor: Executor = "host"
     image: str | None = None
 
     def __post_init__(self) -> None:
@@ -103,8 +106,7 @@ class Command:
             raise InvalidInput("Command argv", "is empty", 'give a program and its arguments: Command(["prog", "arg"])')
         if self.memory_mb is not None:
             fields["memory_mb"] = number("Command memory_mb", self.memory_mb, least=0, above=True)
-        if self.executor not in ("host", "docker"):
-            raise InvalidInput("Command executor", f"must be 'host' or 'docker', got {self.executor!r}")
+        image_of("Command", self.executor, self.image)
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
@@ -133,9 +135,14 @@ class Command:
             InvalidInput: They are not.
         """
         try:
-            find_program(self.argv[0], os.getcwd(), outside_environment(confined=self.confine)["PATH"])
+            if (image := self._image) is not None:
+                check_image(image)
+            else:
+                find_program(self.argv[0], os.getcwd(), outside_environment(confined=self.confine)["PATH"])
         except CannotStart as error:
             raise InvalidInput("Command argv", str(error)) from error
+        except NoEngine as error:
+            raise InvalidInput("Command executor", str(error)) from error
         for path in self.reads:
             if not os.path.exists(path):
                 raise InvalidInput("Command reads", f"{str(path)!r} does not exist")
@@ -150,7 +157,7 @@ class Command:
         context = self._context(request, leaf)
         try:
             program = self._start(request)
-        except CannotStart as error:
+        except (CannotStart, NoEngine) as error:
             raise LeafFailed(str(error)) from error
         with program:
             program.say(context)
@@ -163,10 +170,21 @@ class Command:
             env=self._granted(),
             confine=self.confine,
             network=self.network,
-            reads=[*self.reads, *(part for part in self.argv[1:] if os.path.isabs(part) and os.path.exists(part))],
+            reads=[*self.reads, *self._files],
             memory_mb=self.memory_mb,
             talks=True,
+            image=self._image,
         )
+
+    @property
+    def _files(self) -> list[str]:
+        """What the arguments name, which is the user's and not a part of the system."""
+        named = [part for part in self.argv if os.path.isabs(part) and os.path.exists(part)]
+        return [path for path in named if not path.startswith(tuple(f"{system}/" for system in SYSTEM))]
+
+    @property
+    def _image(self) -> str | None:
+        return image_of("Command", self.executor, self.image)
 
     def _granted(self) -> dict[str, str]:
         missing = [name for name in self.env if name not in os.environ]

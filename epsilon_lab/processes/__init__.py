@@ -23,6 +23,7 @@ watch.py        what a program writes while it runs, and its end at a limit
 zygote.py       forks programs from a warm process
 sandbox.py      that process: sets itself up, has itself attacked, serves
 spawner.py      runs untrusted programs and says what became of them
+container.py    containers instead: the commands of Docker and Podman; relay.py, a sandbox's channel out of one
 program.py      runs an outside program, such as a shell command or a user's own agent
 keeper.py       the process above it, which ends all of it
 enclosure.py    what it sees and may touch

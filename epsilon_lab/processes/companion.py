@@ -12,12 +12,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from epsilon_lab.errors import LabError
 from epsilon_lab.processes import tree
 from epsilon_lab.processes.channel import Channel, ChannelClosed
+from epsilon_lab.processes.container import find_engine, new_name, remove_command, start_command
+from epsilon_lab.processes.environment import engine_environment
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 _BOOT = """
@@ -25,6 +28,12 @@ import importlib, sys
 sys.path.append(sys.argv[1])
 importlib.import_module(sys.argv[2]).main(int(sys.argv[3]))
 """
+_BOOT_IN_CONTAINER = """
+import sys
+from epsilon_lab.processes.relay import main
+main(sys.argv[1])
+"""
+_NOBODY = "65534:65534"
 _PARTING_S = 5.0
 _TAIL = 2_000
 
@@ -42,6 +51,16 @@ class CompanionLost(LabError):
         super().__init__(message)
 
 
+@dataclass(frozen=True)
+class Cage:
+    """A container for a companion: without network, as nobody, with nothing to write to but a /tmp in memory."""
+
+    image: str
+    memory_mb: float
+    processes: int
+    temporary_mb: int
+
+
 class Companion:
     """A child process running `module.main(fd)`.
 
@@ -50,22 +69,38 @@ class Companion:
     Args:
         module: The module whose `main` it runs.
         environment: All of its environment.
+        cage: The container that it runs in; None: in none.
+
+    Raises:
+        NoEngine: No container engine answers.
     """
 
-    def __init__(self, module: str, *, environment: dict[str, str]) -> None:
+    def __init__(self, module: str, *, environment: dict[str, str], cage: Cage | None = None) -> None:
         self.module = module
+        self._farewell: list[str] = []
+        command = [sys.executable, "-P", "-c", _BOOT, _ROOT, module]
+        if cage is not None:
+            engine, name = find_engine(), new_name()
+            self._farewell = remove_command(engine, name)
+            variables = sorted(filter(_means_the_same, environment))
+            command = start_command(
+                engine, name, cage.image, ["python", "-P", "-c", _BOOT_IN_CONTAINER, module], user=_NOBODY,
+                memory_mb=cage.memory_mb, processes=cage.processes, variables=variables,
+                temporary_mb=cage.temporary_mb,
+            )  # fmt: skip
+            environment = environment | engine_environment()
         ours, theirs = socket.socketpair()
         self._log = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long as the companion
         try:
             self._process = subprocess.Popen(
                 # -P: the working directory is no place to import from. Not -I, which would ignore PYTHONHASHSEED:
                 # the order of a set is part of what a program computes.
-                [sys.executable, "-P", "-c", _BOOT, _ROOT, module, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
+                command if cage is not None else [*command, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL if cage is None else theirs.fileno(),
+                stdout=self._log if cage is None else theirs.fileno(),
                 stderr=self._log,
                 env=environment,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno()] if cage is None else [],
                 start_new_session=True,
             )
         except BaseException:
@@ -113,10 +148,17 @@ class Companion:
         except subprocess.TimeoutExpired:
             tree.kill_tree(self.pid)
             self._process.wait()
+            if self._farewell:  # its container knows nothing of that
+                subprocess.run(self._farewell, env=engine_environment(), capture_output=True, check=False)
         tree.forget(self.pid)
         with self._log:
             size = os.fstat(self._log.fileno()).st_size
             return os.pread(self._log.fileno(), _TAIL, max(0, size - _TAIL)).decode("utf-8", "replace").strip()
+
+
+def _means_the_same(variable: str) -> bool:
+    """Whether a variable names no place of this machine's."""
+    return "PATH" not in variable
 
 
 def exit_reason(returncode: int) -> str:

@@ -32,7 +32,7 @@ from epsilon_lab.processes.landlock import Ruleset
 from epsilon_lab.processes.orphans import die_with_parent
 from epsilon_lab.processes.seccomp import Filter
 
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/gnu/store")
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/gnu/store")
 _FACTS = "/sys/devices/system/cpu"
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
@@ -88,7 +88,7 @@ class Enclosure:
         self._network = network
         self._room = room
         self._listable = list(listable)
-        self._readable = [*_SYSTEM, *_settings(is_root=uid is None and os.geteuid() == 0), *readable]
+        self._readable = [*SYSTEM, *_settings(is_root=uid is None and os.geteuid() == 0), *readable]
         self.temporary = _TEMPORARY if self._is_inside else scratch
         """Its directory for temporary files."""
 

@@ -57,6 +57,16 @@ def outside_environment(*, confined: bool) -> dict[str, str]:
     return found | {"PATH": path, "TERM": "dumb"}
 
 
+def engine_environment() -> dict[str, str]:
+    """Make the environment of a container engine's client: where the user's own files are, and where the engine is."""
+    named = {
+        name: value
+        for name, value in os.environ.items()
+        if (name.startswith(("DOCKER_", "CONTAINER_", "XDG_")) and not looks_secret(name)) or name == "SSH_AUTH_SOCK"
+    }
+    return outside_environment(confined=False) | named
+
+
 def worker_environment(extra_names: Iterable[str] = ()) -> dict[str, str]:
     """Make the environment of a task or judge.
 

@@ -62,6 +62,14 @@ def main(fd: int) -> None:
         finally:
             tree.reap_children()
             scratch.remove()
+            _take_leave(setup)
+
+
+def _take_leave(setup: dict[str, Any]) -> None:
+    """End what is not below this process, a container."""
+    if setup["farewell"]:
+        _let_go()
+        os.waitpid(os.posix_spawn(setup["farewell"][0], setup["farewell"], setup["environment"]), 0)
 
 
 def _borrow_uid(setup: dict[str, Any], refused: dict[str, str]) -> int | None:

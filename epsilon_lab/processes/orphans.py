@@ -14,9 +14,15 @@ import select
 import signal
 import sys
 import threading
+import time
 
 from epsilon_lab.processes.native import PR_SET_PDEATHSIG, prctl
-from epsilon_lab.processes.tree import kill_tree
+from epsilon_lab.processes.tree import children, kill_tree
+
+TAKES_LEAVE = "takes-leave"
+"""An argument by which such a process is known."""
+
+_LEAVE_S = 10.0
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -47,6 +53,23 @@ def watch_lifeline(fd: int = 0) -> threading.Thread:
     thread = threading.Thread(target=watch, name="lifeline", daemon=True)
     thread.start()
     return thread
+
+
+def let_take_leave() -> None:
+    """Wait some seconds for those children that end by themselves, and have something to end that is not below them."""
+    until = time.monotonic() + _LEAVE_S
+    for pid in children(os.getpid()):
+        while is_taking_leave(pid) and time.monotonic() < until:
+            time.sleep(0.01)
+
+
+def is_taking_leave(pid: int) -> bool:
+    """Tell whether a process is one of those, and lives."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return TAKES_LEAVE.encode() in file.read().split(b"\0")
+    except OSError:
+        return False
 
 
 def wait_for_hangup(fd: int, *others: int) -> bool:

@@ -30,8 +30,10 @@ from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.processes import tree
 from epsilon_lab.processes.channel import Channel, ChannelClosed
 from epsilon_lab.processes.confinement import mechanisms, tier
+from epsilon_lab.processes.container import find_engine, new_name, remove_command, start_command
 from epsilon_lab.processes.enclosure import belongings
-from epsilon_lab.processes.environment import outside_environment
+from epsilon_lab.processes.environment import engine_environment, outside_environment
+from epsilon_lab.processes.orphans import TAKES_LEAVE
 
 ProgramOutcome = Literal["ended", "timeout", "memory", "processes", "disk", "killed"]
 
@@ -59,6 +61,7 @@ class Options(TypedDict, total=False):
     memory_mb: float | None
     processes: int
     disk_mb: int
+    image: str | None
 
 
 class CannotStart(LabError):
@@ -81,7 +84,7 @@ class Finished:
 
     seconds: float
     isolation: str
-    """What confined it, as in `lab.isolation`; `none` for a program that was not to be confined."""
+    """What confined it: as in `lab.isolation`, or `container (docker)`, or `none` where nothing was to."""
 
     @property
     def is_ok(self) -> bool:
@@ -134,12 +137,13 @@ class Program:
         processes: Processes at once, threads not counted.
         disk_mb: MiB by which its working directory may grow, and that one file may have.
         talks: Whether its standard input is a pipe; else it is empty.
+        image: Of the container that it runs in, instead of being confined here; None: in none.
 
     Attributes:
         stdin: Where to write to it; None unless it talks.
         stdout: What it writes.
         stderr: The same.
-        isolation: What confines it, as in `lab.isolation`.
+        isolation: What confines it: as in `lab.isolation`, or `container (docker)`, or `none`.
         outcome: How it ended; empty until it has.
         code: Its exit code then.
         expires_at: Monotonic seconds at which it will be ended.
@@ -147,6 +151,7 @@ class Program:
     Raises:
         CannotStart: There is no such program, or it cannot be executed.
         InvalidInput: An argument is not what it should be.
+        NoEngine: No container engine answers.
     """
 
     def __init__(
@@ -162,6 +167,7 @@ class Program:
         processes: int = 256,
         disk_mb: int = 4096,
         talks: bool = False,
+        image: str | None = None,
     ) -> None:
         arguments = ["/bin/sh", "-c", command] if isinstance(command, str) else [os.fspath(part) for part in command]
         if not arguments:
@@ -169,9 +175,22 @@ class Program:
         directory = os.path.realpath(cwd)
         if not os.path.isdir(directory):
             raise InvalidInput("cwd", f"{str(cwd)!r} is not a directory")
-        environment = outside_environment(confined=confine) | dict(env or {})
+        given = [os.path.abspath(path) for path in reads]
+        granted = dict(env or {})
+        farewell: list[str] = []
+        if image is not None:
+            engine, name = find_engine(), new_name()
+            arguments = start_command(
+                engine, name, image, arguments, user=f"{os.geteuid()}:{os.getegid()}", network=network,
+                memory_mb=memory_mb, processes=processes, writable=directory, readable=given, variables=granted,
+            )  # fmt: skip
+            farewell = remove_command(engine, name)
+            self.isolation, confine, memory_mb, given = f"container ({os.path.basename(engine)})", False, None, []
+            environment = engine_environment() | granted
+        else:
+            environment = outside_environment(confined=confine) | granted
         program = find_program(arguments[0], directory, environment.get("PATH", os.defpath))
-        lent = [os.path.realpath(path) for path in reads]
+        lent = [os.path.realpath(path) for path in given]
         self._started_at = time.monotonic()
         self.outcome: ProgramOutcome | Literal[""] = ""
         self.code: int | None = None
@@ -186,13 +205,15 @@ class Program:
             "confined": confine,
             "network": network,
             "lent": lent,
-            "readable": [*belongings(program), *lent, *_of_the_interpreter(), *_of_the_network(network)],
+            "readable": [*belongings(program), *given, *lent, *_of_the_interpreter(), *_of_the_network(network)],
             "listable": [str(_HOUSE.parent)],
             "memory_mb": memory_mb,
             "processes": processes,
             "disk_mb": disk_mb,
+            "farewell": farewell,
         }
         self._talks = talks
+        self._marks = [TAKES_LEAVE] if farewell else []
         self._start()
 
     def _start(self) -> None:
@@ -208,14 +229,15 @@ class Program:
             self.close()
             raise CannotStart(f"program {self._setup['program']!r} cannot be started: {message.get('error')}")
         _lacking.update(message["refused"])
-        self.isolation = tier(message["mechanisms"]) if self._setup["confined"] else "none"
+        if not self._setup["farewell"]:
+            self.isolation = tier(message["mechanisms"]) if self._setup["confined"] else "none"
 
     def _try(self, wanted: list[str]) -> dict[str, Any]:
         ours, theirs = socket.socketpair()
         self._channel = Channel(ours)
         try:
             self._keeper = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _BOOT, str(_HOUSE.parent), str(theirs.fileno())],
+                [sys.executable, "-I", "-S", "-c", _BOOT, str(_HOUSE.parent), str(theirs.fileno()), *self._marks],
                 stdin=subprocess.PIPE if self._talks else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

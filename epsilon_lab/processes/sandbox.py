@@ -57,6 +57,10 @@ def main(fd: int) -> None:
     channel = Channel(socket.socket(fileno=_CONTROL_FD))
     with suppress(ChannelClosed):
         setup = channel.receive()
+        if setup["python"] != list(sys.version_info[:2]):  # of a container's image
+            theirs, ours = (".".join(map(str, version)) for version in (setup["python"], sys.version_info[:2]))
+            channel.send({"error": f"the sandbox has Python {ours} and the lab {theirs}; take an image with {theirs}"})
+            return
         uid = usable_uid(setup["uids"])
         scratch = Scratch(setup["files"], uid)
         try:
@@ -178,7 +182,7 @@ def _candidate_side(blob: bytes | None, search: list[str]) -> tuple[Callable[[An
     if blob is None:
         return None, ()
     own = sys.path[:]
-    sys.path[:] = search
+    sys.path[:] = search or own
     try:
         run, inputs = pickle.loads(blob)()
     finally:

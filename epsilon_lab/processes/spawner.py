@@ -18,8 +18,9 @@ from types import TracebackType
 from typing import Any, Literal, Self, cast
 
 from epsilon_lab.errors import LabError
-from epsilon_lab.processes.companion import Companion, CompanionLost
+from epsilon_lab.processes.companion import Cage, Companion, CompanionLost
 from epsilon_lab.processes.confinement import mechanisms, spare_uids
+from epsilon_lab.processes.container import NoEngine
 from epsilon_lab.processes.environment import candidate_environment
 from epsilon_lab.processes.limits import Limits
 
@@ -28,6 +29,10 @@ RunOutcome = Literal["crashed", "timeout", "memory", "too_large", "bad_type"]
 _START_S = 60.0
 _GRACE_S = 10.0
 """Seconds beyond a program's time in which its sandbox must have killed it and cleaned up."""
+
+_WARM_MB, _OWN_PROCESSES, _IN_CONTAINER = 256, 8, 2
+"""What a container has for the sandbox itself: MiB, and processes and threads. A program's limit is of address space,
+and its processes may have it each, so that of the container is wider."""
 
 _numbers = itertools.count()
 
@@ -89,6 +94,8 @@ class Spawner:
         entry: Name of the program's function.
         preload: Modules to import beforehand, besides the usual ones; None for not even those.
         tier: Use at most the mechanisms that this tier names (confinement.py), whatever the machine gives; None: all.
+        image: Of a container that the sandbox lives in, besides what confines it there: Python of this version, numpy,
+            and this package. None: in none.
 
     Raises:
         InvalidInput: There is no such tier.
@@ -103,6 +110,7 @@ class Spawner:
         entry: str = "solve",
         preload: Sequence[str] | None = (),
         tier: str | None = None,
+        image: str | None = None,
     ) -> None:
         self.limits = limits
         self.isolation = ""
@@ -120,10 +128,19 @@ class Spawner:
             "limits": asdict(limits),
             "entry": entry,
             "preload": None if preload is None else list(preload),
-            "sys_path": [os.path.abspath(path) for path in sys.path],
+            "sys_path": [os.path.abspath(path) for path in sys.path] if image is None else [],
             "mechanisms": (allowed := mechanisms(tier)),
-            "uids": spare_uids(next(_numbers)) if "uid" in allowed else [],
+            "uids": spare_uids(next(_numbers)) if "uid" in allowed and image is None else [],
+            "python": list(sys.version_info[:2]),
         }
+        self._cage: Cage | None = None
+        if image is not None:
+            self._cage = Cage(
+                image,
+                memory_mb=_WARM_MB + (limits.memory_mb + limits.file_mb) * _IN_CONTAINER,
+                processes=limits.processes + _OWN_PROCESSES,
+                temporary_mb=2 * limits.file_mb + 16,
+            )
         self._companion: Companion | None = None
 
     def __enter__(self) -> Self:
@@ -146,7 +163,12 @@ class Spawner:
             SpawnerFailed: The candidate's side cannot be loaded.
         """
         while self._companion is None:
-            companion = Companion("epsilon_lab.processes.sandbox", environment=candidate_environment())
+            try:
+                companion = Companion(
+                    "epsilon_lab.processes.sandbox", environment=candidate_environment(), cage=self._cage
+                )
+            except NoEngine as error:
+                raise SpawnerFailed(str(error)) from error
             try:
                 ready = companion.call(self._setup, timeout_s=_START_S)
             except CompanionLost as lost:
@@ -160,7 +182,7 @@ class Spawner:
             self.refused |= ready["refused"]
             if "isolation" in ready:
                 self._companion = companion
-                self.isolation = ready["isolation"]
+                self.isolation = "container+" * (self._cage is not None) + ready["isolation"]
                 self.not_stopped = ready["not_stopped"]
             else:  # half in a namespace it cannot leave
                 companion.close()

@@ -75,12 +75,15 @@ class Docket(msgspec.Struct, frozen=True, kw_only=True):
     judge_files: dict[str, str]
     """The same for the judge alone."""
 
+    image: str | None = None
+    """Of the container that the candidates' sandbox lives in; None: in none."""
+
 
 # -- at the start of a run --------------------------------------------------------------------------------------------
 
 
-def pack_problem(problem: Problem, run: RunDirectory) -> tuple[str, list[Body]]:
-    """Write a problem's two sides into a run directory.
+def pack_problem(problem: Problem, run: RunDirectory, *, image: str | None = None) -> tuple[str, list[Body]]:
+    """Write a problem's two sides into a run directory; with the image of the container that candidates run in.
 
     Returns:
         The reference of its public part, by which `evaluate` finds the rest; and the descriptions of the files, to be
@@ -113,6 +116,7 @@ def pack_problem(problem: Problem, run: RunDirectory) -> tuple[str, list[Body]]:
         scorer_hash=identity((*scoring, hashes, secret_hashes)),
         files=hashes,
         judge_files=secret_hashes,
+        image=image,
     )
     public_ref = "problem/public.json"
     events: list[Body] = [
@@ -268,7 +272,14 @@ class Bench:
             output_mb=docket.output_mb,
             processes=1 if docket.repeats > 1 else Limits.processes,
         )
-        sandbox = partial(Spawner, files=files, limits=limits, entry=docket.entry, preload=imported_by(seed_source))
+        sandbox = partial(
+            Spawner,
+            files=files,
+            limits=limits,
+            entry=docket.entry,
+            preload=imported_by(seed_source),
+            image=docket.image,
+        )
         return cls(
             docket,
             seed_source=seed_source,

@@ -19,6 +19,7 @@ from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import Body
 from epsilon_lab.messages.tasks import Lane
+from epsilon_lab.processes.container import Executor, NoEngine, check_image, image_of
 from epsilon_lab.search.judging import evaluation_limit_s, pack_problem
 from epsilon_lab.search.problem import Problem
 from epsilon_lab.search.proposing import lane_of, limit_s, name_of, pack_proposer
@@ -62,6 +63,9 @@ class PopulationSearch:
         seed: Seed of all dice.
         evaluations: Programs to judge, the seed program not counted, after which the search ends; None for no limit.
             Proposals that repeat a known program are not judged and not counted.
+        executor: Where candidates run: `host`, confined as `lab.isolation` says, or `docker`, in containers as well.
+        image: The containers' image: Python of this version, numpy and this package; None for the one that this
+            project's Dockerfile makes.
 
     Raises:
         InvalidInput: An argument has a wrong type or value; nothing was spent.
@@ -88,6 +92,8 @@ class PopulationSearch:
         in_flight: int | None = None,
         seed: int = 17,
         evaluations: int | None = None,
+        executor: Executor = "host",
+        image: str | None = None,
     ) -> None:
         if not isinstance(problem, Problem):
             raise InvalidInput("problem", f"must be a Problem, got {problem!r}", "for example problems.cap_set(n=4)")
@@ -124,6 +130,7 @@ class PopulationSearch:
             seed=whole("seed", seed, least=-(2**63), most=2**63 - 1),
             evaluations=None if evaluations is None else whole("evaluations", evaluations, least=1),
         )
+        self.image = image_of("PopulationSearch", executor, image)
         self.brief = brief
         self._brief_task = ""
         self._output_root: str | None = None
@@ -219,14 +226,21 @@ class PopulationSearch:
             "proposer": name_of(self.proposer),
             "brief": "deterministic" if self.brief is None else name_of(self.brief),
             **msgspec.structs.asdict(self.settings),
+            **({} if self.image is None else {"image": self.image}),
         }
 
     def validate(self, budget: Budget | None = None) -> None:
         """Refuse a model that cannot be called, or whose price a budget would need, before anything is spent.
 
         Raises:
-            InvalidInput: A key is missing, a model's name is not one, or nobody knows its price.
+            InvalidInput: A key is missing, a model's name is not one, or nobody knows its price; no container engine
+                answers, or it has not the image.
         """
+        if self.image is not None:
+            try:
+                check_image(self.image)
+            except NoEngine as error:
+                raise InvalidInput("PopulationSearch executor", str(error)) from error
         for model in (self.proposer, self.brief):
             if isinstance(model, LLM):
                 model.validate(budget)
@@ -239,7 +253,7 @@ class PopulationSearch:
         """
         if self._output_root is not None:
             make_root(self._output_root)
-        problem_ref, events = pack_problem(self.problem, run)
+        problem_ref, events = pack_problem(self.problem, run, image=self.image)
         proposer_ref, saved = pack_proposer(self.proposer, run)
         events = [*events, *saved]
         brief_ref = None

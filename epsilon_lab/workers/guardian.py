@@ -18,7 +18,7 @@ import signal
 from contextlib import suppress
 
 from epsilon_lab.processes import tree
-from epsilon_lab.processes.orphans import die_with_parent, wait_for_hangup
+from epsilon_lab.processes.orphans import die_with_parent, let_take_leave, wait_for_hangup
 
 
 def main(lock: int | None = None) -> None:
@@ -58,6 +58,7 @@ def main(lock: int | None = None) -> None:
             os.read(wake, 4096)
         status = _reap(child)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    let_take_leave()
     tree.reap_children()
     _end_likewise(status)
 
@@ -73,7 +74,10 @@ def _reap(child: int) -> int | None:
 
 
 def _end(child: int) -> int:
-    tree.kill_tree(child)
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)  # what it started is adopted here
+    os.waitpid(child, 0)
+    let_take_leave()
     tree.reap_children()
     return 0
 
