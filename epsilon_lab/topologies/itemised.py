@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
+
+import msgspec
 
 from epsilon_lab.agents.work import Work
 from epsilon_lab.arguments import number, text, whole
@@ -18,8 +20,11 @@ from epsilon_lab.messages.call import Call
 from epsilon_lab.messages.events import Body, TaskLine, task_line
 from epsilon_lab.messages.tasks import Retry, TaskSpec
 from epsilon_lab.messages.values import Value, as_json, pack
+from epsilon_lab.topologies.manifest import make_root
+from epsilon_lab.topologies.output_layout import NAMES, Names
 from epsilon_lab.topologies.plan import read_rules, save_rules
 from epsilon_lab.topologies.reduction import ReductionPlan, ReductionRules
+from epsilon_lab.topologies.reduction_manifest import ReductionManifest
 from epsilon_lab.workspace.items import ITEMS, save_items
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import RunDirectory, needing_room
@@ -60,6 +65,7 @@ class Itemised:
         self._takes_texts = takes_texts
         self._title = work.name
         self._count = len(items) if isinstance(items, Sized) else None
+        self._manifest: ReductionManifest[Any] | None = None
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self._title}: {'?' if self._count is None else self._count} items>"
@@ -72,9 +78,24 @@ class Itemised:
         """What is done with the items, in a word."""
         return self._title
 
+    def _take(self, manifest: ReductionManifest[Any]) -> Self:
+        """Take the items from a manifest, once all of them have been looked at.
+
+        Raises:
+            InvalidInput: Naming the place in the document.
+        """
+        self._manifest, self._count, self._title = manifest, manifest.count, manifest.path.stem
+        for _ in manifest.filled(self.shard_count(manifest.count)):
+            pass
+        return self
+
     def groups(self, items: int) -> tuple[int, ...]:
         """How many groups each level has above so many items."""
         raise NotImplementedError
+
+    def shard_count(self, items: int) -> int | None:  # noqa: ARG002
+        """How many shards so many items are in; None where there is no such thing."""
+        return None
 
     def config(self) -> dict[str, object]:
         """The arguments, for the `runs` table."""
@@ -104,8 +125,13 @@ class Itemised:
             DiskFull: There is no room for them.
         """
         events: list[Body] = [work.save(run) for work in self._works()]
+        names = bytearray()
         with needing_room(ITEMS):
-            self._count, files = save_items(run, self._values())
+            self._count, files = save_items(run, self._values(names))
+        if names:
+            files.append(run.save(NAMES, bytes(names), kind="plan"))
+        if self._manifest is not None:
+            make_root(self._manifest.layout.root)
         rules = ReductionRules(
             items=self._count,
             groups=self.groups(self._count) if self._count else (),
@@ -113,9 +139,10 @@ class Itemised:
             quorum=self.quorum,
             map=self._line(self._work, "item"),
             reduce=None if self._reducer is None else self._line(self._reducer, "reduce"),
+            layout=None if self._manifest is None else self._manifest.layout,
             asks=tuple(work.code_ref for work in self._works() if work.checked is not None),
         )
-        return ReductionPlan(rules), [*events, *files, save_rules(rules, run)]
+        return ReductionPlan(rules, Names(bytes(names))), [*events, *files, save_rules(rules, run)]
 
     @staticmethod
     def restore(run: RunDirectory, records: Sequence[Record]) -> ReductionPlan:  # noqa: ARG004
@@ -124,13 +151,19 @@ class Itemised:
         Raises:
             LabError: They are not there, or cannot be read.
         """
-        return ReductionPlan(read_rules(run, ReductionRules))
+        rules = read_rules(run, ReductionRules)
+        return ReductionPlan(rules, None if rules.layout is None else Names(run.read_bytes(NAMES)))
 
     def _works(self) -> list[Work]:
         return [self._work] if self._reducer is None else [self._work, self._reducer]
 
-    def _values(self) -> Iterator[Value]:
-        """The items, packed one by one."""
+    def _values(self, names: bytearray) -> Iterator[Value]:
+        """The items, packed one by one; a manifest's give their names too."""
+        if self._manifest is not None:
+            for entry in self._manifest.filled(self.shard_count(self._manifest.count)):
+                names += msgspec.json.encode((entry.id, entry.output_ref)) + b"\n"
+                yield pack(entry.value)
+            return
         if self.items is None:
             raise InvalidInput(f"{self.kind} items", "were an iterator, and another run has used it up", "give a list")
         items = iter(self.items)

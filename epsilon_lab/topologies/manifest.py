@@ -13,7 +13,6 @@ import difflib
 import functools
 import inspect
 import re
-import string
 import tempfile
 import typing
 from collections.abc import Callable, Mapping
@@ -25,6 +24,8 @@ from msgspec import Meta
 
 from epsilon_lab.agents.entry_point import find_function
 from epsilon_lab.errors import InvalidInput
+from epsilon_lab.topologies.document import Document, Malformed
+from epsilon_lab.topologies.template import Misfit, parsed
 from epsilon_lab.workspace.layout import RunDirectory
 
 Text = Annotated[str, Meta(min_length=1, pattern=r"\S", description="a text that is not blank")]
@@ -46,6 +47,7 @@ class Manifest(Generic[T]):
         path: The file.
         fields: What it must look like: structs that forbid unknown fields and describe each of theirs.
         elsewhere: Fields of other topologies' manifests, each with what to do about it here.
+        long: A field that is a list too long to be held: of it, `values` has the first element alone.
 
     Raises:
         InvalidInput: It cannot be read, is no JSON, or has an unknown, missing or ill-typed field.
@@ -55,16 +57,23 @@ class Manifest(Generic[T]):
         folder: The directory that everything it names is below.
     """
 
-    def __init__(self, path: str | Path, fields: type[T], *, elsewhere: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, path: str | Path, fields: type[T], *, elsewhere: Mapping[str, str] | None = None, long: str = ""
+    ) -> None:
         if not isinstance(path, str | Path) or "\0" in str(path):
             raise InvalidInput("manifest", f"must be the path of a JSON file, got {path!r}")
         self.path = Path(path).expanduser()
         self.folder = self.path.resolve().parent
         try:
-            document = msgspec.json.decode(self.path.read_bytes().removeprefix(codecs.BOM_UTF8))
+            if long:
+                self.document = Document(self.path, long)
+                raw = {name: msgspec.Raw(value) for name, value in self.document.members.items()}
+                document = msgspec.json.decode(msgspec.json.encode(raw))
+            else:
+                document = msgspec.json.decode(self.path.read_bytes().removeprefix(codecs.BOM_UTF8))
         except OSError as error:
             raise InvalidInput(f"manifest {str(path)!r}", f"cannot be read ({error.strerror})") from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, Malformed) as error:
             raise self.refused("$", f"is not JSON: {error}") from error
         except RecursionError:
             raise self.refused("$", "is nested too deeply") from None
@@ -132,23 +141,14 @@ class Manifest(Generic[T]):
             InvalidInput: It names something else, or is no template.
         """
         try:
-            parts = list(string.Formatter().parse(template))
+            return parsed(template).fill(values)
         except ValueError as error:
             raise self.refused(place, f"is not a template: {error}", "write {{ and }} for braces") from error
-        filled: list[str] = []
-        for text, name, form, conversion in parts:
-            filled.append(text)
-            if name is None:
-                continue
-            if name not in values or form or conversion:
-                asked = "{" + name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "") + "}"
-                known = ", ".join(sorted(values))
-                remedy = remedies.get(name) or remedies.get("", "")
-                raise self.refused(
-                    place, f"has the placeholder {asked}, and what there is to put in is {known}", remedy
-                )
-            filled.append(str(values[name]))
-        return "".join(filled)
+        except Misfit as error:
+            known = ", ".join(sorted(values))
+            remedy = remedies.get(error.name) or remedies.get("", "")
+            problem = f"has the placeholder {error.asked}, and what there is to put in is {known}"
+            raise self.refused(place, problem, remedy) from error
 
     def handler(self, place: str, name: str, *keywords: str) -> Callable[..., Any]:
         """Load a function named as `module:function` or `file.py:function`.

@@ -7,14 +7,16 @@ of one level run side by side.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from epsilon_lab.agents.llm import LLM
-from epsilon_lab.agents.work import Task, work_of
+from epsilon_lab.agents.work import Performer, Task, work_of
 from epsilon_lab.arguments import whole
 from epsilon_lab.messages.tasks import Retry
 from epsilon_lab.topologies.itemised import Itemised
 from epsilon_lab.topologies.levels import by_arity
+from epsilon_lab.topologies.reduction_manifest import MapReduceFields, ReductionManifest
 
 
 class MapReduce(Itemised):
@@ -66,6 +68,68 @@ class MapReduce(Itemised):
             retries=retries,
             time_limit_s=time_limit_s,
         )
+
+    @classmethod
+    def from_manifest(
+        cls,
+        path: str | Path,
+        *,
+        model: LLM | Performer | None = None,
+        quorum: float = 0.0,
+        retries: int | Retry = 1,
+        time_limit_s: float | None = None,
+    ) -> MapReduce:
+        """Read one from a manifest: a JSON document with Epsilon's fields.
+
+        `items`: what to map, each with `id` (taken once; letters, digits, `.`, `_`, `-`), and as wanted `input_ref` (a
+        file), `input_text`, `payload` (an object), `output_ref` (a file below `output_root`; by default
+        `maps/<id>.json` there). They may be very many: they are read one by one, and only their ids are held meanwhile.
+
+        `output_root`: where outputs are put besides the run directory: a text as it is, all else as JSON. Those of
+        reducers are `reduce/level-<level>/<task>.json`, the last one is `final-summary.json` too.
+
+        `map_task_template`: what to do with an item, with the placeholders `{item_id}`, `{input_ref}`, `{input_text}`
+        (the item's, or else what is in its `input_ref`), `{output_ref}`, `{payload_json}`, `{task_type}` and
+        `{payload_<name>}` for a number or text of the payload.
+
+        `reduce_task_template`: what a reducer is to do, with the placeholders `{reduce_label}` (its
+        task), `{shard_id}`, `{output_ref}`, `{child_count}`, `{child_output_refs_json}`, `{child_output_refs_text}` (a
+        line each), `{task_type}`, and `{payload_json}` and `{payload_<name>}` of `reduce_payload`.
+
+        `map_executor`, `reduce_executor`: `agent` (the default): `model` is asked, with the filled template; a reducer
+        is given its children's outputs too. `python_handler`: `map_payload.handler` and `reduce_payload.handler` name
+        functions, `module:function` or `file.py:function`, which are called in a child process with `task_id`,
+        `task_payload` and `task_root` (the manifest's directory); their output is what they return, plain data. The
+        payload of an item has its fields, `instructions` and `map_payload`; that of a reducer `reduce_label`,
+        `child_output_refs`, `child_outputs`, `child_count`, `output_ref`, `instructions` and `reduce_payload`.
+        `local_reduce`: counts the words of `input_text` and keeps the first 24; adds up such counts and keeps the first
+        16 summaries. `direct_wiki` needs the network and is refused.
+
+        `reduce_arity`: as `arity` above. `task_type`: a word for templates. All paths are below the manifest's
+        directory. The task of an item is `item-<place>-<id>`.
+
+        Args:
+            path: The manifest.
+            model: Who answers where an executor is `agent`: an `LLM`, an `Agent` or a `Command`.
+            quorum: As above.
+            retries: How often a task that failed is tried again; Epsilon's own is 1.
+            time_limit_s: Seconds one attempt may take; None for no limit.
+
+        Raises:
+            InvalidInput: Naming the place in the document, such as `$.items[3].id`. Nothing has run by then, but the
+                top level of a handler's module.
+        """
+        manifest = ReductionManifest(path, MapReduceFields, topology="MapReduce", model=model)
+        made = cls(
+            (),
+            manifest.map,
+            cast("Task", manifest.reduce),  # it has a template, or it would not have been read
+            arity=manifest.values.reduce_arity,
+            quorum=quorum,
+            retries=retries,
+            time_limit_s=time_limit_s,
+        )
+        return made._take(manifest)
 
     def groups(self, items: int) -> tuple[int, ...]:
         """As many as hold `arity` each, until one is left."""

@@ -29,7 +29,8 @@ from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import StoredValue, Value, as_json, stored
 from epsilon_lab.settings import INLINE_LIMIT
 from epsilon_lab.topologies.levels import Levels, Spot
-from epsilon_lab.topologies.plan import Add, Emit, Finish, Plan, PlanEffect, Requeue, Revise, Write
+from epsilon_lab.topologies.output_layout import FINAL, Layout, Names
+from epsilon_lab.topologies.plan import Add, Emit, Export, Finish, Plan, PlanEffect, Requeue, Revise, Write
 from epsilon_lab.workspace.items import item_value
 
 WINDOW = 4096
@@ -65,6 +66,9 @@ class ReductionRules(msgspec.Struct, frozen=True, kw_only=True):
     reduce: TaskLine | None = None
     """The same for reducers."""
 
+    layout: Layout | None = None
+    """Where outputs go besides the run directory, if it was stated by a manifest."""
+
     asks: tuple[str, ...] = ()
     """References, `code/<sha256>.pkl`, of what may be a model, or a program that has to be there."""
 
@@ -95,9 +99,10 @@ class _Group:
 class ReductionPlan(Plan):
     """The rules, at work."""
 
-    def __init__(self, rules: ReductionRules) -> None:
+    def __init__(self, rules: ReductionRules, names: Names | None = None) -> None:
         self.models = rules.asks
         self._rules = rules
+        self._names = names or Names()
         self._levels = Levels(rules.items, rules.groups)
         self._states = [bytearray(size) for size in self._levels.sizes]
         self._tries = [array("H", bytes(2 * size)) for size in self._levels.sizes]
@@ -124,7 +129,8 @@ class ReductionPlan(Plan):
         """The id of a spot's first task."""
         level, place = spot
         if level == 0:
-            return f"item-{place:0{self._digits}d}"
+            own = self._names.id(place)
+            return f"item-{place:0{self._digits}d}" + (f"-{own}" if own else "")
         digits = len(str(self._levels.sizes[level] - 1))
         if not self._rules.is_sharded:
             return f"reduce-l{level:02d}-n{place:0{max(4, digits)}d}"
@@ -163,7 +169,7 @@ class ReductionPlan(Plan):
             self._first_error = self._first_error or f"{outcome.task_id}: {error}"
             if outcome.status == "dead":
                 self._dead[outcome.task_id] = spot
-        effects = self._settle(spot, outcome.output, error)
+        effects = self._export(spot, outcome.output) + self._settle(spot, outcome.output, error)
         if not self._is_over and self._next < self._rules.items:
             effects += self._hand_out()
         return effects
@@ -242,6 +248,12 @@ class ReductionPlan(Plan):
             failed=group.failed,
             about=self._reduce_call.about | {"reduce_label": self.name(spot), "child_count": self._children(spot)},
         )
+        if self._rules.layout is not None:
+            children = self._levels.children(spot)
+            done = (Spot(below, place) for place in children if self._states[below][place] == _DONE)
+            told = self._rules.layout.about(self.name(spot), self._ref(spot), [self._ref(child) for child in done])
+            instructions = self._rules.layout.instructions(told)
+            call = msgspec.structs.replace(call, about=call.about | told, instructions=instructions)
         payload = as_json(call)
         effects: list[PlanEffect] = []
         task = self._task(spot, self._reduce, payload)
@@ -258,6 +270,22 @@ class ReductionPlan(Plan):
     def _inputs(self, level: int, group: _Group) -> tuple[tuple[str, StoredValue], ...]:
         """What a group has taken in, in order."""
         return tuple((self._task_id(Spot(level, place)), group.inputs[place]) for place in sorted(group.inputs))
+
+    # -- files outside ------------------------------------------------------------------------------------------------
+
+    def _ref(self, spot: Spot) -> str:
+        """Where an output goes, below the manifest's root."""
+        assert self._rules.layout is not None  # or nobody asks
+        if not spot.level:
+            return self._names.ref(spot.place)
+        is_top = spot.level == self._levels.top
+        return self._rules.layout.group_ref(spot, self.name(spot), is_sharded=self._rules.is_sharded, is_top=is_top)
+
+    def _export(self, spot: Spot, output: Value | None) -> list[PlanEffect]:
+        if self._rules.layout is None or output is None:
+            return []
+        refs = {self._ref(spot), *[FINAL] * (self._levels.top == spot.level > 0)}
+        return [Export(root=self._rules.layout.root, ref=ref, value=output) for ref in sorted(refs)]
 
     # -- outputs ------------------------------------------------------------------------------------------------------
 

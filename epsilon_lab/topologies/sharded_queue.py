@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from epsilon_lab.agents.llm import LLM
-from epsilon_lab.agents.work import Task, work_of
+from epsilon_lab.agents.work import Performer, Task, work_of
 from epsilon_lab.arguments import whole
 from epsilon_lab.messages.tasks import Retry
 from epsilon_lab.topologies.itemised import Itemised
 from epsilon_lab.topologies.levels import by_shards
+from epsilon_lab.topologies.reduction_manifest import ReductionManifest, ShardedFields
 
 
 class ShardedQueue(Itemised):
@@ -62,9 +64,53 @@ class ShardedQueue(Itemised):
             time_limit_s=time_limit_s,
         )
 
+    @classmethod
+    def from_manifest(
+        cls,
+        path: str | Path,
+        *,
+        model: LLM | Performer | None = None,
+        quorum: float = 0.0,
+        retries: int | Retry = 1,
+        time_limit_s: float | None = None,
+    ) -> ShardedQueue:
+        """Read one from a manifest: a JSON document with Epsilon's fields, as `MapReduce.from_manifest` says, but for:
+
+        `shard_count`: as `shards` above, in the place of `reduce_arity`. `{shard_id}`, `shard-<place>`, is the shard of
+        an item, in `map_task_template` too. `reduce_task_template`: may be left out; without it and the other two
+        fields of reducers nothing is reduced. Outputs of shards are `shards/<task>.json` below `output_root`, the last
+        one is `final-summary.json`.
+
+        Args:
+            path: The manifest.
+            model: Who answers where an executor is `agent`: an `LLM`, an `Agent` or a `Command`.
+            quorum: As above.
+            retries: How often a task that failed is tried again; Epsilon's own is 1.
+            time_limit_s: Seconds one attempt may take; None for no limit.
+
+        Raises:
+            InvalidInput: Naming the place in the document, such as `$.items[3].id`. Nothing has run by then, but the
+                top level of a handler's module.
+        """
+        manifest = ReductionManifest(path, ShardedFields, topology="ShardedQueue", model=model)
+        made = cls(
+            (),
+            manifest.map,
+            shards=manifest.values.shard_count,
+            reduce=manifest.reduce,
+            quorum=quorum,
+            retries=retries,
+            time_limit_s=time_limit_s,
+        )
+        return made._take(manifest)
+
     def groups(self, items: int) -> tuple[int, ...]:
         """The shards, and one group of them; none where nothing is reduced."""
         return () if self._reducer is None else by_shards(items, self.shards)
+
+    def shard_count(self, items: int) -> int:
+        """As many as were asked for, as far as there are items."""
+        return max(1, min(self.shards, items))
 
     def config(self) -> dict[str, object]:
         """The arguments, for the `runs` table."""

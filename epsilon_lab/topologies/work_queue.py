@@ -11,7 +11,7 @@ import msgspec
 
 from epsilon_lab import ids
 from epsilon_lab.agents.llm import LLM
-from epsilon_lab.agents.work import Task, code_refs, work_of
+from epsilon_lab.agents.work import Performer, Task, code_refs, work_of
 from epsilon_lab.arguments import number, text, whole
 from epsilon_lab.errors import InvalidInput, ends_run
 from epsilon_lab.messages.budget import Budget
@@ -125,7 +125,7 @@ class WorkQueue:
         cls,
         path: str | Path,
         *,
-        model: LLM | None = None,
+        model: LLM | Performer | None = None,
         retries: int = 1,
         time_limit_s: float | None = None,
     ) -> WorkQueue:

@@ -9,7 +9,8 @@ import pytest
 
 from epsilon_lab import LLM
 from epsilon_lab.errors import InvalidInput
-from epsilon_lab.topologies.queue_manifest import count_words, handle, read_queue
+from epsilon_lab.topologies.item_manifest import count_words, handle
+from epsilon_lab.topologies.queue_manifest import read_queue
 from epsilon_lab.topologies.work_queue import WorkQueue, item_name, item_task_id
 
 HANDLERS = "def shout(*, task_id, task_payload, task_root):\n    return task_payload['instructions'].upper()\n"
@@ -113,7 +114,8 @@ def item(**changes: object) -> list[object]:
         ({"map_task_template": ...}, "$.map_task_template: is missing"),
         ({"output_root": "/tmp"}, "$.output_root: leads outside"),
         ({"output_root": ""}, "$.output_root: must be a text that is not blank"),
-        ({"map_executor": "direct_wiki"}, "$.map_executor: must be 'agent', 'python_handler' or 'local_reduce'"),
+        ({"map_executor": "direct_wiki"}, "$.map_executor: 'direct_wiki' is not in this version: it asks one site on"),
+        ({"map_executor": "agents"}, "$.map_executor: must be 'agent', 'python_handler' or 'local_reduce'"),
         ({"map_executor": "python_handler"}, "$.map_payload.handler: is missing"),
         (
             {"map_executor": "python_handler", "map_payload": {"handler": "handlers:nobody"}},
