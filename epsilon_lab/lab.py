@@ -37,6 +37,7 @@ from epsilon_lab.hosts.sidecar import Sidecar
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import RunStarted
 from epsilon_lab.messages.values import is_text
+from epsilon_lab.processes.environment import granted
 from epsilon_lab.processes.isolation import Isolation, proved
 from epsilon_lab.runs import Run, open_run
 from epsilon_lab.settings import broker_settings
@@ -263,7 +264,9 @@ class Lab:
             name: A name to find it by; None for the topology's own.
             tags: Words to find it by, in the `runs` table.
             budget: What the run may spend; `Budget(calls=, tokens=, usd=, seconds=)`.
-            env: Not in this version.
+            env: Names of environment variables, set in this process, that the run's plain functions, judges and
+                programs get although they look like keys; without it they get none that do, and candidates never. The
+                values travel to workers and reach no disk; whoever resumes the run needs them too.
 
         Raises:
             InvalidInput: An argument is wrong, a live run has that name, or a model could not be called.
@@ -275,8 +278,9 @@ class Lab:
                 raise InvalidInput("topology", f"must be one such as PopulationSearch(...), got {topology!r}")
         if budget is not None and not isinstance(budget, Budget):
             raise InvalidInput("budget", f"must be a Budget or None, got {budget!r}", "for example Budget(calls=100)")
-        if env:
-            raise InvalidInput("env", "this version passes no secrets to tasks yet", "leave it empty")
+        if isinstance(env, str) or not (isinstance(env, Sequence) and all(map(is_text, env))):
+            raise InvalidInput("env", f"must list names of environment variables, got {type(env).__name__}")
+        granted(env)
         if tags is not None and not (
             isinstance(tags, Mapping) and all(is_text(word) for pair in tags.items() for word in pair)
         ):
@@ -300,6 +304,7 @@ class Lab:
                 config=topology.config(),
                 parent_run_id=topology.parent_run_id,
                 budget=budget,
+                env=tuple(dict.fromkeys(env)),
             )
             runner = core.begin(directory, plan, started, events)
         except SidecarLost:  # which may have the run; its journal says

@@ -36,7 +36,8 @@ from epsilon_lab.dice import dice
 from epsilon_lab.errors import InvalidInput, LeafFailed, ModelRefused
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import Ceiling
-from epsilon_lab.processes.environment import looks_secret
+from epsilon_lab.messages.secrets import conceal
+from epsilon_lab.processes.environment import held_secrets, looks_secret
 
 _CREDENTIAL = re.compile(
     r"(^|[_-])(api[_-]?key|authorization|secret|password|(access|auth|bearer)[_-]?token)$", re.IGNORECASE
@@ -340,9 +341,7 @@ class LLM:
     def _kept(self, text: str) -> str:
         """Text that can be written, without the key."""
         text = text.encode("utf-8", "replace").decode()
-        if self.api_key_env and len(key := os.environ.get(self.api_key_env, "").strip()) >= _SECRET_LENGTH:
-            text = text.replace(key, f"[{self.api_key_env}]")
-        return text
+        return conceal(text, self._own_secret())
 
     def _explain(self, why: NoAnswer) -> LeafFailed:
         """Say in one line what went wrong and what to do, without the key."""
@@ -396,17 +395,15 @@ class LLM:
 
     def scrub(self, text: str) -> str:
         """Put names in the place of keys: the model's own, and whatever the environment has that looks like one."""
-        names = {name for name in os.environ if looks_secret(name) or name == self.api_key_env}
-        for name in sorted(names, key=lambda name: -len(os.environ[name])):
-            value = os.environ[name].strip()
-            if len(value) >= _SECRET_LENGTH:
-                text = text.replace(value, f"[{name}]")
-        return text
+        return conceal(text, held_secrets() | self._own_secret())
+
+    def _own_secret(self) -> dict[str, str]:
+        name = self.api_key_env
+        return {} if name is None or name not in os.environ else {name: os.environ[name]}
 
 
 _NAMING = "name it as provider/model, or give api_base=... for a server of your own"
 _MESSAGE_TOKENS = 16  # what a provider adds to a message: its role, and where it begins and ends
-_SECRET_LENGTH = 8  # a shorter one is a placeholder of a local server, and might be a word of the text
 
 
 async def aclose() -> None:

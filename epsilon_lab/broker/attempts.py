@@ -38,6 +38,8 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
             record_events(board, member, task.run, answer.events)
         if isinstance(answer, Result) and (problem := value_problem(answer.output) or files_problem(answer)):
             answer = failure_of(task, "failed", f"the worker's answer cannot be recorded: {problem}", retryable=False)
+        if isinstance(answer, Failure):
+            answer = task.run.concealing(answer)
         if isinstance(answer, Result):
             if not member.is_wide:
                 task.run.learn(task.spec.kind, answer.ended_at - answer.started_at)

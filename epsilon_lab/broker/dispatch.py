@@ -87,7 +87,12 @@ def _hand(board: Board, member: Member, task: Task, estimate: float) -> Assignme
     task.holder = member
     member.hold(task, estimate)
     return Assignment(
-        run_id=task.run.run_id, run_dir=task.run.run_dir, task=task.spec, attempt=task.attempt, fence=task.fence
+        run_id=task.run.run_id,
+        run_dir=task.run.run_dir,
+        task=task.spec,
+        attempt=task.attempt,
+        fence=task.fence,
+        env=task.run.env if task.spec.lane == "process" else {},
     )
 
 

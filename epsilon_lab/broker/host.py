@@ -13,7 +13,7 @@ socket is drained first, and then all deadlines move by as much as the broker wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import closing
 
 import anyio
@@ -174,6 +174,7 @@ class BrokerHost:
         weight: float = 1.0,
         dead: Sequence[OpenTask] = (),
         remembers: bool = True,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         """Take tasks of this run from now on.
 
@@ -189,6 +190,7 @@ class BrokerHost:
             weight: How many turns it gets for one of a run of weight 1.
             dead: Its dead letters, which can be requeued.
             remembers: Whether ids of settled tasks are remembered, for whoever may submit one again; it costs memory.
+            env: Environment variables that its tasks in child processes are granted; they reach no disk.
 
         Raises:
             InvalidInput: The run is open already.
@@ -196,7 +198,9 @@ class BrokerHost:
         if run_id in self._homes:
             raise InvalidInput(f"run {run_id}", "is open already", "close it first")
         self._homes[run_id] = _Home(journal, on_outcomes, on_failure)
-        self._tell(OpenRun(run_id, run_dir, tuple(left), epoch, ledger, weight, tuple(dead), remembers))
+        self._tell(
+            OpenRun(run_id, run_dir, tuple(left), epoch, ledger, weight, tuple(dead), remembers, dict(env or {}))
+        )
 
     def submit(self, run_id: str, tasks: Iterable[TaskSpec]) -> tuple[Receipt, ...]:
         """Queue tasks of an open run; all of them, or none. What was submitted before, just so, is only answered again.

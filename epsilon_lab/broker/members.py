@@ -12,6 +12,7 @@ from epsilon_lab.broker.timers import Timers
 from epsilon_lab.broker.topics import Mailbox
 from epsilon_lab.messages.events import LlmCall
 from epsilon_lab.messages.frames import Hello
+from epsilon_lab.messages.secrets import conceal
 from epsilon_lab.messages.tasks import Failure, Result, TaskSpec
 
 
@@ -24,18 +25,23 @@ class Ask(NamedTuple):
     since: float
 
 
+_TOLD = ("error", "traceback", "stdout_tail", "stderr_tail")
+"""What a failure tells of what went on."""
+
+
 class Run:
     """A run: which tasks are open or dead, how long its kinds of task take, what it has spent.
 
     `asks` holds, by the fence of the attempt, the requests that wait for the ledger's word, oldest first. `mailboxes`
     holds, by task, what was said to those that are open. `settled` and `settled_before` hold hashes of the tasks that
-    were settled lately, by id, where it `remembers` them.
+    were settled lately, by id, where it `remembers` them. `env` is what its tasks in child processes are granted.
     """
 
     __slots__ = (
         "asks",
         "dead",
         "durations",
+        "env",
         "ledger",
         "mailboxes",
         "remembers",
@@ -46,8 +52,17 @@ class Run:
         "tasks",
     )
 
-    def __init__(self, run_id: str, run_dir: str, ledger: Ledger | None = None, *, remembers: bool = True) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        run_dir: str,
+        ledger: Ledger | None = None,
+        *,
+        remembers: bool = True,
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.run_id = run_id
+        self.env = env or {}
         self.remembers = remembers
         self.run_dir = run_dir
         self.ledger = ledger or Ledger()
@@ -63,6 +78,13 @@ class Run:
         """Tell whether that attempt at a task is still in a worker's hands."""
         task = self.tasks.get(task_id)
         return task is not None and task.holder is not None and task.fence == fence
+
+    def concealing(self, failure: Failure) -> Failure:
+        """A failure as it may be recorded: without the values that its task was granted."""
+        if not self.env:
+            return failure
+        texts = {name: conceal(getattr(failure, name), self.env) for name in _TOLD}
+        return msgspec.structs.replace(failure, **texts)
 
     def knows(self, spec: TaskSpec) -> bool | None:
         """Tell whether this very task was submitted before; None where another one was under its id."""

@@ -208,7 +208,7 @@ def leave(
         failure = failure_of(task, blame, f"worker {member.peer} was lost: {reason}")
         if lost is not None:
             tails = {"stdout_tail": lost.stdout_tail, "stderr_tail": lost.stderr_tail}
-            failure = msgspec.structs.replace(failure, **tails)
+            failure = task.run.concealing(msgspec.structs.replace(failure, **tails))
         if charge_loss(board, task, failure, lines):
             dead.append((task, failure))
     board.record_lines(lines, reason)

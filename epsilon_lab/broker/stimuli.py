@@ -63,6 +63,8 @@ class OpenRun(_Stimulus, frozen=True):
     """Its dead letters, which can be requeued."""
     remembers: bool = True
     """Whether ids of settled tasks are remembered; not where its submitter never submits one twice."""
+    env: dict[str, str] = {}
+    """Environment variables that its tasks in child processes are granted."""
 
 
 class Submit(_Stimulus, frozen=True):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -32,6 +32,7 @@ from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput, WorkspaceError
 from epsilon_lab.ids import LOCAL
 from epsilon_lab.messages.events import Body, LabClosed, LabOpened, RunBorn, RunStarted
+from epsilon_lab.processes.environment import granted
 from epsilon_lab.processes.isolation import proved
 from epsilon_lab.processes.scratch import sweep
 from epsilon_lab.settings import BrokerSettings
@@ -195,10 +196,11 @@ class Core:
             events: The lines that follow.
 
         Raises:
-            InvalidInput: A live run has its name.
+            InvalidInput: A live run has its name, or a variable that its tasks are granted is not set.
             WorkspaceError: Its journal cannot be written, or its disk is nearly full.
         """
         self._need_room()
+        env = granted(started.env)
         journal = Journal.open(run.journal, self._durability)
         runner = Runner(
             run,
@@ -207,6 +209,7 @@ class Core:
             host=self._host,
             clock=self._clock,
             found=Recovered.new(run.run_id, plan, started.budget),
+            env=env,
         )
         started = msgspec.structs.replace(started, epoch=self._host.epoch)
         live = LiveRun(started.name, started.topology, runner)
@@ -233,7 +236,13 @@ class Core:
         return self.at(run_id) is not None
 
     def resume(
-        self, run_id: str, *, trust: bool, place: Place | None = None, news: Requeue | Revise | None = None
+        self,
+        run_id: str,
+        *,
+        trust: bool,
+        place: Place | None = None,
+        news: Requeue | Revise | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> LiveRun:
         """Go on with a run that its lab left unfinished, unless that is happening already.
 
@@ -242,10 +251,11 @@ class Core:
             trust: Also where it was born elsewhere, although its functions are pickles.
             place: Where its code belongs, if that is not this process's own place.
             news: Tasks that are taken up again; with them, a run that has ended goes on too.
+            environ: Where the variables are set that its tasks were granted; None for the environment of this process.
 
         Raises:
-            InvalidInput: It has ended, was born elsewhere and is not trusted, a live run has its name, or its model
-                could not be called.
+            InvalidInput: It has ended, was born elsewhere and is not trusted, a live run has its name, its model could
+                not be called, or a variable that its tasks were granted is not set.
             JournalDamaged: Its journal is broken elsewhere than at its torn tail; nothing was changed.
             LabError: Its files are not those that its journal speaks of, or another version has to resume it; nothing
                 was changed.
@@ -257,13 +267,20 @@ class Core:
                 live = None
             if live is None:
                 self._need_room()
-            return live or self._resume(RunDirectory(self.path / run_id), trust, place, news)
+            return live or self._resume(RunDirectory(self.path / run_id), trust, place, news, environ)
 
     def _need_room(self) -> None:
         if self._host.shortage:
             raise WorkspaceError(self._host.shortage)
 
-    def _resume(self, run: RunDirectory, trust: bool, place: Place | None, news: Requeue | Revise | None) -> LiveRun:
+    def _resume(
+        self,
+        run: RunDirectory,
+        trust: bool,
+        place: Place | None,
+        news: Requeue | Revise | None,
+        environ: Mapping[str, str] | None,
+    ) -> LiveRun:
         records, end, _ = read_journal(run.journal)
         started = beginning(run.run_id, records, over=news is not None)
         if not trust and not owns(self.path, run.run_id):
@@ -275,6 +292,7 @@ class Core:
                 + (f"lab.resume({run.run_id!r}, trust=True)" if news is None else "say trust=True"),
             )
         self._refuse_namesake(started.name)
+        env = granted(started.env, environ)
         plan = restore(run, started, records)
         found = recover(run.run_id, plan, records, read=run.fetch)
         if news is not None:
@@ -284,7 +302,7 @@ class Core:
         mend_files(run, found)
         mark(run, place)
         journal = Journal.open(run.journal, self._durability, after=end)
-        runner = Runner(run, journal, plan, host=self._host, clock=self._clock, found=found)
+        runner = Runner(run, journal, plan, host=self._host, clock=self._clock, found=found, env=env)
         live = LiveRun(started.name, started.topology, runner, journal.torn)
         self.on_loop(self._begin, live, runner.adopt)
         return live

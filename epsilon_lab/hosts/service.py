@@ -202,7 +202,10 @@ class Service:
         # Async leaves read keys and import modules in this process, as they would in the kernel.
         os.environb.update(command.environment)
         sys.path += [path for path in command.place.sys_path if path not in sys.path]
-        live = self._core.resume(command.run_id, trust=command.trust, place=command.place, news=command.news)
+        environ = {os.fsdecode(name): os.fsdecode(value) for name, value in command.environment.items()}
+        live = self._core.resume(
+            command.run_id, trust=command.trust, place=command.place, news=command.news, environ=environ
+        )
         return Adopted(live.name, live.topology, live.runs_strangers, live.torn)
 
     async def _await_end(self, run_id: str, stream: SocketStream) -> bool:

@@ -71,6 +71,9 @@ class RunStarted(Body, frozen=True, kw_only=True):
     budget: Budget | None = None
     """What it may spend; None for no limit."""
 
+    env: tuple[str, ...] = ()
+    """Names of environment variables that its tasks are granted; their values are on no disk."""
+
 
 class RunAdopted(Body, frozen=True, kw_only=True):
     """`run.adopted`: a lab goes on with a run that another one left; attempts that were under way are lost."""

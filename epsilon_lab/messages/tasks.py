@@ -122,6 +122,12 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=
     fence: int
     """Larger than that of any earlier assignment of any task; answers that carry an older one are stale."""
 
+    env: dict[str, str] = {}
+    """Environment variables that the run's tasks were granted, which may be keys: they reach no disk."""
+
+    def __repr__(self) -> str:
+        return f"<Assignment of {self.task.task_id} of {self.run_id}, attempt {self.attempt}, fence {self.fence}>"
+
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """A task done, as its worker reports it."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+from epsilon_lab.errors import InvalidInput
 
 _SECRET = re.compile(
     r"KEY|TOKEN(?!IZER)|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTH|COOKIE|PRIVATE|BEARER|_PAT$|_PWD$|_DSN$",
@@ -33,6 +35,33 @@ _CANDIDATE_VALUES = {
 def looks_secret(name: str) -> bool:
     """Tell whether an environment variable's name looks like that of a key, a password or another credential."""
     return _SECRET.search(name) is not None
+
+
+def granted(names: Iterable[str], environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Look up the environment variables that a run's tasks are granted.
+
+    Args:
+        names: Their names.
+        environ: Where they are set; None for the environment of this process.
+
+    Raises:
+        InvalidInput: One is not set.
+    """
+    given = os.environ if environ is None else environ
+    found = {name: given[name] for name in names if name in given}
+    if missing := [name for name in names if name not in found]:
+        are = "is" if len(missing) == 1 else "are"
+        raise InvalidInput(
+            "env",
+            f"the run's tasks are granted {' and '.join(missing)}, which {are} not set",
+            f"set it in this process first: os.environ[{missing[0]!r}] = ...",
+        )
+    return found
+
+
+def held_secrets() -> dict[str, str]:
+    """What of this process's environment looks like a key: name -> value."""
+    return {name: value for name, value in os.environ.items() if looks_secret(name)}
 
 
 def candidate_environment() -> dict[str, str]:

@@ -15,7 +15,9 @@ from typing import Any
 import msgspec
 
 from epsilon_lab.errors import LabError
+from epsilon_lab.messages.secrets import conceal
 from epsilon_lab.processes.companion import Companion, CompanionLost
+from epsilon_lab.processes.environment import held_secrets
 from epsilon_lab.processes.spawner import SpawnerFailed, Unanswered
 from epsilon_lab.search.verdict import Verdict
 
@@ -85,7 +87,7 @@ class Judge:
             output: Bytes from a stranger.
             trial: The numbers of a `Trial`.
         """
-        return self._hear({"op": "score", "output": output, "trial": trial}, "score")
+        return _shown(self._hear({"op": "score", "output": output, "trial": trial}, "score"))
 
     def check(self, output: bytes, ask: Callable[[bytes], bytes]) -> Verdict:
         """Put an encoded output to the strict check; the outcome is `scored` if it passed.
@@ -94,7 +96,7 @@ class Judge:
             output: Bytes from a stranger.
             ask: Calls the program's entry; see `Spawner.session`. The program's time is not the judge's.
         """
-        return self._hear({"op": "check", "output": output}, "check", ask)
+        return _shown(self._hear({"op": "check", "output": output}, "check", ask))
 
     def close(self) -> None:
         """End the process. A later call starts another."""
@@ -122,6 +124,16 @@ class Judge:
             late = f"gave no answer in {self.timeout_s:g} s"
             how = late if lost.timed_out else f"ended the judge's process ({lost})"
             return Verdict(outcome="scorer_failed", error=f"{what} {how}; the judge was restarted", traceback=lost.tail)
+
+
+def _shown(verdict: Verdict) -> Verdict:
+    """A verdict as it may be recorded, and shown to proposers: without the keys that the judge was granted."""
+    secrets = held_secrets()
+    if not secrets:
+        return verdict
+    feedback = {conceal(name, secrets): conceal(text, secrets) for name, text in verdict.feedback.items()}
+    error, traceback = conceal(verdict.error, secrets), conceal(verdict.traceback, secrets)
+    return msgspec.structs.replace(verdict, feedback=feedback, error=error, traceback=traceback)
 
 
 def _answer(ask: Callable[[bytes], bytes], question: bytes) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 
 import msgspec
@@ -65,6 +65,7 @@ class Runner:
         host: The broker.
         clock: The lab's clock.
         found: How the run stands: new, or as an earlier lab left it, with the same rules.
+        env: Environment variables that its tasks in child processes are granted.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Runner:
         host: BrokerHost,
         clock: Clock,
         found: Recovered,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.run = run
         self.runs_strangers = plan.runs_strangers
@@ -85,6 +87,7 @@ class Runner:
         self._found = found
         self._journal = journal
         self._host = host
+        self._env = env
         self._clock = clock
         self._began = clock.monotonic() - found.elapsed_s
         self._untaken: deque[TaskSpec] = deque()
@@ -138,6 +141,7 @@ class Runner:
             ledger=found.ledger,
             weight=found.ledger.weight,
             dead=tuple(found.dead.values()),
+            env=self._env,
             remembers=False,  # the graph gives no id twice
         )
         self._watcher = asyncio.get_running_loop().create_task(self._watch(), name=f"watch {self.run.run_id}")

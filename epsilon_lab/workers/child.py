@@ -26,6 +26,7 @@ from epsilon_lab.workers.afar import dial, find_runs
 from epsilon_lab.workers.batch import Batch
 from epsilon_lab.workers.capture import Capture
 from epsilon_lab.workers.execution import OpenRunDirectory, local_run
+from epsilon_lab.workers.grants import Grants
 from epsilon_lab.workers.interruption import Interruption
 from epsilon_lab.workers.orders import Identity, Orders, take_up
 from epsilon_lab.workers.place import Whereabouts
@@ -34,7 +35,7 @@ from epsilon_lab.workers.progress import Progress
 
 def serve(peer: Peer, progress: Progress, capture: Capture, open_run: OpenRunDirectory = local_run) -> None:
     """Greet the broker, then work for ever."""
-    me, whereabouts = os.getpid(), Whereabouts()
+    me, whereabouts, grants = os.getpid(), Whereabouts(), Grants()
     interruption = Interruption(progress)
     batch = Batch(peer)
     peer.before_waiting = batch.send
@@ -55,6 +56,7 @@ def serve(peer: Peer, progress: Progress, capture: Capture, open_run: OpenRunDir
         while (assignment := peer.take()) is not None:
             progress.started(assignment.fence)
             whereabouts.go(assignment.run_dir if open_run is local_run else "")
+            grants.give(assignment.env)
             answer = interruption.execute(assignment, capture, peer, open_run)
             if os.getpid() != me:  # the task forked, and came back from both; the work here is not the fork's
                 os._exit(0)
