@@ -540,6 +540,35 @@ PLANTS = (
         "            pass\n",
         ("tests/workspace/test_leaf_files.py",),
     ),
+    # -- keys ---------------------------------------------------------------------------------------------------------
+    Plant(
+        "what one run's tasks were granted stays for the next run's",
+        "workers/grants.py",
+        "                os.environ.pop(name, None)\n",
+        "                pass\n",
+        ("tests/workers/test_grants.py",),
+    ),
+    Plant(
+        "a key that was granted is put on record with a failure",
+        "broker/members.py",
+        "        texts = {name: conceal(getattr(failure, name), self.env) for name in _TOLD}\n",
+        "        texts = {}\n",
+        ("tests/lab/test_grants.py",),
+    ),
+    Plant(
+        "a key that a judge was granted is told to proposers",
+        "search/judge.py",
+        "    if not secrets:\n        return verdict\n    feedback",
+        "    if True:\n        return verdict\n    feedback",
+        ("tests/lab/test_grants.py",),
+    ),
+    Plant(
+        "a run is resumed without what its tasks were granted",
+        "hosts/core.py",
+        "        env = granted(started.env, environ)\n",
+        "        env = {}\n",
+        ("tests/lab/test_grants.py",),
+    ),
     # -- resuming -----------------------------------------------------------------------------------------------------
     Plant(
         "attempts before a crash are forgotten",
