@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from epsilon_lab.topologies.pipeline import Pipeline as Pipeline
     from epsilon_lab.topologies.population_search import PopulationSearch as PopulationSearch
     from epsilon_lab.topologies.sharded_queue import ShardedQueue as ShardedQueue
+    from epsilon_lab.topologies.supervisor import Supervisor as Supervisor
     from epsilon_lab.topologies.tree import Tree as Tree
     from epsilon_lab.topologies.work_queue import WorkQueue as WorkQueue
     from epsilon_lab.workers.current import current_task as current_task
@@ -80,6 +81,7 @@ _HOMES = {
     "SearchRun": "epsilon_lab.runs",
     "Settings": "epsilon_lab.packs",
     "ShardedQueue": "epsilon_lab.topologies.sharded_queue",
+    "Supervisor": "epsilon_lab.topologies.supervisor",
     "Tree": "epsilon_lab.topologies.tree",
     "WorkQueue": "epsilon_lab.topologies.work_queue",
     "current_task": "epsilon_lab.workers.current",
@@ -109,6 +111,7 @@ __all__ = [
     "SearchRun",
     "Settings",
     "ShardedQueue",
+    "Supervisor",
     "Tree",
     "WorkQueue",
     "__version__",

@@ -37,8 +37,8 @@ def candidate_id(generation: int, index: int) -> CandidateId:
 
 
 def revised(task_id: str, number: int) -> TaskId:
-    """The id of a task's revision: `api~2` for the second of `api`, or of any other of its revisions."""
-    return TaskId(f"{origin(task_id)}~{number}")
+    """The id of a task's revision: of `api`, or any other of its revisions, `api` is the first, `api~2` the second."""
+    return TaskId(f"{origin(task_id)}~{number}" if number > 1 else origin(task_id))
 
 
 def origin(task_id: str) -> str:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from epsilon_lab.workspace.tables import Tables
 
 _TASKS = "select task_id, status from tasks where run_id = ?"
-_OF_NODES = ("dag",)
+_OF_NODES = ("dag", "supervisor")
 """Topologies whose final output says which task has it, for each of several nodes."""
 
 
@@ -352,7 +352,7 @@ class Run:
     def _decide(self, said: Decide) -> None:
         if not self._home.steer(self.run_id, Tell(said)):
             status = self.status
-            remedy = "what came out of it stands"
+            remedy = "run.rerun(tasks=[...], feedback=...) does a part of it again"
             if status in LIVE:
                 remedy = "decide in the process whose lab is at it"
             elif status == "interrupted":
@@ -401,7 +401,7 @@ class Run:
         results: dict[str, Any] = {}
         for name in sorted(speaking, key=lambda name: (order.get(name, 0), name)):
             task_id, status, error, _ = speaking[name]
-            if task_id in outputs:
+            if task_id in outputs and status != "failed":  # failed all the same: a review did not let it count
                 results[name] = self._value(task_id, outputs[task_id])
                 continue
             why = f"task {task_id} is {status}" + (f": {error}" if error else "")

@@ -93,6 +93,9 @@ class Leaf:
     request: Request | None = None
     """What it was asked; None where its payload says it all."""
 
+    replies_on_record: frozenset[tuple[str, str]] | None = None
+    """References and prompts of the replies that earlier attempts had, once somebody asked."""
+
     post: Post | None = None
     """The way to other tasks; present in the async lane."""
 

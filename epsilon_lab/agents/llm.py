@@ -202,7 +202,7 @@ class LLM:
             leaf.emit(exchange.answered(leaf, reply.receipt))
             return reply
         reply = exchange.save_reply(leaf, found, cached=True)  # the lab may have died before the copy, or its row
-        if await anyio.to_thread.run_sync(exchange.is_on_record, leaf.run):
+        if await anyio.to_thread.run_sync(exchange.is_on_record, leaf):
             leaf.emit(exchange.answered(leaf, found.again(), outcome="cached", cached=True))
         else:  # the lab died between the reply and its row
             leaf.emit(exchange.answered(leaf, found, cached=True))

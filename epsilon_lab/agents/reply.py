@@ -175,11 +175,20 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
             cost_usd=0.0 if is_free else None,
         )
 
-    def is_on_record(self, run: RunDirectory) -> bool:
-        """Tell whether the journal has the row of the call that the reply was paid with."""
-        rows = (record for record in read_journal(run.journal).records if record.type == "usage.llm_call")
-        calls = (msgspec.json.decode(row.body, type=LlmCall) for row in rows)
-        return any(call.reply_ref == self.reply_ref and call.prompt_sha256 == self.sha256 for call in calls)
+    def is_on_record(self, leaf: Leaf) -> bool:
+        """Tell whether the journal has the row of the call that the reply was paid with.
+
+        It is looked at once for an attempt, however many replies it finds: they are all of earlier ones.
+        """
+        if leaf.replies_on_record is None:
+            rows = (record for record in read_journal(leaf.run.journal).records if record.type == "usage.llm_call")
+            calls = (msgspec.json.decode(row.body, type=LlmCall) for row in rows)
+            leaf.replies_on_record = frozenset(
+                (call.reply_ref, call.prompt_sha256)
+                for call in calls
+                if call.task_id == leaf.task_id and call.reply_ref
+            )
+        return (self.reply_ref, self.sha256) in leaf.replies_on_record
 
 
 def receipt_ref(reply_ref: str) -> str:

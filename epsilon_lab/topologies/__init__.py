@@ -2,8 +2,12 @@
 
 plan.py               what a plan is: pure rules that grow a task graph
 graph.py              the graph: what may run now, what is blocked, how many of a kind at once
+binding.py            what a node takes from outputs: its conditions, its inputs
+revision.py           a second go at a task, told why
 engine.py             a run's state: plan and graph together, paused, stopped, ended
+recovery.py           the same state again, from a journal
 runner.py             the shell: carries the engine's effects out on the broker and the disk
+catalogue.py          topologies by their names
 work_queue.py         one task an item
 population_search.py  a search, as a user states it
 search_plan.py        its rules: candidates, a judge, a brief, the next generation

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -93,13 +92,6 @@ class Crew:
     def save(self, run: RunDirectory) -> list[ArtifactSaved]:
         """Write them all into a run directory."""
         return [work.save(run) for work in {work.sha256: work for work in self._works.values()}.values()]
-
-
-def judging(performer: Any, schema: Mapping[str, Any]) -> Any:
-    """A performer whose answer is a verdict: an agent that was given no schema is held to this one."""
-    if dataclasses.is_dataclass(performer) and getattr(performer, "schema", schema) is None:
-        return dataclasses.replace(performer, schema=dict(schema))  # type: ignore[type-var]  # it is no class
-    return performer
 
 
 def fitting(name: str, otherwise: str, taken: Mapping[str, object]) -> str:

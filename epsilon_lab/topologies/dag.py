@@ -409,7 +409,13 @@ class DagPlan(Checkable):
 
     def start(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Begin with what depends on nothing, or with taking the sentence apart."""
-        return self._nodes.add(self._rules.nodes if self._rules.decompose is None else [self._rules.decompose])
+        if self._rules.decompose is not None:
+            return self._nodes.add([self._rules.decompose])
+        return self._begin(self._rules.nodes)
+
+    def _begin(self, specs: Sequence[NodeSpec]) -> list[PlanEffect]:
+        """The plan is known."""
+        return self._nodes.add(specs)
 
     def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Go on with what follows; end when nothing is left."""
@@ -425,7 +431,7 @@ class DagPlan(Checkable):
     def _take_apart(self, outcome: TaskOutcome) -> list[PlanEffect]:
         """Take a model's plan, or tell it once what is wrong with it."""
         plan, effects = self._parted(DECOMPOSE, outcome, read_answer)
-        return effects if plan is None else [*self._nodes.accept(DECOMPOSE), *self._nodes.add(self._worded(plan))]
+        return effects if plan is None else [*self._nodes.accept(DECOMPOSE), *self._begin(self._worded(plan))]
 
     def _parted(
         self, name: str, outcome: TaskOutcome, read: Callable[[object, Sequence[str]], P]

@@ -35,8 +35,8 @@ class Step(NamedTuple):
     """To be handed to the broker now."""
 
     waiting: tuple[TaskSpec, ...] = ()
-    """New, and to be put on record before they are in the queue: they wait, or can never start; and nodes, so that a
-    record names them in the order in which they were added."""
+    """New, and not to be handed out so far: they wait for others or for room in their kind's limit, or can never
+    start."""
 
     settled: tuple[TaskOutcome, ...] = ()
     """Never to start: blocked by what they depend on, or skipped. What depends on them is among them."""
@@ -161,23 +161,22 @@ class Graph:
         """
         step = _Following(run_id)
         for each in new.tasks:
-            node, task = (each, each.task) if isinstance(each, Node) else (None, each)
-            task_id = task.task_id
-            if task_id in self._known:
-                raise InvalidInput(f"task {task_id!r}", "is in the graph already", "give every task its own id")
-            if node is not None:
-                _check(node)
+            if isinstance(each, Node):
+                _check(each)
+            task = each.task if isinstance(each, Node) else each
+            if task.task_id in self._known:
+                raise InvalidInput(f"task {task.task_id!r}", "is in the graph already", "give every task its own id")
             ready = len(step.ready)
             if task.depends_on:
-                self._add_behind(node or Node(task=task), step, is_final=new.final)
+                self._add_behind(each if isinstance(each, Node) else Node(task=task), step, is_final=new.final)
                 self._spread(step)
             else:
-                self._known[task_id] = new.final
+                self._known[task.task_id] = new.final
                 if self._admit(task):
                     step.ready.append(task)
-            if node is not None or len(step.ready) == ready:
+            if len(step.ready) == ready:
                 step.waiting.append(task)
-        return step.done()
+        return self._done(step)
 
     def _add_behind(self, node: Node, step: _Following, *, is_final: bool) -> None:
         """Take in a task that depends on others."""
@@ -267,13 +266,13 @@ class Graph:
             if not is_dead:
                 del self._known[task_id]
             if task_id not in self._dependents:
-                return NOTHING if step is None else step.done()
+                return NOTHING if step is None else self._done(step)
         step = step or _Following(outcome.run_id)
         step.pending.append((task_id, _found(outcome)))
         if not is_final:
             self._settled[task_id] = step.pending[0][1]
         self._spread(step)
-        return step.done()
+        return self._done(step)
 
     # -- one after the other ------------------------------------------------------------------------------------------
 
@@ -312,12 +311,17 @@ class Graph:
 
     def _give_up(self, task_id: str, found: _Settled, step: _Following) -> None:
         """Settle a task that can never start."""
-        if self._known.get(task_id):
-            del self._known[task_id]
-        else:
-            self._settled[task_id] = found
+        self._settled[task_id] = found
+        if self._known[task_id]:
+            step.forgotten.append(task_id)
         step.settled.append(_given_up(step.run_id, task_id, found))
         step.pending.append((task_id, found))
+
+    def _done(self, step: _Following) -> Step:
+        """Forget what is final; until now, others of the same `Add` could be behind it."""
+        for task_id in step.forgotten:
+            del self._known[task_id], self._settled[task_id]
+        return Step(tuple(step.ready), tuple(step.waiting), tuple(step.settled), tuple(step.inputs))
 
     def _has_room(self, kind: str) -> bool:
         limit = self._limits.get(kind)
@@ -340,7 +344,7 @@ class Graph:
 class _Following:
     """A step in the making."""
 
-    __slots__ = ("inputs", "pending", "ready", "run_id", "settled", "waiting")
+    __slots__ = ("forgotten", "inputs", "pending", "ready", "run_id", "settled", "waiting")
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
@@ -348,11 +352,9 @@ class _Following:
         self.waiting: list[TaskSpec] = []
         self.settled: list[TaskOutcome] = []
         self.inputs: list[Write] = []
+        self.forgotten: list[str] = []
         self.pending: deque[tuple[str, _Settled]] = deque()
         """Settled, and not known yet to those behind."""
-
-    def done(self) -> Step:
-        return Step(tuple(self.ready), tuple(self.waiting), tuple(self.settled), tuple(self.inputs))
 
 
 def _check(node: Node) -> None:

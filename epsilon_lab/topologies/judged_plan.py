@@ -98,8 +98,11 @@ class JudgedPlan(DagPlan):
     def _ask(self, name: str, judge: Judge, argument: Value | None = None) -> list[PlanEffect]:
         """Have a node's latest revision judged by a task, which is given its output where there is one."""
         judged = self._nodes.task_id(name)
-        number = revision(judged)
-        task_id = f"{name}.{self._suffix}" if number == 1 else revised(f"{name}.{self._suffix}", number)
+        task_id = f"{name}.{self._suffix}"
+        while task_id in self._nodes:  # a model that took the work apart may have called a node so
+            task_id += "-"
+        if (number := revision(judged)) > 1:
+            task_id = revised(task_id, number)
         self._judged[task_id] = judged
         call = judge.call if argument is None else msgspec.structs.replace(judge.call, argument=stored(argument))
         task = TaskSpec(

@@ -29,7 +29,7 @@ that wait for it wait for others, as when it is split or reassigned.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -70,6 +70,7 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     quorum: float | None = None
     time_limit_s: float | None = None
+    beat_within_s: float | None = None
     is_reviewed: bool = False
     """Whether nothing follows from its end until the plan says so."""
 
@@ -269,6 +270,20 @@ class Nodes:
                 self._nodes[dependent].missing.add(node.spec.id)
         return effects + self.revise(dict.fromkeys(behind, ()), mends=True)
 
+    def restate(self, spec: NodeSpec) -> None:
+        """Have a node that is not under way run something else, or depend on others, when it is done again.
+
+        Args:
+            spec: What it is from now on; what it depends on must be there, and not wait for it.
+        """
+        node = self._nodes[spec.id]
+        for name in node.spec.depends_on:
+            self._dependents[name].remove(spec.id)
+        for name in spec.depends_on:
+            self._dependents[name].append(spec.id)
+        node.spec = spec
+        self._count(node)
+
     def redirect(self, name: str, onto: tuple[str, ...]) -> None:
         """Have those that wait for a node depend on others instead, as when it is split or given to another.
 
@@ -406,12 +421,18 @@ class Nodes:
             stands = mends and bool(node.chain)
             for name in self._dependents[node.spec.id]:
                 state = self._nodes[name].state
-                if name in reached or state in ("waiting", "cancelled"):
+                if name in reached or state in ("waiting", "cancelled") or self._is_kept_back(name, reached):
                     continue
                 if state in ("stopped", "skipped") or not stands:
                     reached[name] = None
                     todo.append(name)
         return [name for name in self._nodes if name in reached]
+
+    def _is_kept_back(self, name: str, reached: Container[str]) -> bool:
+        """Whether a node that was stopped still lacks something that it cannot go on without."""
+        spec = self._nodes[name].spec
+        lacking = (each for each in spec.depends_on if self._nodes[each].state in ("failed", "stopped", "cancelled"))
+        return self._nodes[name].state == "stopped" and spec.quorum is None and any(x not in reached for x in lacking)
 
     def _spread(self, node: _Node) -> list[PlanEffect]:
         """It is over: those behind it that have waited for nothing else may go on, or never can."""
@@ -474,6 +495,7 @@ class Nodes:
             depends_on=tuple(other.task_id for other in others),
             priority=spec.priority,
             time_limit_s=spec.time_limit_s,
+            beat_within_s=spec.beat_within_s,
         )
 
 

@@ -24,8 +24,8 @@ from epsilon_lab.messages.events import Body, CaseFlagged
 from epsilon_lab.messages.tasks import TaskOutcome
 from epsilon_lab.messages.values import Value, pack, stored
 from epsilon_lab.settings import INLINE_LIMIT
-from epsilon_lab.topologies.crew import Crew, Refused, fitting, judging, stated
-from epsilon_lab.topologies.dag import DECOMPOSE, DagRules
+from epsilon_lab.topologies.crew import Crew, Refused, fitting, stated
+from epsilon_lab.topologies.dag import DECOMPOSE, DagRules, answering
 from epsilon_lab.topologies.decomposition import NodeId, Texts, files_named, is_entry
 from epsilon_lab.topologies.gates import VERDICT, Person, ruling, shown
 from epsilon_lab.topologies.judged_plan import Judge, JudgedPlan
@@ -308,7 +308,7 @@ class Pipeline:
             if "" not in self._crew.agents:
                 raise refused("$.gate", "is a text, and there is no agent to judge by it", "give one: agent=Agent(...)")
             must_hold, gate = gate, self._crew.agents[""]
-        work = self._crew.work(refused("$.gate", "").what, judging(gate, VERDICT), form="last")
+        work = self._crew.work(refused("$.gate", "").what, answering(gate, VERDICT), form="last")
         about = {"stage": name, **stated(stage)} | ({"what_must_hold": must_hold} if must_hold else {})
         call = Call(code=work.sha256, form=work.form, instructions=_JUDGE, about=about)
         return Gate(

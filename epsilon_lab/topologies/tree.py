@@ -127,9 +127,9 @@ class TreePlan(JudgedPlan):
 
     def start(self, now: float) -> list[PlanEffect]:
         """Begin with the repository, or with dividing the work."""
-        return super().start(now) if self._rules.decompose else self._begin(self._tree.teams)
+        return super().start(now) if self._rules.decompose else self._begin_teams(self._tree.teams)
 
-    def _begin(self, teams: Mapping[str, TeamRules]) -> list[PlanEffect]:
+    def _begin_teams(self, teams: Mapping[str, TeamRules]) -> list[PlanEffect]:
         specs = [self._tree.git.node(REPOSITORY, "create", (), {"files": self._tree.base})]
         for team in merge_order({name: rules.needs for name, rules in teams.items()}):
             nodes, self._head = team_nodes(self._tree.git, team, teams[team].needs, teams[team].nodes, self._head)
@@ -151,7 +151,7 @@ class TreePlan(JudgedPlan):
             )
             for team in division.teams
         }
-        return [*self._nodes.accept(DECOMPOSE), *self._begin(teams)]
+        return [*self._nodes.accept(DECOMPOSE), *self._begin_teams(teams)]
 
     def _divide(self, name: str, outcome: TaskOutcome) -> list[PlanEffect]:
         """Take a team's plan, which a model made."""

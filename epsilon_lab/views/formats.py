@@ -46,6 +46,7 @@ STATES: dict[str, State] = {
     "completed": State("✓", "#00805d", "completed"),
     "failed": State("✗", "#c04000", "failed"),
     "dead": State("✗", "#c04000", "took its worker down too often"),
+    "rejected": State("✗", "#c04000", "rejected"),
     "blocked": State("⊘", "#c04000", "blocked"),
     "skipped": State("»", "#6e7781", "skipped"),
     "cancelled": State("⊘", "#6e7781", "cancelled"),

@@ -178,10 +178,9 @@ class Observer:
         if (work := snapshot.work) is not None:
             snapshot = replace(snapshot, work=replace(work, at=until))
         if work is not None and work.nodes:
-            done = sum(node.is_settled for node in work.nodes)
-            snapshot = replace(
-                snapshot, unit="stages" if work.is_list else "nodes", done=done, expected=len(work.nodes)
-            )
+            counted = [node for node in work.nodes if node.kind != "gate"]
+            done, unit = sum(node.is_settled for node in counted), "stages" if work.is_list else "nodes"
+            snapshot = replace(snapshot, unit=unit, done=done, expected=len(counted))
         elif snapshot.unit == "tasks":
             done = sum(count for state, count in tasks.items() if state not in ("waiting", "queued", "running"))
             snapshot = replace(snapshot, done=done, expected=self._config.get("items") or sum(tasks.values()))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from epsilon_lab.views import formats
 from epsilon_lab.views.graph import MOST_NODES, facts, graph
-from epsilon_lab.views.workflow import Level, Node, Question, Review, Story, Workflow, folded, layers
+from epsilon_lab.views.workflow import Level, Node, Question, Review, Story, Workflow, folded, in_order, layers
 
 _MOST_LEVELS = 24
 _MOST_FINDINGS = 6
@@ -18,12 +18,9 @@ def text(work: Workflow) -> Iterator[str]:
     for question in work.questions:
         yield _ask(question)
     if work.nodes and len(work.nodes) <= MOST_NODES:
-        for place, layer in enumerate(layers(work.nodes), 1):
-            for node in layer:
-                sign = formats.state(node.state).sign
-                told = f": {formats.one_line(node.note)}" if node.note and node.state != "blocked" else ""
-                step = "" if work.is_list else f"{place:>3} "
-                yield f"{step}{sign} {node.node_id}  {facts(node, work.at)}{told}"
+        for place, node in _placed(work):
+            told = [facts(node, work.at), formats.one_line(node.note) if node.state != "blocked" else ""]
+            yield f"{place:>3} {formats.state(node.state).sign} {node.node_id}  {': '.join(filter(None, told))}"
     else:
         for level in _levels(work)[:_MOST_LEVELS]:
             yield f"{level.name}: {_counted(level)}"
@@ -39,11 +36,20 @@ def text(work: Workflow) -> Iterator[str]:
         yield f"{story.task_id} {story.state} after {_times(story.attempts)}: {formats.one_line(story.error)}{behind}"
 
 
+def _placed(work: Workflow) -> Iterator[tuple[int, Node]]:
+    """Each node with its place in the list, or the layer of the graph that it is in."""
+    if work.is_list:
+        yield from enumerate(in_order(work.nodes), 1)
+    else:
+        for place, layer in enumerate(layers(work.nodes), 1):
+            yield from ((place, node) for node in layer)
+
+
 def picture(work: Workflow) -> str:
     """What a person is asked, the graph, list or levels, and the waves of quality assurance."""
     parts = [_call(question) for question in work.questions]
     if work.nodes and work.is_list:
-        parts.append(_list([node for layer in layers(work.nodes) for node in layer], work.at))
+        parts.append(_list(in_order(work.nodes), work.at))
     elif work.nodes and len(work.nodes) <= MOST_NODES:
         parts.append(graph(work.nodes, work.at))
     elif levels := _levels(work):
@@ -65,11 +71,11 @@ def _levels(work: Workflow) -> Sequence[Level]:
 
 
 def _counted(level: Level) -> str:
-    counts = ", ".join(f"{count:,} {formats.state(state).word}" for state, count in _in_order(level))
+    counts = ", ".join(f"{count:,} {formats.state(state).word}" for state, count in _by_state(level))
     return f"{level.size:,} · {counts}" if len(level.states) > 1 else counts
 
 
-def _in_order(level: Level) -> list[tuple[str, int]]:
+def _by_state(level: Level) -> list[tuple[str, int]]:
     known = list(formats.STATES)
     order = ["completed", "running", *(name for name in known if name not in ("completed", "running"))]
     return sorted(level.states.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order))
@@ -79,7 +85,7 @@ def _bars(levels: Sequence[Level], now: float) -> str:
     rows = []
     for level in levels[:_MOST_LEVELS]:
         left, drawn = 0.0, []
-        for state, count in _in_order(level):
+        for state, count in _by_state(level):
             width = _WIDTH * count / level.size
             drawn.append(
                 f'<rect x="{left:.1f}" width="{width:.1f}" height="12" fill="{formats.state(state).colour}" '
@@ -92,7 +98,7 @@ def _bars(levels: Sequence[Level], now: float) -> str:
             f'<svg width="{_WIDTH}" height="12" role="img" aria-label="{formats.escape(_counted(level))}">'
             f"{''.join(drawn)}</svg>"
         )
-        signs = " ".join(f"{formats.state(state).sign} {count:,}" for state, count in _in_order(level))
+        signs = " ".join(f"{formats.state(state).sign} {count:,}" for state, count in _by_state(level))
         cells = (formats.escape(level.name), bar, formats.escape(signs), formats.escape(took))
         rows.append("".join(f'<td style="padding:2px 14px 2px 0;white-space:nowrap">{cell}</td>' for cell in cells))
     more = len(levels) - _MOST_LEVELS

@@ -11,22 +11,25 @@ from typing import Any
 
 import msgspec
 
-from epsilon_lab.ids import origin
-from epsilon_lab.messages.events import TasksCompleted, TasksRevised
-from epsilon_lab.messages.values import restored
+from epsilon_lab.ids import origin, revision
+from epsilon_lab.messages.events import QualityChecked, StageReviewed, TasksRevised
 from epsilon_lab.views.workflow import (
     FAILED,
     INNER,
+    Gate,
+    Judgement,
     Level,
     Question,
     Review,
     Story,
     TaskRow,
     Workflow,
-    asked,
+    judged,
     level_name,
     nodes_of,
+    refused,
     stories_of,
+    with_gates,
 )
 
 LISTS = ("pipeline",)
@@ -34,6 +37,9 @@ LISTS = ("pipeline",)
 
 GRAPHS = ("dag", "tree", "supervisor", *LISTS)
 """Topologies whose tasks have names that mean something."""
+
+_JUDGED = ("pipeline", "supervisor")
+"""Topologies in which someone judges each node."""
 
 _STORIES = 8
 _TAIL_LINES = 12
@@ -52,7 +58,8 @@ def read_work(topology: str, rows: Rows) -> Workflow:
         levels, failed = _levels(rows)
         stories = _first_stories(rows) if failed else ()
         return Workflow(levels=levels, reviews=reviews, stories=stories, failed=failed, questions=questions)
-    nodes = asked(nodes_of(tasks), [question.flagged_by for question in questions])
+    judgements = _judgements(rows) if topology in _JUDGED else {}
+    nodes = judged(with_gates(nodes_of(refused(tasks, judgements)), _gates(rows)), judgements)
     return Workflow(
         nodes=nodes,
         is_list=topology in LISTS,
@@ -125,59 +132,59 @@ def _stderr(rows: Rows, task_ids: Sequence[str]) -> Mapping[str, str]:
 
 
 def _questions(rows: Rows) -> tuple[Question, ...]:
-    found = rows(
-        "select case_id, question, options, flagged_by from cases", "and status = 'open' order by created_at, case_id"
-    )
+    found = rows("select case_id, question, options from cases", "and status = 'open' order by created_at, case_id")
     return tuple(
-        Question(case_id, question or "", tuple(map(str, msgspec.json.decode(options or "null") or ())), by or "")
-        for case_id, question, options, by in found
+        Question(case_id, question or "", tuple(map(str, msgspec.json.decode(options or "null") or ())))
+        for case_id, question, options in found
     )
 
 
-def _reviews(tasks: Sequence[TaskRow], rows: Rows) -> tuple[Review, ...]:
-    ordered = sorted(tasks, key=lambda task: (task.finished_at is None, task.finished_at or task.started_at or 0.0))
-    reports = _outputs([task.task_id for task in ordered if task.status == "completed"], rows)
-    return tuple(_review(task, wave, reports.get(task.task_id)) for wave, task in enumerate(ordered, 1))
-
-
-def _outputs(task_ids: Sequence[str], rows: Rows) -> dict[str, object]:
-    """Read the small outputs of a few tasks; one that is a file, or a pickle, is not for a view to open."""
-    if not task_ids:
+def _gates(rows: Rows) -> dict[str, Gate]:
+    """The gates at which a person decides, by name; the last case of each speaks for it."""
+    cases = rows("select case_id, flagged_by, status from cases", "and kind = 'gate' order by created_at, case_id")
+    if not cases:
         return {}
-    refs = rows("select output_ref from tasks", "and list_contains($tasks, task_id)", tasks=list(task_ids))
-    lines = [int(ref.rpartition("#")[2]) for (ref,) in refs if "#" in (ref or "")]
-    found: dict[str, object] = {}
-    for (body,) in rows("select body from events", "and list_contains($lines, seq)", lines=lines):
-        for line in msgspec.json.decode(body, type=TasksCompleted).tasks:
-            value = restored(line.output)
-            if line.task_id in task_ids and value.form == "json":
-                found[line.task_id] = msgspec.json.decode(value.data)
+    given = rows("select case_id, verdict, decider, note from verdicts", "and retracted is not true order by number")
+    said = {case_id: (verdict, decider or "", note or "") for case_id, verdict, decider, note in given}
+    return {
+        name: Gate(origin(case_id), status == "open", *said.get(case_id, ("", "", "")))
+        for case_id, name, status in cases
+        if name and (status == "open" or case_id in said)
+    }
+
+
+def _judgements(rows: Rows) -> dict[str, Judgement]:
+    """What was last said of each node."""
+    found = {}
+    for (body,) in rows("select body from events", "and type = 'stage.reviewed' order by seq"):
+        said = msgspec.json.decode(body, type=StageReviewed)
+        by, reason = f" by {said.by}" if said.by else "", f": {said.reason}" if said.reason else ""
+        told = f"{said.verdict}{by}{reason}"
+        found[said.node] = Judgement(said.task_id, said.verdict == "pass", told, said.then == "failed")
     return found
 
 
-def _review(task: TaskRow, wave: int, report: object) -> Review:
-    if task.status != "completed":
+def _reviews(tasks: Sequence[TaskRow], rows: Rows) -> tuple[Review, ...]:
+    """The waves: what each reported, and of one that did not, what became of its task."""
+    if not tasks:
+        return ()
+    reports = {}
+    for (body,) in rows("select body from events", "and type = 'stage.qa' order by seq"):
+        report = msgspec.json.decode(body, type=QualityChecked)
+        reports[report.wave] = report
+    ordered = sorted(tasks, key=lambda task: revision(task.task_id))
+    return tuple(_review(task, wave, reports.get(wave)) for wave, task in enumerate(ordered, 1))
+
+
+def _review(task: TaskRow, wave: int, report: QualityChecked | None) -> Review:
+    if report is None:
         return Review(task.task_id, wave, task.status, task.error)
-    match report:
-        case {"status": str(verdict), **rest}:
-            told = rest.get("errors")
-            errors = [error for error in told if isinstance(error, dict)] if isinstance(told, list) else []
-            return Review(
-                task.task_id,
-                wave,
-                verdict,
-                str(rest.get("summary") or ""),
-                tuple(
-                    (str(e.get("node") or e.get("file") or e.get("id") or ""), str(e.get("description") or ""))
-                    for e in errors
-                ),
-            )
-        case None | True:
-            return Review(task.task_id, wave, "pass")
-        case str(text):
-            return Review(task.task_id, wave, "fail", text)
-        case _:
-            return Review(task.task_id, wave, "fail")
+    whose = {error: name for name, errors in report.assigned.items() for error in errors}
+    errors = tuple(
+        (str(error.get("node") or whose.get(str(error.get("id"))) or ""), str(error.get("description") or ""))
+        for error in report.errors
+    )
+    return Review(task.task_id, wave, report.status, report.summary, errors)
 
 
 def _feedback(tasks: Sequence[TaskRow], rows: Rows) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from epsilon_lab.ids import origin, revised, revision
 
-SETTLED = ("completed", "failed", "dead", "cancelled", "blocked", "skipped")
+SETTLED = ("completed", "failed", "dead", "cancelled", "blocked", "skipped", "rejected")
 """States that a node stays in unless someone has it done again."""
 
 FAILED = ("failed", "dead")
@@ -133,8 +133,39 @@ class Question:
     case_id: str
     question: str
     options: tuple[str, ...] = ()
-    flagged_by: str = ""
-    """What asks."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate at which a person decides."""
+
+    behind: str
+    """The node it judges."""
+
+    is_open: bool
+    verdict: str = ""
+    decider: str = ""
+    note: str = ""
+
+    @property
+    def told(self) -> str:
+        """What was decided, one line; empty while nothing was."""
+        by, note = f" by {self.decider}" if self.decider else "", f": {self.note}" if self.note else ""
+        return f"{self.verdict}{by}{note}" if self.verdict else ""
+
+
+class Judgement(NamedTuple):
+    """What a gate, a supervisor or a person last said of a node."""
+
+    task_id: str
+    """The go at it that was judged."""
+
+    passed: bool
+    told: str
+    """One line."""
+
+    is_final: bool
+    """Whether it is not done again."""
 
 
 @dataclass(frozen=True)
@@ -298,9 +329,41 @@ def _level(name: str, nodes: Sequence[Node]) -> Level:
     )
 
 
-def asked(nodes: Sequence[Node], askers: Iterable[str]) -> tuple[Node, ...]:
-    """Mark the nodes that wait for a person's answer."""
-    waiting = set(askers)
-    return tuple(
-        replace(node, state="asked") if node.node_id in waiting and not node.is_settled else node for node in nodes
-    )
+def with_gates(nodes: Sequence[Node], gates: Mapping[str, Gate]) -> tuple[Node, ...]:
+    """Put in the gates that are no tasks: a person's."""
+    known = {node.node_id for node in nodes}
+    people = [
+        Node(name, "gate", "asked" if gate.is_open else "completed", (gate.behind,), note=gate.told)
+        for name, gate in gates.items()
+        if name not in known
+    ]
+    return (*nodes, *people)
+
+
+def judged(nodes: Sequence[Node], judgements: Mapping[str, Judgement]) -> tuple[Node, ...]:
+    """Say at each gate, and at each node that has none, what was last said of it."""
+    gated = {name for node in nodes if node.kind == "gate" for name in node.depends_on}
+
+    def with_judgement(node: Node) -> Node:
+        if node.kind == "gate":
+            said = next((judgements[name] for name in node.depends_on if name in judgements), None)
+            if said is not None and node.state == "completed":
+                return replace(node, state="completed" if said.passed else "rejected", note=node.note or said.told)
+            return node
+        said = judgements.get(node.node_id)
+        if said is None or node.node_id in gated or node.note or not node.is_settled:
+            return node
+        return replace(node, note=said.told)
+
+    return tuple(map(with_judgement, nodes))
+
+
+def refused(rows: Iterable[TaskRow], judgements: Mapping[str, Judgement]) -> list[TaskRow]:
+    """Tasks that gave an output which did not pass, for good, have failed."""
+    said = {each.task_id: each for each in judgements.values() if each.is_final and not each.passed}
+    return [row._replace(status="failed", error=said[row.task_id].told) if row.task_id in said else row for row in rows]
+
+
+def in_order(nodes: Sequence[Node]) -> list[Node]:
+    """Nodes that follow one upon the other, a gate right behind what it judges."""
+    return [node for layer in layers(nodes) for node in sorted(layer, key=lambda node: node.kind != "gate")]

@@ -34,6 +34,7 @@ from epsilon_lab.messages.events import (
     RunPaused,
     RunResumed,
     RunStarted,
+    StageReviewed,
     TaskLine,
     TaskPrioritised,
     TasksAdopted,
@@ -62,6 +63,8 @@ Row = dict[str, object]
 """Column -> value; a timestamp is wall seconds since the epoch, a JSON column is its Python object."""
 
 _LATE = ("lost", "expired")  # outcomes after which the answer may still come, too late
+
+_REVIEWED = ("node", "part", "stage")  # kinds of tasks whose output may yet be refused
 
 _NOBODY_AT_IT: Row = {"status": "queued", "worker_id": None, "started_at": None}
 
@@ -100,6 +103,8 @@ class Fold:
         self._workers: dict[str, Row] = {}
         self._calls: dict[str, LlmCall] = {}
         self._cases: dict[str, Row] = {}
+        self._reviewable: dict[str, Row] = {}
+        """The last revision of each node or stage that has an output, by its first: it may be refused yet."""
         self._last_ts = 0.0
 
     def take(self, record: Record) -> None:
@@ -234,6 +239,10 @@ class Fold:
                 self._cases[body.case_id] = self.touched["cases"][(self.run_id, body.case_id)]
             case CaseWithdrawn():
                 self._rule(body.case_id, status="withdrawn", reason=body.reason)
+            case StageReviewed(then="failed"):
+                if (task := self._reviewable.pop(body.node, None)) and task["task_id"] == body.task_id:
+                    task.update(status="failed", error=body.reason or None)
+                    self._touch("tasks", task)
             case VerdictGiven():
                 self._add("verdicts", body, ts=ts)
                 self._rule(body.case_id, status="decided")
@@ -335,6 +344,8 @@ class Fold:
         self._touch("tasks", task)
         if task["status"] == "dead":  # it may be requeued
             self._dead[task_id] = task
+        if task["kind"] in _REVIEWED and task["status"] == "completed":
+            self._reviewable[ids.origin(task_id)] = task
         if task["status"] not in ("waiting", "queued", "running"):
             del self._tasks[task_id]
 

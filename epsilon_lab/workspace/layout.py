@@ -20,6 +20,7 @@ renamed), so that a reader never meets half a file.
         ├── prompts/g001-c003-0.md, replies/g001-c003-0.md
         ├── briefs/g001-v1.md
         ├── leaves/<task>/<fence>/  what an attempt wrote that asked for a directory; <fence>.json: its index
+        ├── inputs/<task>.json|pkl  payloads over 64 KiB
         ├── outputs/<task>.json|pkl outputs over 64 KiB
         ├── problem/                statement, seed program, public files
         └── leaderboard.json|csv, generation_history.json, best_solution.py, scores.png

@@ -12,7 +12,7 @@ import anyio
 import msgspec
 import pytest
 
-from epsilon_lab import Agent, Lab, WorkQueue, tools
+from epsilon_lab import Agent, tools
 from epsilon_lab.agents.conversation import HISTORY_LIMIT
 from epsilon_lab.agents.function import load_function, pack_function
 from epsilon_lab.agents.leaf import Leaf
@@ -568,24 +568,3 @@ def done(output: str) -> str:
 def test_what_is_no_agent_is_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidInput, match=f"{said}"):
         Agent("openai/tiny", **given)
-
-
-def test_an_agent_is_a_task_of_a_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LAB_TEST_KEY", KEY)
-
-    def shouts(sent: Sent) -> Call:
-        return Call("done", {"output": sent.task.upper()})
-
-    moves = (Call("write", {"path": "a.txt", "content": "x"}), shouts)
-    with play(*moves) as server, Lab(tmp_path, workers=1) as lab:
-        agent = Agent(LLM("http/tiny", api_base=server.url, api_key_env="LAB_TEST_KEY"))
-        run = lab.start(WorkQueue(["roses", "violets"], agent)).wait(timeout=60)
-        assert run.results() == ["ROSES", "VIOLETS"]
-        calls = run.frame("tool_calls")
-        assert sorted(zip(calls["task_id"], calls["tool"], strict=True)) == [
-            ("item-000000", "done"),
-            ("item-000000", "write"),
-            ("item-000001", "done"),
-            ("item-000001", "write"),
-        ]
-        assert run.frame("llm_calls")["outcome"].tolist() == ["ok"] * 4

@@ -3,9 +3,13 @@
 import weakref
 from typing import ClassVar
 
+import msgspec
+
+from epsilon_lab.messages.call import Call
 from epsilon_lab.messages.events import RunEnded, RunExhausted, RunPaused, RunResumed, TasksCancelled
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
-from epsilon_lab.messages.values import pack
+from epsilon_lab.messages.values import Value, as_json, pack
+from epsilon_lab.settings import INLINE_LIMIT
 from epsilon_lab.topologies.engine import (
     Break,
     CancelAll,
@@ -19,9 +23,10 @@ from epsilon_lab.topologies.engine import (
     Start,
     Stop,
     Submit,
+    Tell,
     Tick,
 )
-from epsilon_lab.topologies.plan import Add, Emit, Finish
+from epsilon_lab.topologies.plan import Add, Emit, Finish, Node, Revise, Write
 
 
 def task(name, *depends_on):
@@ -124,6 +129,51 @@ def test_a_plan_may_end_when_the_seconds_are_used_up():
     assert CancelAll(state.reason) in effects
 
 
+class Wide(TwoSteps):
+    """One task, and many behind it; and one that is given its large output."""
+
+    def start(self, now):
+        behind = tuple(task(f"b{i}", "a") for i in range(3))
+        reader = TaskSpec(
+            task_id="reader", kind="item", lane="process", entry="x", payload=as_json(Call(code="c")), depends_on=("a",)
+        )
+        return [Add((task("a"), *behind, task("last", "b0"), Node(task=reader, binds=True)))]
+
+
+def test_what_never_starts_for_one_reason_is_one_line_and_the_plan_hears_of_each():
+    plan = Wide()
+    state = RunState("r", plan)
+    state.step(Start(), 0)
+    effects = state.step(Settled((ended("a", "failed"),)), 1)
+    [line] = bodies(effects)
+    assert line.task_ids == ("b0", "b1", "b2", "reader", "last")
+    assert line.reason == "not started: it depends on task a, which has no output"
+    assert plan.seen == [("a", "failed"), *((name, "failed") for name in line.task_ids)]
+
+
+def test_inputs_are_written_before_their_task_is_handed_out():
+    state = RunState("r", Wide())
+    state.step(Start(), 0)
+    output = pack("x" * INLINE_LIMIT)
+    effects = state.step(Settled((msgspec.structs.replace(ended("a"), output=output),)), 1)
+    assert [type(effect) for effect in effects] == [Write, Submit]
+    assert effects[1].tasks[-1].payload == Value("file", effects[0].ref.encode())
+
+
+def test_only_what_takes_tasks_up_again_is_heard_after_the_end():
+    class Again(TwoSteps):
+        def told(self, news, now):
+            return [Add((task("a~2"),))] if news else []
+
+    state = RunState("r", Again())
+    state.step(Start(), 0)
+    state.step(Stop("enough"), 1)
+    assert state.step(Tell("anything"), 2) == []
+    assert state.ended
+    [again] = state.step(Tell(Revise({"a": ()})), 3)
+    assert (again.tasks[0].task_id, state.status, state.reason) == ("a~2", "running", "")
+
+
 def test_stopping_cancels_what_is_out_and_what_is_held():
     state = RunState("r", TwoSteps())
     state.step(Start(), 0)
@@ -154,7 +204,7 @@ def test_a_run_that_is_over_lets_go_of_its_tasks():
     state = RunState("r", TwoSteps())
     state.step(Start(), 0.0)
     state.step(Stop("enough"), 1.0)
-    graph = weakref.ref(state._graph)
+    graph, plan = weakref.ref(state._graph), weakref.ref(state._plan)
     state.forget()
-    assert graph() is None
+    assert graph() is plan() is None
     assert (state.status, state.reason) == ("stopped", "enough")

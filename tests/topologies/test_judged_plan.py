@@ -4,13 +4,15 @@ Every run is also cut after each of its lines and taken up again by fresh rules,
 """
 
 import itertools
+import json
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epsilon_lab import Person, Pipeline
+from epsilon_lab import Person, Pipeline, Supervisor
+from epsilon_lab.errors import BudgetExhausted
 from epsilon_lab.ids import origin, revision
 from epsilon_lab.messages.call import Feedback, call_of
 from epsilon_lab.messages.cases import Decide, Decider
@@ -28,6 +30,7 @@ from epsilon_lab.messages.events import (
     TasksSubmitted,
     VerdictGiven,
     task_line,
+    task_spec,
 )
 from epsilon_lab.messages.tasks import Failure, TaskOutcome
 from epsilon_lab.messages.values import pack, stored
@@ -49,16 +52,18 @@ class Play:
 
     Args:
         topology: What is played.
-        folder: A new run directory.
+        folder: The run directory; prepared where it is new.
         answer: A task -> its output; it may raise `Broke`.
         decide: A case -> (verdict, note), or None to leave it open.
     """
 
     def __init__(self, topology, folder, answer, decide=lambda case: None):
         self.run = RunDirectory(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         self.topology, self.answer, self.decide = topology, answer, decide
-        self.plan, _ = topology.prepare(self.run)
+        if not folder.exists():
+            folder.mkdir()
+            topology.prepare(self.run)
+        self.plan = topology.restore(self.run, [])
         self.records, self.tasks, self.cases, self.files = [], {}, [], {}
         self.steps = 0
         self.state = RunState("r", self.plan)
@@ -201,11 +206,26 @@ def scripted(gates):
     return answer
 
 
-@pytest.fixture
-def folders(tmp_path_factory):
-    base = tmp_path_factory.mktemp("plays")
+@pytest.fixture(scope="module")
+def plays(tmp_path_factory):
+    return tmp_path_factory.mktemp("plays")
+
+
+@pytest.fixture(scope="module")
+def folders(plays):
     numbers = itertools.count()
-    return lambda: base / f"r{next(numbers)}"
+    return lambda: plays / f"r{next(numbers)}"
+
+
+_KEPT = {}
+
+
+def kept(make, *gates, **more):
+    """A topology, made once: to pack its functions takes longer than to play it."""
+    key = (make.__name__, gates, tuple(map(repr, more.items())))
+    if key not in _KEPT:
+        _KEPT[key] = make(*gates, **more)
+    return _KEPT[key]
 
 
 # -- pipelines ---------------------------------------------------------------------------------------------------------
@@ -223,19 +243,13 @@ def test_stages_follow_each_other_and_each_gets_what_all_before_gave(folders):
 def test_a_rejected_stage_is_done_again_by_whoever_did_it_who_is_told_why(folders):
     play = Play(three(fits, None, None, retries=2), folders(), scripted({"a": ["too small", False]})).play()
     assert play.ran == ["a", "a.gate", "a~2", "a.gate~2", "a~3", "a.gate~3", "b", "c"]
-    asked = [call_of(task_spec_of(line)) for each in play.told(TasksSubmitted) for line in each.tasks]
-    told = {name: call.feedback for name, call in zip(play.ran, asked, strict=True)}
-    assert told["a~2"] == (Feedback("review", "too small", "a.gate"),)
-    assert told["a~3"] == (Feedback("review", "rejected", "a.gate~2"),)
+    assert call_of(task_of(play, "a~2").payload).feedback == (Feedback("review", "too small", "a.gate"),)
+    assert call_of(task_of(play, "a~3").payload).feedback == (Feedback("review", "rejected", "a.gate~2"),)
     assert [(each.then, each.reason) for each in play.told(StageReviewed)] == [
         ("revised", "too small"),
         ("revised", "rejected"),
         ("accepted", ""),
     ]
-
-
-def task_spec_of(line):
-    return pack(msgspec.json.decode(line.payload.json))
 
 
 @pytest.mark.parametrize(
@@ -336,9 +350,7 @@ SAID = st.sampled_from([True, None, False, "no", {"verdict": "fail", "reason": "
     retries=st.integers(0, 2),
     data=st.data(),
 )
-def test_no_script_of_verdicts_goes_on_for_ever_or_passes_what_was_rejected(
-    tmp_path_factory, gates, said, retries, data
-):
+def test_no_script_of_verdicts_goes_on_for_ever_or_passes_what_was_rejected(plays, gates, said, retries, data):
     """And cut after any line the run comes to the same end."""
     left, passed = list(said), set()
 
@@ -360,9 +372,8 @@ def test_no_script_of_verdicts_goes_on_for_ever_or_passes_what_was_rejected(
         return ("reject", "no")
 
     kinds = {"none": None, "code": fits, "person": "person"}
-    topology = three(*map(kinds.__getitem__, gates), retries=retries)
-    play = Play(topology, tmp_path_factory.mktemp("r") / "run", answer, decide)
-    play.play()
+    name = "-".join([*gates, str(retries)])
+    play = Play(kept(three, *map(kinds.__getitem__, gates), retries=retries), plays / name, answer, decide).play()
     assert play.state.ended
     assert play.state.reason
     assert (play.state.status == "completed") == (play.state.reason == "3 stages are done")
@@ -374,6 +385,216 @@ def test_no_script_of_verdicts_goes_on_for_ever_or_passes_what_was_rejected(
             if origin(before) < origin(name) and origin(before) in judged and origin(before) != origin(name):
                 assert any(origin(each) == origin(before) for each in passed), "nothing goes past a gate"
     replay(play, play.cut(data.draw(st.integers(1, len(play.records) - 1))))
+
+
+# -- supervisors -------------------------------------------------------------------------------------------------------
+
+
+def work(inputs):
+    return None
+
+
+def diamond(**more):
+    """Four nodes: b and c need a, d needs both."""
+    plan = [
+        {"id": "a", "task": work},
+        {"id": "b", "task": work, "depends_on": ["a"]},
+        {"id": "c", "task": work, "depends_on": ["a"]},
+        {"id": "d", "task": work, "depends_on": ["b", "c"]},
+    ]
+    return Supervisor(plan, **more)
+
+
+def review(record):
+    return None
+
+
+def other(inputs):
+    return None
+
+
+def reviewed(said, fails=()):
+    """Nodes that work but for these tasks, and reviews that say in turn what is in the lists of their nodes."""
+    left = {name: list(answers) for name, answers in said.items()}
+
+    def answer(task):
+        if task.kind != "review":
+            if task.task_id in fails:
+                raise Broke(f"{task.task_id} broke")
+            return {name: msgspec.json.decode(value.json) for name, value in call_of(task.payload).inputs} or 1
+        node = origin(task.task_id).removesuffix(".review")
+        given = left[node].pop(0) if left.get(node) else True
+        if isinstance(given, Broke):
+            raise given
+        return given
+
+    return answer
+
+
+def supervised(folders, said=(), fails=(), **more):
+    return Play(diamond(review=review, **more), folders(), reviewed(dict(said), fails)).play()
+
+
+def story(play):
+    return [(each.task_id, each.verdict, each.then) for each in play.told(StageReviewed)]
+
+
+def test_each_node_is_reviewed_before_anything_builds_on_it_and_others_go_on_meanwhile(folders):
+    play = supervised(folders)
+    assert play.state.status == "completed"
+    assert play.ran == ["a", "a.review", "b", "c", "b.review", "c.review", "d", "d.review"]
+    told = msgspec.json.decode(call_of(task_of(play, "b.review").payload).argument.json)
+    assert (told["node"], told["status"], told["retries_left"], told["workers"]) == ("b", "completed", 2, [])
+    assert json.loads(play.files["stage_history.json"])[0]["node"] == "a"
+
+
+def task_of(play, name):
+    return next(task_spec(line) for each in play.told(TasksSubmitted) for line in each.tasks if line.task_id == name)
+
+
+def test_a_node_is_done_again_by_whoever_did_it_and_then_fails_with_what_needs_it_and_nothing_else(folders):
+    play = supervised(folders, {"b": ["in metres", "in metres", "in metres"]})
+    assert story(play)[1:] == [
+        ("b", "retry", "revised"),
+        ("c", "pass", "accepted"),
+        ("b~2", "retry", "revised"),
+        ("b~3", "fail", "failed"),
+    ]
+    assert call_of(task_of(play, "b~2").payload).feedback == (Feedback("review", "in metres", "b.review"),)
+    assert play.state.status == "failed"
+    assert "b: its review asks for another go, and it has had its 2 retries: in metres" in play.state.reason
+    assert "d" not in play.ran
+
+
+def test_a_node_that_failed_is_reviewed_too_and_cannot_pass(folders):
+    play = supervised(folders, {"b": [True]}, fails=["b"])
+    assert ("b", "fail", "failed") in story(play)
+    assert "its review passed it, but it has no output" in play.state.reason
+    again = supervised(folders, {"b": ["mind the gap"]}, fails=["b"])
+    assert again.state.status == "completed"
+    why = call_of(task_of(again, "b~2").payload).feedback
+    assert [(each.source, each.text) for each in why] == [("failure", "b broke"), ("review", "mind the gap")]
+
+
+def test_a_node_is_given_to_another_who_does_it_from_then_on(folders):
+    play = supervised(folders, {"b": [{"verdict": "reassign", "to": "ann", "reason": "slow"}, "again"]}, workers=ANNS)
+    assert play.state.status == "completed"
+    codes = [call_of(task_of(play, name).payload).code for name in ("b", "b~2", "b~3", "c")]
+    assert codes[0] == codes[3] != codes[1] == codes[2]
+    assert [each.to for each in play.told(StageReviewed) if each.verdict == "reassign"] == ["ann"]
+
+
+ANNS = {"ann": other}
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_the_parts_of_a_node_stand_for_it_joined_once_all_of_them_pass(folders, chained):
+    parts = [{"task": "one half"}, {"task": "the other", "worker": "ann"}]
+    split = {"verdict": "split", "parts": parts, "chained": chained}
+    play = supervised(folders, {"b": [split], "b.2": ["not yet"]}, workers=ANNS)
+    assert play.state.status == "completed"
+    assert task_of(play, "b.2").depends_on == (("a", "b.1") if chained else ("a",))
+    assert call_of(task_of(play, "b.2~2").payload).instructions == "the other"
+    assert task_of(play, "b~2").depends_on == ("b.1", "b.2~2")
+    assert task_of(play, "d").depends_on == ("b~2", "c")
+    assert "b~2.review" not in play.ran, "its parts were reviewed"
+    play.tell(Revise({"b": (Feedback("rerun", "in feet"),)}))
+    assert play.play().state.status == "completed"
+    assert call_of(task_of(play, "b.1~2").payload).feedback == (Feedback("rerun", "in feet"),)
+    assert {"b.1~2", "b.2~3", "b~3", "d~2"} <= set(play.ran)
+
+
+def test_a_part_that_does_not_pass_fails_its_node(folders):
+    split = {"verdict": "split", "parts": [{"task": "one"}, {"task": "two"}]}
+    play = supervised(folders, {"b": [split], "b.1": [{"verdict": "fail", "reason": "hopeless"}]})
+    assert play.state.status == "failed"
+    assert "b.1: hopeless" in play.state.reason
+    assert not {"b~2", "d"} & set(play.ran)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (7, "the review gave no verdict but 7"),
+        (Broke("no model"), "its review review failed: no model"),
+        ({"verdict": "split", "parts": [{"task": "x"}] * 9}, "splits it into 9 parts"),
+    ],
+)
+def test_a_review_that_is_none_fails_the_node(folders, said, why):
+    play = supervised(folders, {"b": [said]})
+    assert play.state.status == "failed"
+    assert why in play.state.reason
+    assert "d" not in play.ran
+
+
+def test_without_a_review_what_fails_is_tried_again_and_then_given_to_others(folders):
+    fails = ["b", "b~2", "b~3"]
+    play = Play(diamond(workers=ANNS), folders(), reviewed({}, fails)).play()
+    assert play.state.status == "completed"
+    assert play.ran == ["a", "b", "c", "b~2", "b~3", "b~4", "d"]
+    assert call_of(task_of(play, "b~4").payload).code != call_of(task_of(play, "b~3").payload).code
+    none = Play(diamond(retries=0), folders(), reviewed({}, fails)).play()
+    assert none.state.status == "failed"
+    assert "b: b broke" in none.state.reason
+
+
+def test_what_no_other_go_can_help_is_not_tried_again(folders):
+    spent = f"{BudgetExhausted.PREFIX} the run may spend no more"
+
+    def answer(task):
+        if task.task_id == "b":
+            raise Broke(spent)
+        return reviewed({})(task)
+
+    play = Play(diamond(review=review), folders(), answer).play()
+    assert play.state.status == "failed"
+    assert not {"b.review", "b~2"} & set(play.ran)
+
+
+SPLIT = {"verdict": "split", "parts": [{"task": "x"}, {"task": "y", "worker": "ann"}]}
+TO_ANN = {"verdict": "reassign", "to": "ann"}
+SAYS = st.sampled_from([True, True, "no", SPLIT, TO_ANN, {"verdict": "fail"}, 7, Broke("broke")])
+
+
+@given(
+    said=st.lists(SAYS, max_size=30),
+    fails=st.lists(st.booleans(), max_size=30),
+    limits=st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 1)),
+    has_review=st.booleans(),
+    data=st.data(),
+)
+def test_no_script_of_reviews_goes_on_for_ever_or_builds_on_what_did_not_pass(
+    plays, said, fails, limits, has_review, data
+):
+    """And cut after any line the run comes to the same end."""
+    left, failing = list(said), list(fails)
+
+    def answer(task):
+        if task.kind == "review":
+            given = left.pop(0) if left else True
+            if isinstance(given, Broke):
+                raise given
+            return given
+        if failing and failing.pop(0):
+            raise Broke("it broke")
+        return 1
+
+    retries, reassigns, splits = limits
+    more = {"retries": retries, "reassign_depth": reassigns, "split_depth": splits}
+    topology = kept(diamond, review=review if has_review else None, workers=ANNS, **more)
+    play = Play(topology, plays / f"{limits} {has_review}", answer).play()
+    assert play.state.ended
+    assert play.state.reason
+    then = {each.task_id: each.then for each in play.told(StageReviewed)}
+    joined = {f"{each.node}~{revision(each.task_id) + 1}" for each in play.told(StageReviewed) if each.then == "split"}
+    for each in play.told(TasksSubmitted):
+        for line in each.tasks:
+            if line.kind in ("node", "part"):
+                assert all(then.get(name) == "accepted" or name in joined for name in line.depends_on)
+    most = (retries + 1) * (reassigns + 1) + 1
+    assert max(revision(name) for name in play.ran) <= most
+    place = data.draw(st.integers(1, len(play.records) - 1))
+    replay(play, play.cut(place))
 
 
 def replay(whole, again):

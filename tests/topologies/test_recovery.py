@@ -1,60 +1,45 @@
 """A run's journal, cut after any commit, leads back to the state the run was in: one lineage, nothing done twice."""
 
 import hashlib
-import itertools
 import random
 
 import msgspec
 import pytest
 
-from epsilon_lab.broker.board import FENCE_BITS
 from epsilon_lab.broker.ledger import Deny
 from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import (
-    TYPES,
     BriefWritten,
     CandidateSettled,
     CompletedLine,
     FailedLine,
     LlmCall,
     RunAdopted,
-    RunStarted,
     TasksAdopted,
-    TasksAssigned,
-    TasksCancelled,
     TasksCompleted,
     TasksExpired,
     TasksFailed,
-    TasksRequeued,
-    TasksSubmitted,
-    TasksWaiting,
-    task_line,
 )
-from epsilon_lab.messages.tasks import Failure, Retry, TaskOutcome, TaskSpec
+from epsilon_lab.messages.tasks import Retry, TaskSpec
 from epsilon_lab.messages.values import Value, pack, stored, unpack
 from epsilon_lab.topologies.engine import (
     Cancel,
-    CancelTasks,
-    End,
     Pause,
     Prioritise,
     Reprioritise,
     Resume,
-    RunState,
-    Settled,
-    Start,
     Stop,
-    Submit,
     Tell,
     Tick,
 )
-from epsilon_lab.topologies.plan import Add, Emit, Finish, Requeue, Write
+from epsilon_lab.topologies.plan import Add, Finish, Requeue, Write
 from epsilon_lab.topologies.recovery import beginning, recover
 from epsilon_lab.topologies.search_plan import BriefEdit, SearchPlan, SearchSettings, Stage
 from epsilon_lab.topologies.work_queue import WorkQueue, WorkQueuePlan
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import RunDirectory
+from tests.topologies.rehearsal import Rehearsal, completed
 
 SETTINGS = SearchSettings(
     population=7, generations=4, elites=1, diverse=1, fresh=1, top_k=2, patience=None, min_delta=0.0, target=None,
@@ -100,140 +85,11 @@ def answer(task):
             return pack(payload * 2)
 
 
-class Lab:
-    """A run and its journal, without processes: tasks are answered when told, lines are committed in groups."""
+class Lab(Rehearsal):
+    """One whose tasks are those of a search, and items that are doubled."""
 
-    def __init__(self, groups=(), epoch=1, room=10**9):
-        self.groups = [list(group) for group in groups]
-        self.epoch = epoch
-        self.now = 100.0 + (self.groups[-1][-1].ts if self.groups else 0.0)
-        self.group, self.open, self.attempts, self.executed = [], {}, {}, []
-        self.fences = itertools.count(1)
-        self.ended = None
-        self.room = room
-        self.untaken, self.dead = {}, {}
-
-    @property
-    def exhausted(self):
-        return any(record.type == "run.exhausted" for record in self.records)
-
-    @property
-    def records(self):
-        return [record for group in self.groups for record in group]
-
-    def write(self, body):
-        seq = len(self.records) + len(self.group) + 1
-        self.group.append(Record(seq, self.now, TYPES[type(body)], msgspec.Raw(msgspec.json.encode(body))))
-
-    def commit(self):
-        if self.group:
-            self.groups.append(self.group)
-            self.group = []
-
-    def start(self, plan, budget=None):
-        self.state = RunState("r", plan, None if budget is None else budget.seconds)
-        self.write(RunStarted(run_id="r", topology="t", name="n", epoch=self.epoch, budget=budget))
-        self.tell(Start())
-
-    def resume(self, plan):
-        found = recover("r", plan, self.records)
-        self.state, self.clock = found.state, found.elapsed_s - self.now
-        self.open = {name: left.spec for name, left in found.left.items()}
-        self.dead = {name: left.spec for name, left in found.dead.items()}
-        self.attempts = {name: left.attempt for name, left in found.left.items()}
-        self.write(RunAdopted(epoch=self.epoch, pid=1, host="h"))
-        self.carry_out(found.effects)
-        self.tell(Resume())
-        return found
-
-    clock = -100.0
-
-    def tell(self, stimulus):
-        self.carry_out(self.state.step(stimulus, self.now + self.clock))
-        self.commit()
-
-    def carry_out(self, effects):
-        for effect in effects:
-            match effect:
-                case Submit(tasks=tasks):
-                    self.untaken.update((task.task_id, task) for task in tasks)
-                    self.hand_over()
-                    if held := tuple(task_line(task) for task in tasks if task.task_id in self.untaken):
-                        self.write(TasksWaiting(tasks=held))
-                case Requeue(task_ids=task_ids):
-                    self.open.update((name, self.dead.pop(name)) for name in task_ids)
-                    self.write(TasksRequeued(task_ids=task_ids))
-                case CancelTasks(task_ids=names, reason=reason):
-                    self.cancel([name for name in names if name in self.open], reason)
-                case Emit(body=body):
-                    self.write(body)
-                case End():
-                    self.ended = effect
-
-    def hand_over(self):
-        """As much as there is room for, as a full broker does."""
-        taken = list(self.untaken)[: max(0, self.room - len(self.open))]
-        if taken:
-            self.open.update((name, self.untaken.pop(name)) for name in taken)
-            self.write(TasksSubmitted(tasks=tuple(task_line(self.open[name]) for name in taken)))
-
-    def cancel(self, names, reason):
-        if names:
-            self.write(TasksCancelled(task_ids=tuple(names), reason=reason))
-            outcomes = [TaskOutcome(run_id="r", task_id=name, status="cancelled") for name in names]
-            for name in names:
-                del self.open[name]
-            self.commit()
-            self.tell(Settled(tuple(outcomes)))
-
-    def die(self, name):
-        """The task takes its worker down for the last time."""
-        self.dead[name] = self.open.pop(name)
-        line = FailedLine(task_id=name, attempt=3, fence=1, outcome="crashed", error="gone", then="dead")
-        self.write(TasksFailed(worker_id="s/w1", tasks=(line,)))
-        self.commit()
-        failure = Failure(task_id=name, run_id="r", fence=1, outcome="crashed", error="gone")
-        self.tell(Settled((TaskOutcome(run_id="r", task_id=name, status="dead", failure=failure),)))
-
-    def assign(self, names):
-        lines = []
-        for name in names:
-            self.attempts[name] = self.attempts.get(name, 0) + 1
-            self.executed.append(name)
-            lines.append((name, self.attempts[name], self.epoch << FENCE_BITS | next(self.fences)))
-        self.write(TasksAssigned(worker_id="s/w1", tasks=tuple(lines)))
-        self.commit()
-
-    def settle(self, names):
-        """Answer these tasks in one turn: their lines are one group, what follows from them is the next."""
-        outcomes = []
-        for name in names:
-            task = self.open.pop(name)
-            output = answer(task)
-            if isinstance(output, str):
-                line = FailedLine(task_id=name, attempt=1, fence=1, outcome="failed", error=output, then="failed")
-                self.write(TasksFailed(worker_id="s/w1", tasks=(line,)))
-                failure = Failure(task_id=name, run_id="r", fence=1, outcome="failed", error=output)
-                outcomes.append(TaskOutcome(run_id="r", task_id=name, status="failed", failure=failure))
-            else:
-                line = CompletedLine(
-                    task_id=name, attempt=1, fence=1, output=stored(output), started_at=self.now, ended_at=self.now
-                )
-                self.write(TasksCompleted(worker_id="s/w1", tasks=(line,)))
-                outcomes.append(TaskOutcome(run_id="r", task_id=name, status="completed", output=output))
-        self.commit()
-        self.tell(Settled(tuple(outcomes)))
-        self.hand_over()
-        self.commit()
-
-    def play(self, dice):
-        """Answer tasks in any order, some together, until the run has ended."""
-        while self.ended is None:
-            self.now += 1.0
-            names = dice.sample(sorted(self.open), k=min(len(self.open), dice.randint(1, 3)))
-            self.assign(names)
-            self.settle(names)
-        return self
+    def answer(self, task):
+        return answer(task)
 
 
 def lineage(lab):
@@ -243,11 +99,6 @@ def lineage(lab):
             row = msgspec.json.decode(record.body, type=CandidateSettled)
             rows[row.candidate_id] = row
     return rows
-
-
-def completed(records):
-    lines = [msgspec.json.decode(r.body, type=TasksCompleted) for r in records if r.type == "task.completed"]
-    return {line.task_id for body in lines for line in body.tasks}
 
 
 @pytest.fixture(scope="module")

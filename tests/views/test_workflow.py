@@ -19,8 +19,10 @@ from epsilon_lab.messages.events import (
     CaseFlagged,
     CompletedLine,
     FailedLine,
+    QualityChecked,
     RunEnded,
     RunStarted,
+    StageReviewed,
     TaskLine,
     TasksAssigned,
     TasksCancelled,
@@ -29,6 +31,7 @@ from epsilon_lab.messages.events import (
     TasksRevised,
     TasksSubmitted,
     TasksWaiting,
+    VerdictGiven,
 )
 from epsilon_lab.messages.values import StoredValue
 from epsilon_lab.views.card import card, text
@@ -199,40 +202,77 @@ def test_waves_of_quality_assurance_and_what_they_found(works):
     dag.add("api")
     dag.complete("api")
     dag.add("qa", "api", kind="qa", waits=False)
-    errors = [{"id": "e1", "node": "api", "description": f"total is wrong {HOSTILE}"}, {"file": "db.py"}]
-    dag.complete("qa", {"status": "fail", "summary": "2 tests fail", "errors": errors})
+    errors = ({"id": "e1", "node": "api", "description": f"total is wrong {HOSTILE}"}, {"id": "e2", "file": "db.py"})
+    dag.complete("qa")
+    dag.write(QualityChecked(wave=1, status="fail", summary="2 tests fail", errors=errors, assigned={"db": ("e2",)}))
     dag.add("qa~2", "api", kind="qa", waits=False)
-    dag.complete("qa~2", None)
+    dag.complete("qa~2")
+    dag.write(QualityChecked(wave=2, status="pass"))
     dag.add("qa~3", "api", kind="qa", waits=False)
-    dag.complete("qa~3", "the docs are missing")
-    dag.add("qa~4", "api", kind="qa", waits=False)
-    dag.begin("qa~4")
+    dag.begin("qa~3")
     seen = dag.see()
-    assert [(wave.wave, wave.verdict) for wave in seen.work.reviews] == [
-        (1, "fail"), (2, "pass"), (3, "fail"), (4, "running"),
-    ]  # fmt: skip
+    assert [(wave.wave, wave.verdict) for wave in seen.work.reviews] == [(1, "fail"), (2, "pass"), (3, "running")]
     assert [node.node_id for node in seen.work.nodes] == ["api"]
-    lines = text(seen).splitlines()
-    assert f"qa 1: fail, 2 errors: 2 tests fail: api: total is wrong {HOSTILE}; db.py:" in lines
-    assert "qa 3: fail, the docs are missing" in lines
+    assert f"qa 1: fail, 2 errors: 2 tests fail: api: total is wrong {HOSTILE}; db:" in text(seen).splitlines()
     assert "2 errors: 2 tests fail" in card(seen)
     assert "<script" not in card(seen)
 
 
-def test_a_question_says_how_to_decide_it(works):
+def test_a_gate_at_which_a_person_decides_says_how_and_then_what(works):
     line = works("pipeline")
     line.add("extract", kind="stage")
-    line.add("release", "extract", kind="gate")
+    line.add("load", "extract", kind="stage")
     line.complete("extract")
-    line.write(CaseFlagged(case_id="release-1", kind="gate", question=f"Release it? {HOSTILE}",
-                           options=("pass", "stop"), flagged_by="release"))  # fmt: skip
+    line.write(CaseFlagged(case_id="extract", kind="gate", question=f"Is it good? {HOSTILE}",
+                           options=("pass", "reject"), flagged_by="extract.gate"))  # fmt: skip
     seen = line.see()
-    assert (seen.unit, seen.work.is_list, line.states()["release"]) == ("stages", True, "asked")
-    assert "run.cases.decide('release-1', 'pass' or 'stop')" in text(seen)
+    assert (seen.unit, seen.done, seen.expected) == ("stages", 1, 2)
+    assert text(seen).splitlines()[2:] == [
+        f"? Is it good? {HOSTILE} — it waits for you: run.cases.decide('extract', 'pass' or 'reject')",
+        "  1 ✓ extract  1.0 s",
+        "  2 ? extract.gate  waits for a person",
+        "  3 ○ load  waiting",
+    ]
     page = card(seen)
-    assert "run.cases.decide(&#x27;release-1&#x27;, &#x27;pass&#x27;)" in page
+    assert "run.cases.decide(&#x27;extract&#x27;, &#x27;pass&#x27;)" in page
     assert "<script" not in page
     assert "<svg" not in page
+    line.write(
+        VerdictGiven(case_id="extract", number=1, verdict="pass", decider_kind="HUMAN", decider="eve", note="fine"),
+        StageReviewed(node="extract", task_id="extract", verdict="pass", by="eve", reason="fine", then="accepted"),
+    )
+    seen = line.see()
+    assert seen.work.questions == ()
+    assert "  2 ✓ extract.gate  pass by eve: fine" in text(seen).splitlines()
+
+
+def test_a_gate_says_what_it_said_and_what_it_stops_has_failed(works):
+    line = works("pipeline")
+    line.add("extract", kind="stage")
+    line.add("load", "extract", kind="stage")
+    line.complete("extract")
+    line.add("extract.gate", "extract", kind="gate", waits=False)
+    line.complete("extract.gate")
+    line.write(StageReviewed(node="extract", task_id="extract", verdict="fail", reason="too few", by="check",
+                             then="revised"))  # fmt: skip
+    line.add("extract~2", kind="stage")
+    assert "  2 ✗ extract.gate  rejected · 1.0 s: fail by check: too few" in text(line.see()).splitlines()
+    line.complete("extract~2")
+    line.write(
+        StageReviewed(node="extract", task_id="extract~2", verdict="fail", reason="none", by="check", then="failed"),
+        TasksCancelled(task_ids=("load",), reason="not started: it depends on task extract~2, which did not pass"),
+    )
+    assert line.states() == {"extract": "failed", "extract.gate": "rejected", "load": "blocked"}
+    (story,) = line.see().work.stories
+    assert (story.task_id, story.error, story.blocked) == ("extract~2", "fail by check: none", ("load",))
+
+
+def test_what_a_supervisor_said_stands_at_the_node(works):
+    supervised = works("supervisor")
+    supervised.add("api")
+    supervised.complete("api")
+    supervised.write(StageReviewed(node="api", task_id="api", verdict="pass", by="boss", then="accepted"))
+    assert "  1 ✓ api  1.0 s: pass by boss" in text(supervised.see()).splitlines()
 
 
 def test_many_tasks_are_counted_by_level(works):
