@@ -19,6 +19,7 @@ from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value, stored
 from epsilon_lab.topologies.dag import DECOMPOSE, DagPlan, DagRules
 from epsilon_lab.topologies.plan import Add, Emit, Node, PlanEffect, Revise, Write
+from epsilon_lab.topologies.quality import Product
 
 HISTORY = "stage_history.json"
 
@@ -92,6 +93,11 @@ class JudgedPlan(DagPlan):
         line, *effects = super().told(Revise(wanted), now)
         anew = [name for name, task_id in before.items() if self._nodes.task_id(name) != task_id]
         return [line, *self._renewed(anew), *effects]
+
+    def product(self) -> Product:
+        """What passed: an output that was refused is none."""
+        tasks = tuple(self._nodes.task_id(name) for name in self._nodes.outputs() if name != DECOMPOSE)
+        return super().product()._replace(tasks=tasks)
 
     # -- for topologies -----------------------------------------------------------------------------------------------
 

@@ -123,7 +123,7 @@ class _Node:
         """Whether it waits for its review."""
 
         self.is_refused = False
-        """Whether its review does not let its output count."""
+        """Whether a review does not let it count, or one that it depends on; the engine knows nothing of that."""
 
     @property
     def task_id(self) -> str:
@@ -216,7 +216,7 @@ class Nodes:
         """Have a reviewed node count as failed, whatever it gave; those behind it are stopped."""
         node = self._nodes[name]
         self._lacks(node, "failed", why)
-        node.is_refused, node.chain = True, []
+        node.chain = []
         reason = f"not started: it depends on {name}, which was refused"
         stopped, todo = [], [node]
         while todo:
@@ -387,7 +387,7 @@ class Nodes:
         """A node has no output that counts, and the engine knows nothing of it."""
         run_id = "" if node.outcome is None else node.outcome.run_id
         failure = Failure(task_id=node.task_id, run_id=run_id, fence=0, outcome="failed", error=why, retryable=False)
-        node.state, node.is_held = state, False
+        node.state, node.is_held, node.is_refused = state, False, True
         node.outcome = TaskOutcome(run_id=run_id, task_id=node.task_id, status="failed", failure=failure)
         self.open.discard(node.spec.id)
 
