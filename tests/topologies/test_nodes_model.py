@@ -78,6 +78,7 @@ class Model:
             each.id
             for each in self.specs.values()
             if each.id not in reached and self.state[each.id] != "waiting" and reached & set(each.depends_on)
+            if not self.is_kept_back(each, reached)
         }:
             reached |= more
         for name in reached:
@@ -86,6 +87,11 @@ class Model:
                 self.tries[name] = 0
             self.state[name] = "waiting"
         self.look()
+
+    def is_kept_back(self, each, reached):
+        """Stopped, and it would be again."""
+        lacking = {name for name in each.depends_on if self.state[name] in ("failed", "stopped")}
+        return self.state[each.id] == "stopped" and each.quorum is None and not lacking <= reached
 
 
 def compare(play, model):
