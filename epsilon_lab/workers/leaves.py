@@ -47,6 +47,8 @@ class AsyncLane:
     async def serve(self) -> None:
         """Run leaves until cancelled; what still runs then is cancelled too."""
         self._has_answers = anyio.Event()
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        limiter.total_tokens = max(limiter.total_tokens, 2 * self._slots)  # any leaf may wait for a program in one
         with closing(dial(self._address, self._peer_id, self._afar)) as dialer:
             hello = Hello(pid=os.getpid(), host=socket.gethostname(), lanes=("async",), slots=self._slots)
             peer = Peer(dialer, hello)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -341,6 +342,21 @@ def test_seconds_end_a_hanging_tool(plain: Bench) -> None:
 
     with play(Call("hang")) as server, pytest.raises(AgentExhausted, match="agent budget of seconds"):
         plain.perform(plain.agent(server, tools=[hang], seconds=0.3))
+
+
+def test_a_plain_tool_that_hangs_holds_up_nobody_else(plain: Bench) -> None:
+    """Its thread is left behind; others have theirs."""
+    is_over = threading.Event()
+
+    def hang() -> None:
+        """Hang."""
+        is_over.wait()
+
+    try:
+        with play(Call("hang")) as server, pytest.raises(AgentExhausted, match="agent budget of seconds"):
+            plain.perform(plain.agent(server, tools=[hang], seconds=0.3))
+    finally:
+        is_over.set()
 
 
 # -- output ----------------------------------------------------------------------------------------------------------

@@ -13,8 +13,10 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import msgspec
+from anyio.lowlevel import RunVar
 
 from epsilon_lab.agents.function import is_async, name_of
 from epsilon_lab.agents.tools.tool import Tool, ToolContext, ToolError
@@ -72,10 +74,26 @@ class FunctionTool:
         given = checked(arguments, self._parameters)
         if self._context is not None:
             given[self._context] = context
-        if is_async(self.function):
-            return await self.function(**given)
-        bound = functools.partial(self.function, **given)
-        return await anyio.to_thread.run_sync(bound, abandon_on_cancel=True)
+        return await called(functools.partial(self.function, **given))
+
+
+async def called(function: Callable[[], Any]) -> Any:
+    """Call a user's function: an async one here, a plain one in a thread that is left behind if nobody waits any more.
+
+    Those that are left behind take no thread from anybody but the next plain functions.
+    """
+    if is_async(function):
+        return await function()
+    try:
+        limiter = _threads.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(_THREADS)
+        _threads.set(limiter)
+    return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiter)
+
+
+_THREADS = 256
+_threads: RunVar[anyio.CapacityLimiter] = RunVar("threads of tools")
 
 
 def as_tool(value: object) -> Tool:

@@ -46,7 +46,12 @@ class McpTool:
     provenance: str
     timeout_s: float
 
-    once = True
+    @property
+    def once(self) -> bool:
+        """Whether it can act elsewhere; a program without the network can act in the workspace alone, which is a new
+        one when an attempt is made again.
+        """
+        return bool(self.server.url or self.server.network)
 
     def __repr__(self) -> str:
         return f"<tool {self.name} of {self.provenance}>"

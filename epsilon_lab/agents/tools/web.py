@@ -10,7 +10,7 @@ nothing. A redirect is a new address. A proxy would resolve names itself and is 
 from __future__ import annotations
 
 import asyncio
-import inspect
+import functools
 import ipaddress
 import re
 import socket
@@ -24,7 +24,8 @@ from urllib.parse import urljoin, urlsplit
 import anyio
 import anyio.to_thread
 
-from epsilon_lab.agents.function import is_async, name_of
+from epsilon_lab.agents.function import name_of
+from epsilon_lab.agents.tools.function_tool import called
 from epsilon_lab.agents.tools.tool import ToolContext, ToolError
 from epsilon_lab.agents.tools.with_settings import ToolWithSettings
 from epsilon_lab.arguments import function, number, whole
@@ -271,10 +272,7 @@ class WebSearch(ToolWithSettings):
         Args:
             query: What to look for.
         """
-        if is_async(self.search):
-            return await self.search(query)
-        found = await anyio.to_thread.run_sync(self.search, query, abandon_on_cancel=True)
-        return await found if inspect.isawaitable(found) else found
+        return await called(functools.partial(self.search, query))
 
 
 def web_search(search: Callable[[str], Any]) -> WebSearch:
