@@ -11,6 +11,7 @@ from typing import NamedTuple
 STATE = "tests/broker/test_broker_state.py"
 MACHINE = "tests/broker/test_broker_machine.py"
 HOST = "tests/broker/test_host.py"
+AGENT = "tests/agents/test_agent.py"
 WORLDS = "tests/simulation/test_worlds.py::test_no_world_makes_the_broker_break_a_promise"
 
 
@@ -583,6 +584,98 @@ PLANTS = (
         "                task.lost += 1\n",
         "                pass\n",
         ("tests/topologies/test_recovery.py",),
+    ),
+    # -- agents -------------------------------------------------------------------------------------------------------
+    Plant(
+        "an output that does not fit is accepted",
+        "agents/tool_loop.py",
+        "        if self._schema is not None and (mismatch := self._schema.mismatch(output)):\n",
+        "        if False and (mismatch := ''):\n",
+        (AGENT,),
+    ),
+    Plant(
+        "an agent's tokens are not counted",
+        "agents/tool_loop.py",
+        "            self._tokens += receipt.prompt_tokens + (receipt.completion_tokens or 0)\n",
+        "            pass\n",
+        (AGENT,),
+    ),
+    Plant(
+        "what a tool raises ends the attempt",
+        "agents/tool_loop.py",
+        "        except (Exception, SystemExit) as error:",
+        "        except ZeroDivisionError as error:",
+        (AGENT,),
+    ),
+    Plant(
+        "keys are shown to the model",
+        "agents/tool_loop.py",
+        "        text = self._agent.model.scrub(text)\n",
+        "",
+        (AGENT,),
+    ),
+    Plant(
+        "a search is made again with the attempt",
+        "agents/tool_loop.py",
+        "            if kept.call == call:\n",
+        "            if False:\n",
+        (AGENT,),
+    ),
+    Plant(
+        "a conversation grows without end",
+        "agents/conversation.py",
+        "        if self._size <= HISTORY_LIMIT:\n",
+        "        if True:\n",
+        (AGENT,),
+    ),
+    Plant(
+        "broken arguments go back to the server",
+        "agents/conversation.py",
+        'call.arguments if _is_fit(call.arguments) else "{}"',
+        "call.arguments",
+        (AGENT,),
+    ),
+    Plant(
+        "a path may lead out of the workspace",
+        "agents/tools/files.py",
+        "    if not place.is_relative_to(root):\n",
+        "    if False:\n",
+        ("tests/agents/tools/test_tool_files.py",),
+    ),
+    Plant(
+        "a link put in between is followed",
+        "agents/tools/files.py",
+        "    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC\n",
+        "    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC\n",
+        ("tests/agents/tools/test_tool_files.py",),
+    ),
+    Plant(
+        "private addresses are fetched from",
+        "agents/tools/web.py",
+        "                if not is_public(str(address[0])):\n",
+        "                if False:\n",
+        ("tests/agents/tools/test_tool_web.py",),
+    ),
+    Plant(
+        "a name is resolved once more to connect to it",
+        "agents/tools/web.py",
+        "aiohttp.TCPConnector(resolver=_Resolved(addresses), use_dns_cache=False, limit=1)",
+        "aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver(), use_dns_cache=False, limit=1)",
+        ("tests/agents/tools/test_tool_web.py",),
+    ),
+    Plant(
+        "granted tables are not locked",
+        "workspace/granted.py",
+        "            for setting in LOCK_DOWN:\n                self._connection.execute(setting)\n",
+        "",
+        ("tests/agents/tools/test_tool_sql.py",),
+    ),
+    Plant(
+        "a query may write to granted tables",
+        "workspace/granted.py",
+        '            cursor.execute("begin transaction read only")\n',
+        '            cursor.execute("begin transaction")\n',
+        ("tests/agents/tools/test_tool_sql.py",),
     ),
 )
 """All of them."""

@@ -16,8 +16,11 @@ import pytest
 from epsilon_lab.errors import LabError
 from epsilon_lab.testing.model_server import (
     Answer,
+    Call,
+    Cast,
     Hang,
     ModelServer,
+    Play,
     Raw,
     Request,
     Status,
@@ -180,3 +183,40 @@ def test_vary_number_changes_one_number_and_depends_on_the_prompt_alone() -> Non
     assert program.startswith("def f(x):\n    return x + ")
     assert program.strip() != "def f(x):\n    return x + 3"
     assert "no program" in ask("hello")
+
+
+def conversation(*, answered: int, task: str = "Build it.", result: str = "ok") -> Request:
+    """A request of an agent that has been answered so often."""
+    messages: list[dict[str, object]] = [{"role": "system", "content": "s"}, {"role": "user", "content": task}]
+    for number in range(answered):
+        messages += [{"role": "assistant", "content": None}, {"role": "tool", "content": f"{result} {number}"}]
+    body = json.dumps({"messages": messages, "tools": [{"function": {"name": "write"}}]}).encode()
+    return Request(index=0, method="POST", path="/", headers={}, body=body)
+
+
+def test_a_call_is_answered_as_the_protocol_has_it() -> None:
+    with ModelServer([Text("I write.", calls=(Call("write", {"path": "a"}), Call("done", "{no json")))]) as server:
+        choice = json.loads(post(server)[1])["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] == "I write."
+    calls = choice["message"]["tool_calls"]
+    assert [(call["type"], call["function"]) for call in calls] == [
+        ("function", {"name": "write", "arguments": '{"path": "a"}'}),
+        ("function", {"name": "done", "arguments": "{no json"}),
+    ]
+    assert len({call["id"] for call in calls}) == 2
+
+
+def test_an_agent_plays_its_moves_by_the_conversation_it_is_shown() -> None:
+    play = Play((Call("write"), lambda request: Call("done", {"output": request.results[-1]})))
+    assert play(conversation(answered=0)) == Call("write")
+    assert play(conversation(answered=1)) == Call("done", {"output": "ok 0"})
+    assert play(conversation(answered=5)) == Call("done", {"output": "ok 4"})
+    assert conversation(answered=1).tools == ["write"]
+
+
+def test_a_cast_plays_the_part_that_the_task_names() -> None:
+    cast = Cast({"QA": Play((Call("read"),)), "Build": Play((Call("write"),))})
+    assert cast(conversation(answered=0, task="Build it.")) == Call("write")
+    assert cast(conversation(answered=0, task="You are QA. Build nothing.")) == Call("read")
+    assert cast(conversation(answered=3, task="Sing.", result="QA")).status == 500
