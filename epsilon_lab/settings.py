@@ -16,6 +16,9 @@ from epsilon_lab.errors import InvalidInput
 INLINE_LIMIT = 64 * 1024
 """Bytes: a payload or output up to this size lives in the journal, a larger one in a file of the run directory."""
 
+FURTHER_LIMIT = 100
+"""Further tasks that one task may ask for."""
+
 SEGMENT_BYTES = 64 * 1024 * 1024
 """Bytes: a journal's file of this length is full, and the next group begins another one."""
 

@@ -14,14 +14,19 @@ from typing import TYPE_CHECKING, Protocol
 import anyio.to_thread
 
 from epsilon_lab import ids
+from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.messages.events import ArtifactSaved, Body, event
 from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import Event
+from epsilon_lab.messages.values import Value, pack
+from epsilon_lab.settings import FURTHER_LIMIT, INLINE_LIMIT
 from epsilon_lab.workspace.layout import RunDirectory, needing_room
 from epsilon_lab.workspace.leaf_files import LeafFiles, refuse_missing, tree_of
 
 if TYPE_CHECKING:
     from epsilon_lab.agents.request import Request
+
+_GENERATIONS = 8
 
 Recorder = Callable[[tuple[Event, ...]], Awaitable[int | None]]
 
@@ -105,6 +110,9 @@ class Leaf:
     files: LeafFiles | None = None
     """Its own directory, once it has asked for one."""
 
+    further: list[Value] = field(default_factory=list)
+    """Items of further tasks that it asked for; they count with its result."""
+
     @property
     def trace_id(self) -> str:
         """The trace of its run."""
@@ -148,6 +156,28 @@ class Leaf:
         if needs and self.request is not None:
             refuse_missing(needs, tree_of(self.run, self.request.layers))
         return "", []
+
+    def submit(self, item: object) -> int:
+        """Ask for a further task of the run, for another item; it is begun once this attempt's result is accepted.
+
+        Returns:
+            How many it has asked for by now.
+
+        Raises:
+            InvalidInput: The item is too large, or cannot travel.
+            LabError: Its topology takes no further tasks, or not so many.
+        """
+        if self.request is None or not self.request.takes_tasks:
+            raise LabError("this run takes no further tasks; say in the output what is left to do")
+        if self.task_id.count(".") >= _GENERATIONS:
+            raise LabError(f"tasks that ask for tasks end after {_GENERATIONS} generations; say what is left to do")
+        if len(self.further) == FURTHER_LIMIT:
+            raise LabError(f"a task may ask for {FURTHER_LIMIT} further ones, and has")
+        packed = pack(item)
+        if len(packed.data) > INLINE_LIMIT:
+            raise InvalidInput("the item", f"has {len(packed.data):,} bytes, more than {INLINE_LIMIT:,}", "name a file")
+        self.further.append(packed)
+        return len(self.further)
 
     def emit(self, body: Body) -> None:
         """Put an event on record together with the task's result or failure."""

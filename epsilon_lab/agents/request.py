@@ -90,6 +90,11 @@ class Request:
         """Paths in its workspace that must be files at its end."""
         return self._call.needs_files
 
+    @property
+    def takes_tasks(self) -> bool:
+        """Whether further tasks like it may be asked for."""
+        return self._call.takes_tasks
+
     def workspace(self) -> Path:
         """Its own directory, made and filled when it is first asked for; what is changed there is published.
 

@@ -33,7 +33,7 @@ from epsilon_lab.agents.llm import LLM
 from epsilon_lab.agents.prompt import Message, Prompt, ToolCall, calls_text, tool_spec
 from epsilon_lab.agents.reply import Receipt, Reply
 from epsilon_lab.agents.tools.tool import Tool, ToolContext, ToolError, cut, shown
-from epsilon_lab.errors import AgentExhausted, BudgetExhausted, DiskFull, LeafFailed
+from epsilon_lab.errors import AgentExhausted, BudgetExhausted, DiskFull, LabError, LeafFailed
 from epsilon_lab.messages.events import ToolCalled
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class ToolLoop:
             text, outcome = await self._call(tool, arguments, step, place, f"{receipt.prompt_sha256}{made}")
         except (AgentExhausted, BudgetExhausted, DiskFull):
             raise
-        except ToolError as error:
+        except LabError as error:
             text, outcome = f"error: {error}", "refused"
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a tool raises, the model is told
             text, outcome = f"error: {_words(error)}", "error"

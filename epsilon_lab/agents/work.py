@@ -129,6 +129,7 @@ class Work:
         feedback: Sequence[Feedback] = (),
         layers: Sequence[str] = (),
         needs_files: Sequence[str] = (),
+        takes_tasks: bool = False,
     ) -> Value:
         """Make a task's payload: for a light one, the argument, and nothing else is heard of.
 
@@ -150,6 +151,7 @@ class Work:
                 feedback=tuple(feedback),
                 layers=tuple(layers),
                 needs_files=tuple(needs_files),
+                takes_tasks=takes_tasks,
             )
         )
 

@@ -14,7 +14,7 @@ from epsilon_lab.broker.lines import Lines, failure_of
 from epsilon_lab.broker.members import Member, Task
 from epsilon_lab.broker.notes import record_events, record_paid
 from epsilon_lab.broker.retrying import is_tried_again, pause_s
-from epsilon_lab.broker.soundness import files_problem, value_problem
+from epsilon_lab.broker.soundness import result_problem
 from epsilon_lab.broker.stimuli import Abandon
 from epsilon_lab.errors import DiskFull
 from epsilon_lab.messages.frames import Cancel, Done, Recall, Stale
@@ -36,7 +36,7 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
             continue
         if answer.events:
             record_events(board, member, task.run, answer.events)
-        if isinstance(answer, Result) and (problem := value_problem(answer.output) or files_problem(answer)):
+        if isinstance(answer, Result) and (problem := result_problem(answer)):
             answer = failure_of(task, "failed", f"the worker's answer cannot be recorded: {problem}", retryable=False)
         if isinstance(answer, Failure):
             answer = task.run.concealing(answer)

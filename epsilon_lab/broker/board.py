@@ -197,5 +197,6 @@ class Board:
             output=None if result is None else result.output,
             failure=failure,
             files="" if result is None else result.files,
+            further=() if result is None else result.further,
         )
         self.effects.append(Settle(outcome))

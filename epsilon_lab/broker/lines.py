@@ -40,6 +40,7 @@ class Lines:
                 result.started_at,
                 result.ended_at,
                 result.files,
+                tuple(map(stored, result.further)),
             )
         )
 

@@ -8,6 +8,7 @@ from epsilon_lab.ids import leaf_ref
 from epsilon_lab.messages.events import TYPES, LlmCall
 from epsilon_lab.messages.tasks import Event, Result
 from epsilon_lab.messages.values import Value
+from epsilon_lab.settings import FURTHER_LIMIT, INLINE_LIMIT
 
 _RAW = msgspec.json.Decoder(msgspec.Raw)
 
@@ -36,11 +37,28 @@ def event_problem(event: Event) -> str:
     return ""
 
 
+def result_problem(result: Result) -> str:
+    """Say why a result cannot be recorded; empty where it can."""
+    return value_problem(result.output) or files_problem(result) or further_problem(result)
+
+
 def files_problem(result: Result) -> str:
     """Say why a result cannot publish the files it names: they are not its own attempt's; empty where it can."""
     if result.files in ("", leaf_ref(result.task_id, result.fence)):
         return ""
     return f"its files, {result.files!r}, are not those of this attempt"
+
+
+def further_problem(result: Result) -> str:
+    """Say why the further tasks of a result cannot be taken; empty where they can."""
+    if len(result.further) > FURTHER_LIMIT:
+        return f"it asks for {len(result.further)} further tasks, more than {FURTHER_LIMIT}"
+    for item in result.further:
+        if item.form == "file" or len(item.data) > INLINE_LIMIT:
+            return f"it asks for a further task of {len(item.data)} bytes, or of a file"
+        if problem := value_problem(item):
+            return problem
+    return ""
 
 
 def value_problem(value: Value) -> str:

@@ -68,6 +68,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     needs_files: tuple[str, ...] = ()
     """Paths in its workspace that must be files at its end, or the attempt failed."""
 
+    takes_tasks: bool = False
+    """Whether whoever performs it may ask for further tasks like it."""
+
 
 _CALL = msgspec.json.Decoder(Call)
 

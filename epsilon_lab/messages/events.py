@@ -225,6 +225,9 @@ class CompletedLine(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     files: str = ""
     """Reference of the files it published; its commit names each of them in a line of its own."""
 
+    further: tuple[StoredValue, ...] = ()
+    """Items of further tasks that it asked for."""
+
 
 class TasksCompleted(Body, frozen=True, kw_only=True):
     """`task.completed`: result and change of state in one line."""

@@ -146,6 +146,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
     files: str = ""
     """Reference of the files it made, `leaves/<task id>/<fence>`; empty where it made none."""
 
+    further: tuple[Value, ...] = ()
+    """Items of further tasks that it asked for, which count with the result."""
+
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """An attempt that gave no output."""
@@ -178,3 +181,6 @@ class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     failure: Failure | None = None
     files: str = ""
     """Reference of the files that the accepted attempt made, `leaves/<task id>/<fence>`."""
+
+    further: tuple[Value, ...] = ()
+    """Items of further tasks that the accepted attempt asked for."""

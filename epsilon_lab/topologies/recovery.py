@@ -327,7 +327,12 @@ class _Recovery:
             output = self._read(restored(done.output))
             outcomes.append(
                 TaskOutcome(
-                    run_id=self._run_id, task_id=done.task_id, status="completed", output=output, files=done.files
+                    run_id=self._run_id,
+                    task_id=done.task_id,
+                    status="completed",
+                    output=output,
+                    files=done.files,
+                    further=tuple(map(restored, done.further)),
                 )
             )
         self._step(Settled(tuple(outcomes)))

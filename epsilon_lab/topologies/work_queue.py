@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from epsilon_lab.agents.work import Performer, Task, code_refs, work_of
 from epsilon_lab.arguments import number, text, whole
 from epsilon_lab.errors import InvalidInput, ends_run
 from epsilon_lab.messages.budget import Budget
-from epsilon_lab.messages.call import CALL, CALL_ASYNC, Feedback
+from epsilon_lab.messages.call import CALL, CALL_ASYNC, Feedback, call_of
 from epsilon_lab.messages.events import Body, TaskLine, TasksRevised, TasksSubmitted, task_spec
 from epsilon_lab.messages.tasks import Retry, TaskOutcome, TaskSpec
-from epsilon_lab.messages.values import Value
+from epsilon_lab.messages.values import Value, as_json, stored
 from epsilon_lab.topologies.manifest import make_root
 from epsilon_lab.topologies.plan import (
     Add,
@@ -166,13 +167,14 @@ class WorkQueue:
         queue = read_queue(path, model)
         made = cls(queue.items, queue.task, retries=retries, time_limit_s=time_limit_s)
         made._ids = [item_task_id(index, name) for index, name in enumerate(queue.ids)]
+        made._payloads = [made._work.call(argument=item) for item in made.items]
         made._exports = Exports(queue.output_root, dict(zip(made._ids, queue.output_refs, strict=True)))
         made._title = Path(path).stem
         return made
 
     def _payload(self, index: int, item: Any) -> Value:
         try:
-            return self._work.call(argument=item)
+            return self._work.call(argument=item, takes_tasks=True)
         except InvalidInput as error:
             raise InvalidInput(f"WorkQueue item {index}", str(error)) from error
 
@@ -251,7 +253,7 @@ class WorkQueue:
                 for line in msgspec.json.decode(record.body, type=TasksSubmitted).tasks:
                     if ids.revision(line.task_id) == 1:
                         lines.setdefault(line.task_id, line)
-        tasks = tuple(map(task_spec, lines.values()))
+        tasks = tuple(task_spec(line) for line in lines.values() if line.task_id.rpartition(".")[0] not in lines)
         exports = read_rules(run, Exports) if run.exists(PLAN) else None
         asking = next((task for task in tasks if task.entry in (CALL, CALL_ASYNC)), None)  # all ask the same
         return WorkQueuePlan(tasks, exports, [] if asking is None else code_refs([run.fetch(asking.payload)]))
@@ -280,6 +282,9 @@ class WorkQueuePlan(Plan):
         self._without: set[str] = set()
         """Items whose latest revision gave no output."""
 
+        self._children: Counter[str] = Counter()
+        """How many further items each one has asked for."""
+
         self._dead: set[str] = set()
         self._first_error = ""
 
@@ -300,6 +305,7 @@ class WorkQueuePlan(Plan):
             if self._exports is not None:
                 ref = self._exports.refs[ids.origin(outcome.task_id)]
                 effects.append(Export(root=self._exports.root, ref=ref, value=outcome.output))
+            effects += self._take_further(outcome)
         else:
             error = outcome.failure.error if outcome.failure else f"it was {outcome.status}"
             self._without.add(ids.origin(outcome.task_id))
@@ -327,6 +333,19 @@ class WorkQueuePlan(Plan):
                 return self._revise({name: why for name, why in feedback.items() if self._is_settled(name)})
             case _:
                 return []
+
+    def _take_further(self, outcome: TaskOutcome) -> list[PlanEffect]:
+        """The same for further items that a task asked for: `item-000003.1`, `item-000003.2`."""
+        parent = self._items[ids.origin(outcome.task_id)]
+        tasks: list[TaskSpec] = []
+        for item in outcome.further:
+            self._children[parent.task_id] += 1
+            asked = msgspec.structs.replace(call_of(parent.payload), argument=stored(item))
+            task_id = f"{parent.task_id}.{self._children[parent.task_id]}"
+            tasks.append(msgspec.structs.replace(parent, task_id=task_id, payload=as_json(asked)))
+        self._items |= {task.task_id: task for task in tasks}
+        self._open.update(task.task_id for task in tasks)
+        return [Add(tuple(tasks), final=True)] if tasks else []
 
     def _is_settled(self, item: str) -> bool:
         return item in self._items and ids.revised(item, self._revisions.get(item, 1)) not in self._open

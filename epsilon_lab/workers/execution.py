@@ -110,6 +110,7 @@ class Attempt:
             ended_at=time.time(),
             events=tuple(self.leaf.events),
             files=files,
+            further=tuple(self.leaf.further),
         )
 
     def failed(self, error: BaseException, tails: tuple[str, str] = ("", "")) -> Failure:

@@ -85,7 +85,7 @@ def test_agents_write_to_each_other(lab: Lab) -> None:
         run = lab.start(WorkQueue(["listen", "speak", "stray"], Agent(model(server), tools=given))).wait(timeout=60)
     heard, _, stray = run.results()
     assert heard == '[{"from":"item-000001","content":"hello"}]'
-    assert stray.startswith("error: LabError: the message to 'nobody' was not taken")
+    assert stray.startswith("error: the message to 'nobody' was not taken")
 
 
 def test_a_delegate_answers_on_the_tasks_account(lab: Lab) -> None:
@@ -106,6 +106,46 @@ def test_a_delegate_answers_on_the_tasks_account(lab: Lab) -> None:
         ("http/tiny", 0), ("http/tiny", 1), ("http/tiny", 2), ("http/wise", 40),
     ]  # fmt: skip
     assert "there is no model 'gpt-9' to ask; there is http/wise" in run.frame("tool_calls")["result"][0]
+
+
+def further(request: Request) -> Call:
+    """Split a poem in two, down to a line."""
+    lines = request.task.split("/")
+    done = Call("done", {"output": f"{len(lines)} lines"})
+    if len(lines) == 1 or request.step == 2:
+        return done
+    half = len(lines) // 2
+    return Call("submit_task", {"task": "/".join(lines[:half] if request.step == 0 else lines[half:])})
+
+
+def test_agents_ask_for_further_tasks_of_a_queue(lab: Lab) -> None:
+    with ModelServer(further) as server:
+        agent = Agent(model(server), tools=[tools.submit_task, tools.request_task])
+        run = lab.start(WorkQueue(["a/b/c/d", "e"], agent)).wait(timeout=60)
+    tasks = run.frame("tasks").sort_values("task_id")
+    root = "item-000000"
+    names = [root, f"{root}.1", f"{root}.1.1", f"{root}.1.2", f"{root}.2", f"{root}.2.1", f"{root}.2.2", "item-000001"]
+    assert tasks["task_id"].tolist() == names
+    assert run.results() == ["4 lines", "2 lines", "1 lines", "1 lines", "2 lines", "1 lines", "1 lines", "1 lines"]
+    assert run.reason == "8 of 8 items completed"
+
+
+def test_further_tasks_of_a_lab_that_was_closed_are_done_by_the_next(tmp_path: Path) -> None:
+    is_back: list[bool] = []
+
+    def answer(request: Request) -> Answer:
+        return further(request) if is_back or "/" in request.task else Hang()
+
+    with ModelServer(answer) as server:
+        with Lab(tmp_path / "runs", workers=1) as lab:
+            agent = Agent(model(server), tools=[tools.submit_task])
+            run_id = lab.start(WorkQueue(["a/b"], agent)).run_id
+            server.wait_for(5, timeout=60)
+        is_back.append(True)
+        with Lab(tmp_path / "runs", workers=1) as lab:
+            run = lab.resume(run_id).wait(timeout=60)
+            assert run.results() == ["2 lines", "1 lines", "1 lines"]
+            assert run.frame("tasks")["attempts"].tolist() == [1, 2, 2]
 
 
 SCRIPT = """

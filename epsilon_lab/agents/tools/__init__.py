@@ -7,6 +7,7 @@ fetch_url                   a page of the web; with settings: `FetchUrl(private=
 web_search(function)        a search by a function of one's own
 plan, submit_plan, mark_complete   a plan to keep
 send_message, check_messages, publish   other tasks, and the person at the lab
+submit_task, request_task   a further task of the run, where its topology takes it (a queue does)
 delegate                    another model; given by `Agent(delegates=[...])`
 mcp_tools(...)              those of a server that speaks the Model Context Protocol
 
@@ -21,6 +22,8 @@ from epsilon_lab.agents.tools.files import edit as edit
 from epsilon_lab.agents.tools.files import read as read
 from epsilon_lab.agents.tools.files import write as write
 from epsilon_lab.agents.tools.function_tool import FunctionTool as FunctionTool
+from epsilon_lab.agents.tools.further import request_task as request_task
+from epsilon_lab.agents.tools.further import submit_task as submit_task
 from epsilon_lab.agents.tools.mcp import mcp_tools as mcp_tools
 from epsilon_lab.agents.tools.messages import check_messages as check_messages
 from epsilon_lab.agents.tools.messages import publish as publish
