@@ -51,6 +51,14 @@ def revision(task_id: str) -> int:
     return int(task_id.partition("~")[2] or 1)
 
 
+def further(task_id: str, number: int) -> TaskId:
+    """The id of a task that another one asked for: `item-000012.1` is the first that `item-000012` asked for, and
+    `item-000012.2-1` the first of its second revision.
+    """
+    again = f"{revision(task_id)}-" if revision(task_id) > 1 else ""
+    return TaskId(f"{origin(task_id)}.{again}{number}")
+
+
 def leaf_ref(task_id: str, fence: int) -> str:
     """Where the files of an attempt lie in the run directory, and what they are known by once it is accepted."""
     return f"leaves/{task_id}/{fence}"

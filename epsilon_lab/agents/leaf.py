@@ -157,11 +157,11 @@ class Leaf:
             refuse_missing(needs, tree_of(self.run, self.request.layers))
         return "", []
 
-    def submit(self, item: object) -> int:
+    def submit(self, item: object) -> str:
         """Ask for a further task of the run, for another item; it is begun once this attempt's result is accepted.
 
         Returns:
-            How many it has asked for by now.
+            The task's id.
 
         Raises:
             InvalidInput: The item is too large, or cannot travel.
@@ -177,7 +177,7 @@ class Leaf:
         if len(packed.data) > INLINE_LIMIT:
             raise InvalidInput("the item", f"has {len(packed.data):,} bytes, more than {INLINE_LIMIT:,}", "name a file")
         self.further.append(packed)
-        return len(self.further)
+        return ids.further(self.task_id, len(self.further))
 
     def emit(self, body: Body) -> None:
         """Put an event on record together with the task's result or failure."""

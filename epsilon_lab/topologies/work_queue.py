@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,8 @@ class WorkQueue:
         task: `task(item) -> output`, plain or async, also one defined in a cell. Plain functions run in child
             processes, async ones on the lab's loop for leaves. Or a function's name, `module:function` or
             `file.py:function`, which is called with `{"item": ..., "workspace": ..., ...}`. Or an `LLM`: items are
-            prompts then, outputs its replies, each on record before it counts. Or an `Agent`, or a `Command`.
+            prompts then, outputs its replies, each on record before it counts. Or an `Agent`, or a `Command`. All but
+            functions and models may ask for further items; what those give stands behind what their item gave.
         retries: How often an item that raised is tried again: after a wait of up to 1 s, the next time of up to 2 s,
             and so on. Or a `Retry`, which sets the waits (`base_s=0` for none) and says which exceptions are final.
         time_limit_s: Seconds one attempt may take; None for no limit.
@@ -282,9 +282,6 @@ class WorkQueuePlan(Plan):
         self._without: set[str] = set()
         """Items whose latest revision gave no output."""
 
-        self._children: Counter[str] = Counter()
-        """How many further items each one has asked for."""
-
         self._dead: set[str] = set()
         self._first_error = ""
 
@@ -335,13 +332,12 @@ class WorkQueuePlan(Plan):
                 return []
 
     def _take_further(self, outcome: TaskOutcome) -> list[PlanEffect]:
-        """The same for further items that a task asked for: `item-000003.1`, `item-000003.2`."""
+        """Do the same with further items that a task asked for."""
         parent = self._items[ids.origin(outcome.task_id)]
         tasks: list[TaskSpec] = []
-        for item in outcome.further:
-            self._children[parent.task_id] += 1
+        for place, item in enumerate(outcome.further, 1):
             asked = msgspec.structs.replace(call_of(parent.payload), argument=stored(item))
-            task_id = f"{parent.task_id}.{self._children[parent.task_id]}"
+            task_id = ids.further(outcome.task_id, place)
             tasks.append(msgspec.structs.replace(parent, task_id=task_id, payload=as_json(asked)))
         self._items |= {task.task_id: task for task in tasks}
         self._open.update(task.task_id for task in tasks)

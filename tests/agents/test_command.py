@@ -149,13 +149,17 @@ def test_programs_talk(lab: Lab):
     lab.publish("weather", "sun")
     refused = (
         "say(type='send_message', target='nobody', content=1, id=1); first = hear()\n"
-        "say(type='submit_task', payload=1, id=2); second = hear()\n"
-        "say(type='request_task', id=3); third = hear()\n"
-        "say(type='check_messages'); say(type='done', result=[first, second, third, hear()['messages']])"
+        "say(type='request_task', id=2); second = hear()\n"
+        "say(type='check_messages'); say(type='done', result=[first, second, hear()['messages']])"
     )
     [[*answers, [message]]] = outputs(lab, refused, topics=["weather"])
-    assert [(answer["type"], answer["id"]) for answer in answers] == [("error", 1), ("error", 2), ("error", 3)]
+    assert [(answer["type"], answer["id"]) for answer in answers] == [("error", 1), ("error", 2)]
     assert (message["content"], message["topic"], message["agent_id"]) == ("sun", "weather", "lab")
+
+    more = (
+        "say(type='submit_task', payload='say(type=\\'done\\', result=7)'); say(type='done', result=hear()['task_id'])"
+    )
+    assert outputs(lab, more) == ["item-000000.1", 7]
 
 
 # -- nobody is left ---------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ from epsilon_lab.messages.frames import (
     Welcome,
 )
 from epsilon_lab.messages.tasks import Event
-from epsilon_lab.messages.values import Value, pack
+from epsilon_lab.messages.values import Value, pack, restored
 
 
 def kinds(records):
@@ -609,6 +609,32 @@ def test_a_result_publishes_the_files_of_its_own_attempt_and_no_other(table):
     [outcome] = table.done("s/w1", "b", files=own).outcomes
     assert (outcome.status, outcome.files) == ("failed", "")
     assert f"its files, '{own}', are not those of this attempt" in outcome.failure.error
+
+
+def test_further_tasks_that_a_result_asks_for_count_with_it(table):
+    table.join()
+    table.submit("a")
+    table.turn()
+    further = (Value("json", b"1"), Value("pickle", b"2"))
+    answer = table.done("s/w1", "a", further=further)
+    assert answer.outcomes[0].further == further
+    [completed] = answer.records()
+    [line] = completed.tasks
+    assert tuple(map(restored, line.further)) == further
+
+
+@pytest.mark.parametrize(
+    "further",
+    [(Value("json", b"1"),) * 101, (Value("file", b"x"),), (Value("json", b" " * 65_537),), (Value("json", b"{"),)],
+    ids=["too many", "a file", "too large", "no JSON"],
+)
+def test_further_tasks_that_cannot_be_taken_fail_the_attempt(table, further):
+    table.join()
+    table.submit("a")
+    table.turn()
+    [outcome] = table.done("s/w1", "a", further=further).outcomes
+    assert (outcome.status, outcome.further) == ("failed", ())
+    assert "cannot be recorded" in outcome.failure.error
 
 
 def test_an_event_that_would_break_the_journal_is_refused_by_name(table):

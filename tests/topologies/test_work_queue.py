@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 
 from epsilon_lab.errors import InvalidInput
-from epsilon_lab.topologies.work_queue import WorkQueue
+from epsilon_lab.messages.call import CALL_ASYNC, Call, call_of
+from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
+from epsilon_lab.messages.values import as_json, pack, restored, stored, unpack
+from epsilon_lab.topologies.plan import Add, Finish, Revise
+from epsilon_lab.topologies.work_queue import WorkQueue, WorkQueuePlan
 
 
 def double(item: Any) -> Any:
@@ -55,3 +59,43 @@ def test_numpys_numbers_are_numbers() -> None:
         "retries": 2,
         "time_limit_s": 1.5,
     }
+
+
+def asking() -> tuple[TaskSpec, ...]:
+    """Two items of a queue whose tasks may ask for more."""
+    calls = {name: Call(code="0", argument=stored(pack(name)), takes_tasks=True) for name in ("a", "b")}
+    return tuple(
+        TaskSpec(task_id=name, kind="item", lane="async", entry=CALL_ASYNC, payload=as_json(call), priority=3)
+        for name, call in calls.items()
+    )
+
+
+def completed(task_id: str, *further: object) -> TaskOutcome:
+    return TaskOutcome(run_id="r", task_id=task_id, status="completed", further=tuple(map(pack, further)))
+
+
+def test_further_items_are_done_as_the_one_that_asked_for_them() -> None:
+    plan = WorkQueuePlan(asking())
+    plan.start(0.0)
+    [add] = plan.settled(completed("a", "x", {1, 2}), 1.0)
+    assert isinstance(add, Add)
+    assert [task.task_id for task in add.tasks] == ["a.1", "a.2"]
+    assert [unpack(restored(call_of(task.payload).argument)) for task in add.tasks] == ["x", {1, 2}]  # type: ignore[arg-type]
+    assert {(task.priority, task.entry) for task in add.tasks} == {(3, CALL_ASYNC)}
+    assert plan.settled(completed("b"), 2.0) == []
+    [deeper] = plan.settled(completed("a.1", "y"), 3.0)
+    assert isinstance(deeper, Add)
+    assert [task.task_id for task in deeper.tasks] == ["a.1.1"]
+    assert plan.settled(completed("a.2"), 4.0) == []
+    assert plan.settled(completed("a.1.1"), 5.0) == [Finish("completed", "5 of 5 items completed")]
+
+
+def test_an_item_that_is_done_again_asks_for_items_of_new_names() -> None:
+    plan = WorkQueuePlan(asking())
+    plan.start(0.0)
+    plan.settled(completed("a", "x"), 1.0)
+    plan.settled(completed("a.1"), 1.0)
+    plan.told(Revise({"a": ()}), 2.0)
+    [add] = plan.settled(completed("a~2", "x"), 3.0)
+    assert isinstance(add, Add)
+    assert [task.task_id for task in add.tasks] == ["a.2-1"]

@@ -12,7 +12,7 @@ async def submit_task(task: str, context: ToolContext) -> str:
         task: All that it is told.
         context: The task.
     """
-    return f"asked for; it is number {context.leaf.submit(task)}, and begins once your own task is done"
+    return f"asked for as {context.leaf.submit(task)}, which begins once your own task is done"
 
 
 async def request_task() -> str:
