@@ -48,7 +48,7 @@ _START_S = 60.0
 _PARTING_S = 10.0
 _READ = 1 << 18
 
-_lacking: dict[str, str] = {}
+lacking: dict[str, str] = {}
 """Mechanism -> why this machine does not give it, once that is known."""
 
 
@@ -62,6 +62,7 @@ class Options(TypedDict, total=False):
     processes: int
     disk_mb: int
     image: str | None
+    most: str | None
 
 
 class CannotStart(LabError):
@@ -138,6 +139,7 @@ class Program:
         disk_mb: MiB by which its working directory may grow, and that one file may have.
         talks: Whether its standard input is a pipe; else it is empty.
         image: Of the container that it runs in, instead of being confined here; None: in none.
+        most: The tier of confinement (confinement.py) that it has at most; None: the strongest there is.
 
     Attributes:
         stdin: Where to write to it; None unless it talks.
@@ -168,6 +170,7 @@ class Program:
         disk_mb: int = 4096,
         talks: bool = False,
         image: str | None = None,
+        most: str | None = None,
     ) -> None:
         arguments = ["/bin/sh", "-c", command] if isinstance(command, str) else [os.fspath(part) for part in command]
         if not arguments:
@@ -212,6 +215,7 @@ class Program:
             "disk_mb": disk_mb,
             "farewell": farewell,
         }
+        self._most = mechanisms(most)
         self._talks = talks
         self._marks = [TAKES_LEAVE] if farewell else []
         self._start()
@@ -219,16 +223,16 @@ class Program:
     def _start(self) -> None:
         """Start a keeper; with less confinement where the machine refuses some, which is known from then on."""
         while True:
-            wanted = [name for name in mechanisms(None) if name not in _lacking] if self._setup["confined"] else []
+            wanted = [name for name in self._most if name not in lacking] if self._setup["confined"] else []
             message = self._try(wanted)
             if "refused" not in message or "started" in message:
                 break
-            _lacking.update(message["refused"])
+            lacking.update(message["refused"])
             self.close()
         if "started" not in message:
             self.close()
             raise CannotStart(f"program {self._setup['program']!r} cannot be started: {message.get('error')}")
-        _lacking.update(message["refused"])
+        lacking.update(message["refused"])
         if not self._setup["farewell"]:
             self.isolation = tier(message["mechanisms"]) if self._setup["confined"] else "none"
 

@@ -4,7 +4,8 @@ It is a list of refusals. Numbers that nobody knew when it was written are refus
 every C library lives with), so what later kernels add stays out. A candidate keeps threads, files, memory, pipes and
 connected pairs of sockets (an event loop needs one); it cannot start another process or program, reach a network,
 signal, trace or reschedule anybody else, or shed what was set up for it. An outside program may besides start others,
-signal its own, and open the sockets it was granted.
+signal its own, and open the sockets it was granted; it cannot make a program that gives its user's rights to others,
+because the file may belong, on the disk, to the lab's user.
 
 The filter is a binary search over the number: about eight comparisons a call, and the kernel, which tries all numbers
 when a filter is installed, installs it fast. Written for x86_64 and aarch64; elsewhere `Filter` says that it is not.
@@ -112,6 +113,19 @@ _FREE = frozenset(
 """What an outside program may do and a candidate may not. Its signals reach nobody else where a namespace, landlock's
 scopes or another user id holds."""
 
+_SET_ID_BITS = 0o6000
+
+
+def _without_set_id(index: int) -> Code:
+    return [_argument(index), (_ANY_BIT, 0, 1, _SET_ID_BITS), *_NO, *_YES]
+
+
+_MODES = {
+    "chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "open": 2, "openat": 3, "creat": 1,
+    "mknod": 1, "mknodat": 2,
+}  # fmt: skip
+"""Which argument is a file's mode."""
+
 _NO_NAMESPACE: Code = [_argument(0), (_ANY_BIT, 0, 1, _CLONE_NAMESPACES), *_NO, *_YES]
 
 
@@ -140,6 +154,7 @@ class Filter:
         rules = dict.fromkeys(_REFUSED, _NO) | dict.fromkeys(_UNKNOWN, _NONE) | _CONDITIONAL
         if families is not None:
             rules = {name: rule for name, rule in rules.items() if name not in _FREE} | {"clone": _NO_NAMESPACE}
+            rules |= {name: _without_set_id(index) for name, index in _MODES.items()}
             rules["socket"] = _if_one_of(0, families, _ALLOW, _FAIL | _EPERM)
         if guard_files:
             rules |= dict.fromkeys(_OWNERS, _NO)
