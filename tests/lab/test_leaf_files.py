@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from epsilon_lab import WorkQueue, current_task
+from epsilon_lab import Lab, WorkQueue, current_task
 from epsilon_lab.agents.work import work_of
 from epsilon_lab.errors import RunFailed
 from epsilon_lab.messages.call import Feedback
@@ -53,9 +53,11 @@ def kept(run):
     return sorted(path.relative_to(run.path).as_posix() for path in run.path.glob("leaves/*/*"))
 
 
-def test_only_the_attempt_that_counts_publishes_whatever_became_of_the_others(lab):
+@pytest.mark.parametrize("broker", ["kernel", "sidecar"])
+def test_only_the_attempt_that_counts_publishes_whatever_became_of_the_others(sidecar_path, broker):
     tasks = (write, write_async, fail_once, die_while_it_is_published)
-    runs = {task.__name__: lab.start(WorkQueue([1], task, retries=1)).wait(60) for task in tasks}
+    with Lab(sidecar_path, workers=2, broker=broker) as lab:
+        runs = {task.__name__: lab.start(WorkQueue([1], task, retries=1)).wait(60) for task in tasks}
     assert {name: list(run.files()) for name, run in runs.items()} == {
         "write": ["1.txt"],
         "write_async": ["1.txt"],

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epsilon_lab import Lab, PopulationSearch, WorkQueue, current_task, ids, problems
+from epsilon_lab import Dag, Lab, PopulationSearch, WorkQueue, current_task, ids, problems
 from epsilon_lab.errors import InvalidInput, RunFailed
 from epsilon_lab.testing.census import wait_until
 
@@ -280,3 +280,41 @@ def test_the_labs_own_workers_are_not_drained(far_lab):
         far_lab.drain(far_lab.workers["worker_id"][0])
     with pytest.raises(InvalidInput, match="is not known"):
         far_lab.drain("remote-nobody/w1")
+
+
+def add_a_line(inputs):
+    """Hand on the files of the tasks before, one line longer, and a large one."""
+    place = current_task().workspace
+    told = place / "told" / "by whom.txt"
+    told.parent.mkdir(exist_ok=True)
+    with told.open("a") as file:
+        file.write(f"{current_task().task_id}\n")
+    (place / "large").write_bytes(current_task().task_id.encode() * BIG)
+    return str(place)
+
+
+def test_files_travel_to_the_next_task_and_back_without_a_shared_disk(far_lab, start, await_members, tmp_path):
+    start(far_lab.endpoint, "--slots", "1")
+    far = next(member for member in await_members(far_lab, 2) if member.endswith("/w1"))
+    workers = far_lab.workers.set_index("worker_id")["pid"]
+    [near] = [pid for member, pid in workers.items() if member.startswith("local-") and member.endswith("/w1")]
+    places = [str(tmp_path / name) for name in ("this", "that")]
+    busy = far_lab.start(WorkQueue(places, be_at))
+    until(lambda: all(map(os.path.exists, places)))
+    let_go([place for place in places if begun(place) != [near]])  # the lab's own child stays at the other
+    run = far_lab.start(
+        Dag([{"id": "one", "task": add_a_line}, {"id": "two", "task": add_a_line, "depends_on": ["one"]}])
+    )
+    run.wait(60)
+    let_go(places)
+    busy.wait(60)
+    assert set(run.frame("attempts")["worker_id"]) == {far}
+    assert run.files()["told/by whom.txt"].read_text() == "one\ntwo\n"
+    assert run.files()["large"].read_bytes() == b"two" * BIG
+    assert run.files("one")["large"].read_bytes() == b"one" * BIG
+    artifacts = run.frame("artifacts").query("kind == 'file'")
+    assert all(
+        (run.path / path).stat().st_size == size
+        for path, size in zip(artifacts["path"], artifacts["bytes"], strict=True)
+    )
+    assert not Path(run.results()[1]).exists()  # what was handed over is not kept there
