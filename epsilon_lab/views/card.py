@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Iterator
 
 from epsilon_lab.views import formats, work_card
@@ -25,6 +26,9 @@ def headline(snapshot: RunSnapshot) -> str:
     else:
         of = f"/{formats.number(snapshot.expected)}" if snapshot.expected else ""
         parts.append(f"{formats.number(snapshot.done)}{of} {snapshot.unit}")
+    if snapshot.work is not None and snapshot.work.nodes:
+        short = Counter(n.state for n in snapshot.work.nodes if n.is_settled and not n.is_done and n.kind != "gate")
+        parts += [", ".join(f"{count} {state}" for state, count in sorted(short.items()))] if short else []
     running = snapshot.tasks.get("running", 0)
     if snapshot.is_live and running:
         parts.append(f"{running} running")

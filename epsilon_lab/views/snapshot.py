@@ -179,7 +179,7 @@ class Observer:
             snapshot = replace(snapshot, work=replace(work, at=until))
         if work is not None and work.nodes:
             counted = [node for node in work.nodes if node.kind != "gate"]
-            done, unit = sum(node.is_settled for node in counted), "stages" if work.is_list else "nodes"
+            done, unit = sum(node.is_done for node in counted), "stages" if work.is_list else "nodes"
             snapshot = replace(snapshot, unit=unit, done=done, expected=len(counted))
         elif snapshot.unit == "tasks":
             done = sum(count for state, count in tasks.items() if state not in ("waiting", "queued", "running"))

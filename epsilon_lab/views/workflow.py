@@ -72,6 +72,11 @@ class Node:
         return None if until is None else max(0.0, until - self.started_at)
 
     @property
+    def is_done(self) -> bool:
+        """Whether it is over as it should be."""
+        return self.state in ("completed", "skipped")
+
+    @property
     def is_settled(self) -> bool:
         """Whether it is over."""
         return self.state in SETTLED
