@@ -108,7 +108,7 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """How often a supervisor has a node done again: `retries=`."""
 
     supervisor_max_reassign_depth: Natural | None = None
-    """How often a supervisor hands a node to someone else: `reassignments=`."""
+    """How often a supervisor hands a node to someone else: `reassign_depth=`."""
 
     budget: Limits | None = None
 
@@ -133,12 +133,11 @@ class Packs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 _ARGUMENTS = {
     "lab": {"workers": "work_queue_workers"},
     "dag": {"fix_waves": "max_waves"},
-    "pipeline": {"fix_waves": "max_waves"},
     "tree": {"fix_waves": "integration_waves"},
     "supervisor": {
         "fix_waves": "max_waves",
         "retries": "supervisor_max_stage_retries",
-        "reassignments": "supervisor_max_reassign_depth",
+        "reassign_depth": "supervisor_max_reassign_depth",
     },
     "work_queue": {"retries": "work_queue_stage_retries"},
     "sharded_queue": {"retries": "work_queue_stage_retries"},

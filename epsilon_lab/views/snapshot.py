@@ -183,7 +183,7 @@ class Observer:
             snapshot = replace(snapshot, unit=unit, done=done, expected=len(counted))
         elif snapshot.unit == "tasks":
             done = sum(count for state, count in tasks.items() if state not in ("waiting", "queued", "running"))
-            snapshot = replace(snapshot, done=done, expected=self._config.get("items") or sum(tasks.values()))
+            snapshot = replace(snapshot, done=done, expected=max(self._config.get("items") or 0, sum(tasks.values())))
         else:
             ((recent,),) = self._rows(
                 "select count(*) from candidates", "and epoch(created_at) > $since", since=now - RECENT_S
@@ -200,7 +200,7 @@ class Observer:
         if topology == "population_search":
             changes |= {"failures": self._failures(topology), **self._search()}
         else:
-            work = changes["work"] = read_work(topology, self._rows)
+            work = changes["work"] = read_work(topology, self._config, self._rows)
             changes["failures"] = () if work.nodes else self._failures(topology)
         self._last = replace(self._last, **changes)
 

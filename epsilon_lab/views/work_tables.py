@@ -25,9 +25,7 @@ from epsilon_lab.views.workflow import (
     TaskRow,
     Workflow,
     judged,
-    level_name,
     nodes_of,
-    refused,
     stories_of,
     with_gates,
 )
@@ -41,6 +39,7 @@ GRAPHS = ("dag", "tree", "supervisor", *LISTS)
 _JUDGED = ("pipeline", "supervisor")
 """Topologies in which someone judges each node."""
 
+_MOST_SHARDS = 24
 _STORIES = 8
 _TAIL_LINES = 12
 
@@ -48,18 +47,25 @@ Rows = Callable[..., list[tuple[Any, ...]]]
 """(select, rest of the query after its `where`, **parameters) -> rows of the run."""
 
 
-def read_work(topology: str, rows: Rows) -> Workflow:
-    """Read the work of a run as it stands."""
+def read_work(topology: str, config: Mapping[str, Any], rows: Rows) -> Workflow:
+    """Read the work of a run as it stands.
+
+    Args:
+        topology: Its topology.
+        config: Its arguments, as they are on record.
+        rows: Asks the tables.
+    """
     named = topology in GRAPHS
     tasks = _tasks(rows, "" if named else "and kind not in ('item', 'reduce')")
     questions = _questions(rows)
     reviews = _reviews([task for task in tasks if task.kind == "qa"], rows)
     if not named:
-        levels, failed = _levels(rows)
+        items, shards = (_whole(config.get(name)) for name in ("items", "shards"))
+        levels, failed = _levels(rows, shards if shards <= _MOST_SHARDS else 0, items)
         stories = _first_stories(rows) if failed else ()
         return Workflow(levels=levels, reviews=reviews, stories=stories, failed=failed, questions=questions)
     judgements = _judgements(rows) if topology in _JUDGED else {}
-    nodes = judged(with_gates(nodes_of(refused(tasks, judgements)), _gates(rows)), judgements)
+    nodes = judged(with_gates(nodes_of(tasks), _gates(rows)), judgements)
     return Workflow(
         nodes=nodes,
         is_list=topology in LISTS,
@@ -83,31 +89,48 @@ def _tasks(rows: Rows, rest: str) -> list[TaskRow]:
     ]
 
 
-def _levels(rows: Rows) -> tuple[tuple[Level, ...], int]:
+def _levels(rows: Rows, shards: int, items: int) -> tuple[tuple[Level, ...], int]:
+    """Count tasks by level, items first, then in the order in which they were begun.
+
+    Args:
+        rows: Asks.
+        shards: How many runs of neighbours the items belong to; 0 for none.
+        items: How many items there are.
+    """
+    place = "split_part(task_id, '-', 2)::BIGINT"
+    shard = f"printf('shard-%03d', (({place} + 1) * {shards} - 1) // {items})"  # as topologies/levels.py has it
+    item = shard if shards and items else "'item'"
     found = rows(
-        "select kind, case when kind = 'item' then '' else regexp_replace(task_id, '[-.]?n?[0-9]+$', '') end as level, "
-        "status, count(*), min(epoch(started_at)), max(epoch(finished_at)), min(task_id) from tasks",
-        "group by kind, level, status order by kind <> 'item', level, status",
+        f"select case when kind = 'item' then {item} else "  # noqa: S608 - two whole numbers of ours
+        "regexp_replace(task_id, '[-.]?n?[0-9]+$', '') end as level, kind, "
+        "status, count(*), min(epoch(started_at)), max(epoch(finished_at)) from tasks",
+        "group by level, kind, status",
     )
-    groups: dict[str, list[tuple[str, int, float | None, float | None]]] = {}
+    groups: dict[tuple[bool, str], list[tuple[str, int, float | None, float | None]]] = {}
     failed = 0
-    for kind, _, status, count, began, ended, example in found:
+    for name, kind, status, count, began, ended in found:
         if kind in INNER:
             continue
-        groups.setdefault(level_name(kind, example), []).append((status, count, began, ended))
+        groups.setdefault((kind != "item", name or kind), []).append((status, count, began, ended))
         failed += count if status in FAILED else 0
-    levels = []
-    for name, parts in groups.items():
-        open_too = any(status in ("waiting", "queued", "running") for status, *_ in parts)
-        levels.append(
-            Level(
-                name,
-                {status: count for status, count, *_ in parts},
-                min((began for *_, began, _ in parts if began is not None), default=None),
-                None if open_too else max((ended for *_, ended in parts if ended is not None), default=None),
-            )
-        )
-    return tuple(levels), failed
+    levels = [(is_reduced, _level(name, parts)) for (is_reduced, name), parts in groups.items()]
+    never = float("inf")
+    levels.sort(key=lambda each: (each[0], (each[1].started_at or never) if each[0] else 0.0, each[1].name))
+    return tuple(level for _, level in levels), failed
+
+
+def _level(name: str, parts: Sequence[tuple[str, int, float | None, float | None]]) -> Level:
+    is_open = any(status in ("waiting", "queued", "running") for status, *_ in parts)
+    return Level(
+        name,
+        {status: count for status, count, *_ in parts},
+        min((began for *_, began, _ in parts if began is not None), default=None),
+        None if is_open else max((ended for *_, ended in parts if ended is not None), default=None),
+    )
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def _first_stories(rows: Rows) -> tuple[Story, ...]:
@@ -160,7 +183,7 @@ def _judgements(rows: Rows) -> dict[str, Judgement]:
         said = msgspec.json.decode(body, type=StageReviewed)
         by, reason = f" by {said.by}" if said.by else "", f": {said.reason}" if said.reason else ""
         told = f"{said.verdict}{by}{reason}"
-        found[said.node] = Judgement(said.task_id, said.verdict == "pass", told, said.then == "failed")
+        found[said.node] = Judgement(said.verdict == "pass", told)
     return found
 
 

@@ -8,7 +8,6 @@ past runs look the same, and so does a copy of a run's directory.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,6 @@ INNER = ("qa", "review", "decompose", "assign")
 """Kinds of tasks that are about the work and are not the work."""
 
 _SHOWN_STORIES = 8
-_PLACE = re.compile(r"[-.]?n?\d+$")
 
 
 class TaskRow(NamedTuple):
@@ -162,15 +160,9 @@ class Gate:
 class Judgement(NamedTuple):
     """What a gate, a supervisor or a person last said of a node."""
 
-    task_id: str
-    """The go at it that was judged."""
-
     passed: bool
     told: str
     """One line."""
-
-    is_final: bool
-    """Whether it is not done again."""
 
 
 @dataclass(frozen=True)
@@ -279,11 +271,6 @@ def _behind(name: str, dependents: Mapping[str, Sequence[str]]) -> tuple[str, ..
     return tuple(found)
 
 
-def level_name(kind: str, task_id: str) -> str:
-    """The level a task belongs to: its kind, or what its id says without its place."""
-    return kind if kind == "item" else _PLACE.sub("", task_id) or kind
-
-
 def layers(nodes: Sequence[Node]) -> list[list[Node]]:
     """Put nodes into layers: each behind all that it depends on, as near to the front as that allows.
 
@@ -361,12 +348,6 @@ def judged(nodes: Sequence[Node], judgements: Mapping[str, Judgement]) -> tuple[
         return replace(node, note=said.told)
 
     return tuple(map(with_judgement, nodes))
-
-
-def refused(rows: Iterable[TaskRow], judgements: Mapping[str, Judgement]) -> list[TaskRow]:
-    """Tasks that gave an output which did not pass, for good, have failed."""
-    said = {each.task_id: each for each in judgements.values() if each.is_final and not each.passed}
-    return [row._replace(status="failed", error=said[row.task_id].told) if row.task_id in said else row for row in rows]
 
 
 def in_order(nodes: Sequence[Node]) -> list[Node]:

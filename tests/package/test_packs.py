@@ -168,13 +168,14 @@ def test_settings_become_arguments_that_their_piece_has():
 
     from epsilon_lab import Lab
     from epsilon_lab.packs import _ARGUMENTS
-    from epsilon_lab.topologies import catalogue
+    from epsilon_lab.topologies.catalogue import TOPOLOGIES, topology_of
 
     said = set().union(*(arguments.values() for arguments in _ARGUMENTS.values()))
     assert said <= set(Pack.__struct_fields__)
     assert _ARGUMENTS["lab"].keys() <= inspect.signature(Lab.__init__).parameters.keys()
-    homes = {kind.topology: kind for kind in vars(catalogue).values() if hasattr(kind, "restore")}
-    for name, kind in homes.items():
+    for name in TOPOLOGIES:
+        kind = topology_of(name)
+        assert kind is not None
         assert _ARGUMENTS.get(name, {}).keys() <= inspect.signature(kind.__init__).parameters.keys(), name
 
 

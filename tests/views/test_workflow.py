@@ -264,7 +264,7 @@ def test_a_gate_says_what_it_said_and_what_it_stops_has_failed(works):
     )
     assert line.states() == {"extract": "failed", "extract.gate": "rejected", "load": "blocked"}
     (story,) = line.see().work.stories
-    assert (story.task_id, story.error, story.blocked) == ("extract~2", "fail by check: none", ("load",))
+    assert (story.task_id, story.error, story.blocked) == ("extract~2", "none", ("load",))
 
 
 def test_what_a_supervisor_said_stands_at_the_node(works):
@@ -293,6 +293,18 @@ def test_many_tasks_are_counted_by_level(works):
     assert [(story.task_id, story.stderr_tail) for story in seen.work.stories] == [("item-000001-a1", "at byte 7")]
     assert "item: 4 · 1 completed, 2 about to start, 1 failed" in text(seen).splitlines()
     assert "at byte 7" in card(seen)
+
+
+def test_items_of_shards_are_counted_by_shard(works):
+    queue = works("sharded_queue", items=5, shards=2)
+    for place in range(5):
+        queue.add(f"item-{place:06d}", kind="item")
+    queue.complete("item-000002")
+    queue.add("reduce-shard-001", kind="reduce")
+    assert [(level.name, dict(level.states)) for level in queue.see().work.levels] == [
+        ("shard-000", {"queued": 2}), ("shard-001", {"queued": 2, "completed": 1}), ("reduce-shard", {"queued": 1}),
+    ]  # fmt: skip
+    assert queue.see().expected == 6
 
 
 def test_a_run_that_ended_keeps_its_durations(works):
