@@ -28,7 +28,7 @@ from epsilon_lab.workspace.journal import Durability
 
 T = TypeVar("T")
 
-CONTROL_VERSION = 1
+CONTROL_VERSION = 2
 MAX_COMMAND = 16 * 1024 * 1024
 """Bytes."""
 

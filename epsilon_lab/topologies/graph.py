@@ -112,6 +112,20 @@ class _Waiting:
         return _Settled(error=f"not started: {why}")
 
 
+class _Held:
+    """A task that waits for room in its kind's limit; without one, it was withdrawn or put elsewhere."""
+
+    __slots__ = ("place", "priority", "task")
+
+    def __init__(self, task: TaskSpec, place: int) -> None:
+        self.task: TaskSpec | None = task
+        self.priority, self.place = task.priority, place
+
+    def __lt__(self, other: _Held) -> bool:
+        """Whether it comes first."""
+        return (-self.priority, self.place) < (-other.priority, other.place)
+
+
 class Graph:
     """Tasks and their dependencies.
 
@@ -127,8 +141,11 @@ class Graph:
         self._kinds: dict[str, str] = {}
         """Kinds of tasks that are out, by id."""
 
-        self._room: dict[str, list[tuple[int, int, TaskSpec]]] = {}
-        """Heaps of those that wait for room in their kind's limit: (-priority, place, task)."""
+        self._room: dict[str, list[_Held]] = {}
+        """Heaps, by kind, of those that wait for room in its limit; withdrawn ones lie there until their turn."""
+
+        self._held: dict[str, _Held] = {}
+        """The same, by id."""
 
         self._place = 0
         self._waiting: dict[str, _Waiting] = {}
@@ -150,8 +167,7 @@ class Graph:
     @property
     def held(self) -> tuple[str, ...]:
         """Ids of tasks the broker has not been given."""
-        room = (task.task_id for heap in self._room.values() for _, _, task in sorted(heap, key=lambda held: held[:2]))
-        return (*room, *self._waiting)
+        return (*self._held, *self._waiting)
 
     def add(self, run_id: str, new: Add) -> Step:
         """Take new tasks in.
@@ -163,23 +179,21 @@ class Graph:
         for each in new.tasks:
             if isinstance(each, Node):
                 _check(each)
-            task = each.task if isinstance(each, Node) else each
+                node, task = each, each.task
+            else:
+                node, task = None, each
             if task.task_id in self._known:
                 raise InvalidInput(f"task {task.task_id!r}", "is in the graph already", "give every task its own id")
-            ready = len(step.ready)
             if task.depends_on:
-                self._add_behind(each if isinstance(each, Node) else Node(task=task), step, is_final=new.final)
-                self._spread(step)
-            else:
-                self._known[task.task_id] = new.final
-                if self._admit(task):
-                    step.ready.append(task)
-            if len(step.ready) == ready:
-                step.waiting.append(task)
+                self._add_behind(node or Node(task=task), step, is_final=new.final)
+                continue
+            self._known[task.task_id] = new.final
+            (step.ready if self._admit(task) else step.waiting).append(task)
         return self._done(step)
 
     def _add_behind(self, node: Node, step: _Following, *, is_final: bool) -> None:
         """Take in a task that depends on others."""
+        ready = len(step.ready)
         task_id = node.task.task_id
         waiting = _Waiting(node, tuple(dict.fromkeys(node.task.depends_on)))
         for name in waiting.depends_on:
@@ -194,6 +208,9 @@ class Graph:
         self._known[task_id] = is_final
         self._waiting[task_id] = waiting
         self._look_at(waiting, step)
+        if len(step.ready) == ready:
+            step.waiting.append(node.task)
+        self._spread(step)
 
     def is_out(self, task_id: str) -> bool:
         """Whether a task is in the broker's hands."""
@@ -205,13 +222,12 @@ class Graph:
         if waiting is not None:
             waiting.task = msgspec.structs.replace(waiting.task, priority=priority)
             return True
-        for heap in self._room.values():
-            for place, (_, order, task) in enumerate(heap):
-                if task.task_id == task_id:
-                    heap[place] = (-priority, order, msgspec.structs.replace(task, priority=priority))
-                    heapq.heapify(heap)
-                    return True
-        return False
+        held = self._held.get(task_id)
+        if held is None or held.task is None:
+            return False
+        self._hold(msgspec.structs.replace(held.task, priority=priority), held.place)
+        held.task = None
+        return True
 
     def withdraw(self, task_id: str) -> bool:
         """Take out a task that the broker has not been given, before it is settled; False where there is none."""
@@ -219,13 +235,10 @@ class Graph:
         if waiting is not None:
             waiting.is_gone = True
             return True
-        for heap in self._room.values():
-            for place, (_, _, task) in enumerate(heap):
-                if task.task_id == task_id:
-                    del heap[place]
-                    heapq.heapify(heap)
-                    return True
-        return False
+        held = self._held.pop(task_id, None)
+        if held is not None:
+            held.task = None
+        return held is not None
 
     def clear(self, reason: str) -> None:
         """Give up what was not settled: its run is over. Should it be reopened, what comes then knows why."""
@@ -234,7 +247,7 @@ class Graph:
                 del self._known[task_id]
             else:
                 self._settled[task_id] = _Settled(error=reason)
-        for tasks in (self._out, self._kinds, self._room, self._waiting, self._dependents):
+        for tasks in (self._out, self._kinds, self._room, self._held, self._waiting, self._dependents):
             tasks.clear()
 
     def reopen(self, task_id: str) -> None:
@@ -253,12 +266,9 @@ class Graph:
         step: _Following | None = None
         if kind is not None:
             self._out[kind] -= 1
-            room = self._room.get(kind)
-            while room and self._has_room(kind):
-                step = step or _Following(outcome.run_id)
-                task = heapq.heappop(room)[2]
-                self._hand_out(task)
-                step.ready.append(task)
+            if room := self._room.get(kind):
+                step = _Following(outcome.run_id)
+                self._fill(room, step)
         is_dead = outcome.status == "dead" and kind is not None
         if is_dead:
             self._dead[task_id] = kind or ""
@@ -323,22 +333,38 @@ class Graph:
             del self._known[task_id], self._settled[task_id]
         return Step(tuple(step.ready), tuple(step.waiting), tuple(step.settled), tuple(step.inputs))
 
-    def _has_room(self, kind: str) -> bool:
-        limit = self._limits.get(kind)
-        return limit is None or self._out.get(kind, 0) < limit
-
     def _admit(self, task: TaskSpec) -> bool:
         """Hand a task out, or have it wait for room in its kind's limit."""
-        if self._has_room(task.kind):
-            self._hand_out(task)
+        if self._hand_out(task):
             return True
         self._place += 1
-        heapq.heappush(self._room.setdefault(task.kind, []), (-task.priority, self._place, task))
+        self._hold(task, self._place)
         return False
 
-    def _hand_out(self, task: TaskSpec) -> None:
-        self._out[task.kind] = self._out.get(task.kind, 0) + 1
-        self._kinds[task.task_id] = task.kind
+    def _hand_out(self, task: TaskSpec) -> bool:
+        kind = task.kind
+        out = self._out.get(kind, 0)
+        limit = self._limits.get(kind)
+        if limit is not None and out >= limit:
+            return False
+        self._out[kind] = out + 1
+        self._kinds[task.task_id] = kind
+        return True
+
+    def _hold(self, task: TaskSpec, place: int) -> None:
+        held = self._held[task.task_id] = _Held(task, place)
+        heapq.heappush(self._room.setdefault(task.kind, []), held)
+
+    def _fill(self, room: list[_Held], step: _Following) -> None:
+        """Hand out what there is room for, the most urgent first."""
+        while room:
+            task = room[0].task
+            if task is not None:
+                if not self._hand_out(task):
+                    return
+                del self._held[task.task_id]
+                step.ready.append(task)
+            heapq.heappop(room)
 
 
 class _Following:

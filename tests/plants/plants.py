@@ -12,6 +12,7 @@ STATE = "tests/broker/test_broker_state.py"
 MACHINE = "tests/broker/test_broker_machine.py"
 HOST = "tests/broker/test_host.py"
 AGENT = "tests/agents/test_agent.py"
+GRAPH = "tests/topologies/test_graph.py"
 WORLDS = "tests/simulation/test_worlds.py::test_no_world_makes_the_broker_break_a_promise"
 
 
@@ -676,6 +677,154 @@ PLANTS = (
         '            cursor.execute("begin transaction read only")\n',
         '            cursor.execute("begin transaction")\n',
         ("tests/agents/tools/test_tool_sql.py",),
+    ),
+    # -- the graph, and what is done again ----------------------------------------------------------------------------
+    Plant(
+        "a skipped task counts against a quorum",
+        "topologies/graph.py",
+        "        total = most + self.failed\n",
+        "        total = len(self.depends_on)\n",
+        (GRAPH,),
+    ),
+    Plant(
+        "a quorum that cannot be met is told when all are settled, and not at once",
+        "topologies/graph.py",
+        "        if most >= needed:\n",
+        "        if self.missing or most >= needed:\n",
+        (GRAPH,),
+    ),
+    Plant(
+        "a quorum of nothing is met by nothing",
+        "topologies/graph.py",
+        "        needed = max(1, math.ceil(",
+        "        needed = max(0, math.ceil(",
+        (GRAPH,),
+    ),
+    Plant(
+        "what is final stays in memory",
+        "topologies/graph.py",
+        "            if not is_dead:\n                del self._known[task_id]\n",
+        "            pass\n",
+        (GRAPH,),
+    ),
+    Plant(
+        "what was given up is forgotten before the rest of its group is taken in",
+        "topologies/graph.py",
+        "        if self._known[task_id]:\n            step.forgotten.append(task_id)\n",
+        "        if self._known[task_id]:\n            del self._known[task_id], self._settled[task_id]\n",
+        (GRAPH,),
+    ),
+    Plant(
+        "what was open when a run ended is waited for when it is taken up again",
+        "topologies/graph.py",
+        "                self._settled[task_id] = _Settled(error=reason)\n",
+        "                pass\n",
+        (GRAPH,),
+    ),
+    Plant(
+        "a condition on what a node does not depend on is taken",
+        "topologies/graph.py",
+        "        if condition.task_id not in node.task.depends_on:\n",
+        "        if False:\n",
+        (GRAPH,),
+    ),
+    Plant(
+        "bound outputs of any size go into the journal",
+        "topologies/graph.py",
+        "            if len(payload.data) > INLINE_LIMIT:\n",
+        "            if False:\n",
+        (GRAPH, "tests/topologies/test_engine.py"),
+    ),
+    Plant(
+        "a task is handed out whose inputs nobody has written",
+        "topologies/engine.py",
+        "    effects += step.inputs\n",
+        "",
+        ("tests/topologies/test_engine.py",),
+    ),
+    Plant(
+        "a condition takes 1 for true",
+        "topologies/binding.py",
+        "    if type(value) is bool or type(condition.equals) is bool:\n",
+        "    if False:\n",
+        ("tests/topologies/test_binding.py",),
+    ),
+    Plant(
+        "a condition on a pickle is passed over",
+        "topologies/binding.py",
+        '    if output.form != "json":\n',
+        "    if False:\n",
+        ("tests/topologies/test_binding.py", GRAPH),
+    ),
+    Plant(
+        "inputs come in the order in which they were settled",
+        "topologies/binding.py",
+        "(origin(name), stored(outputs[name])) for name in depends_on if name in outputs",
+        "(origin(name), stored(output)) for name, output in outputs.items()",
+        ("tests/topologies/test_binding.py",),
+    ),
+    Plant(
+        "a run that was taken up again after its end cannot be resumed",
+        "topologies/recovery.py",
+        'in ("run.ended", "task.requeued", "task.revised"))',
+        'in ("run.ended", "task.requeued"))',
+        ("tests/topologies/test_revisions.py",),
+    ),
+    Plant(
+        "an ended run hears no revision",
+        "topologies/engine.py",
+        "        if not isinstance(news, Requeue | Revise):\n",
+        "        if not isinstance(news, Requeue):\n",
+        ("tests/topologies/test_engine.py", "tests/topologies/test_revisions.py"),
+    ),
+    Plant(
+        "a topology that does nothing again says nothing",
+        "topologies/recovery.py",
+        "        if not more:\n            raise unheard",
+        "        if False:\n            raise unheard",
+        ("tests/topologies/test_revisions.py",),
+    ),
+    Plant(
+        "an item at work is done again beside itself",
+        "topologies/work_queue.py",
+        "        return item in self._items and ids.revised(item, self._revisions.get(item, 1)) not in self._open\n",
+        "        return item in self._items\n",
+        ("tests/topologies/test_revisions.py",),
+    ),
+    Plant(
+        "a function is not told why it is called again",
+        "topologies/revision.py",
+        "    if not feedback:\n",
+        "    if not feedback or task.entry not in (CALL, CALL_ASYNC):\n",
+        ("tests/topologies/test_revisions.py",),
+    ),
+    Plant(
+        "a revision at work hides what the one before gave",
+        "runs.py",
+        "        speaking = latest((row for row in rows if row[1] in SETTLED), latest(rows))\n",
+        "        speaking = latest(rows)\n",
+        ("tests/lab/test_rerun.py",),
+    ),
+    Plant(
+        "a task that is running is done again",
+        "runs.py",
+        "for name in origins], SETTLED)\n",
+        'for name in origins], (*SETTLED, "running"))\n',
+        ("tests/lab/test_rerun.py",),
+    ),
+    Plant(
+        "a run that is done again in part stays ended in the tables",
+        "workspace/fold.py",
+        "            case TasksRevised():\n                self._go_on()\n",
+        "            case TasksRevised():\n                pass\n",
+        ("tests/workspace/test_fold.py",),
+    ),
+    Plant(
+        "a name in a journal loads any module of the room",
+        "topologies/catalogue.py",
+        "    if name not in TOPOLOGIES or ",
+        "    if ",
+        ("tests/topologies/test_catalogue.py",),
     ),
 )
 """All of them."""

@@ -83,7 +83,9 @@ def test_the_most_urgent_gets_the_room_that_is_left():
     graph = Graph({"item": 1})
     graph.add("r", Add((task("a"), task("b"), task("c", priority=5), task("d"))))
     assert graph.prioritise("d", 9)
-    assert graph.held == ("d", "c", "b")
+    assert graph.prioritise("d", 9)
+    assert not graph.prioritise("a", 9), "the broker has it"
+    assert set(graph.held) == {"b", "c", "d"}
     assert names(graph.settle(ended("a")).ready) == ["d"]
     assert graph.withdraw("c")
     assert graph.settle(ended("c", "cancelled")).ready == ()
@@ -230,6 +232,16 @@ def test_what_is_final_reaches_those_behind_it_and_is_forgotten():
         graph.add("r", Add((task("d", "a"),)))
     graph.settle(ended("c"))
     assert graph.add("r", Add((task("a"),))).ready, "its id is free"
+
+
+def test_what_never_starts_is_known_to_the_rest_of_its_group_also_where_it_is_final():
+    graph = Graph({})
+    graph.add("r", Add((task("a"),)))
+    graph.settle(ended("a", "failed"))
+    step = graph.add("r", Add((task("b", "a"), node("c", "b", quorum=0.0), task("d", "b")), final=True))
+    assert settled(step).keys() == {"b", "c", "d"}
+    with pytest.raises(InvalidInput, match="depends on 'b', which is not in the graph"):
+        graph.add("r", Add((task("e", "b"),)))
 
 
 def test_a_dead_one_is_remembered_until_it_is_requeued_also_where_it_is_final():

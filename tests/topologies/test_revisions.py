@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from epsilon_lab import ids
+from epsilon_lab.agents.work import work_of
 from epsilon_lab.errors import LabError
 from epsilon_lab.messages.call import CALL, Call, Feedback, call_of
 from epsilon_lab.messages.events import TasksCancelled, TasksRevised
@@ -255,6 +256,17 @@ def test_a_plain_function_is_told_in_a_call_and_without_a_reason_nothing_changes
     again = revise(told, 3, (Feedback("qa", "still not"),))
     assert again.task_id == "item-1~3"
     assert [each.text for each in call_of(again.payload).feedback] == ["better", "still not"]
+
+
+def test_a_large_item_lies_in_a_file_and_the_rules_can_still_say_why(tmp_path):
+    work = work_of("task", "json:dumps")
+    payload = work.call(argument="x" * INLINE_LIMIT, instructions="Sum it up.")
+    kept, [saved] = work.keep(RunDirectory(tmp_path), payload, "item-0")
+    assert (saved.path, saved.task_id) == ("inputs/item-0.json", "item-0")
+    spec = TaskSpec(task_id="item-0", kind="item", lane="process", entry=CALL, payload=kept)
+    call = call_of(revise(spec, 2, (Feedback("rerun", "shorter"),)).payload)
+    assert restored(call.argument) == Value("file", b"inputs/item-0.json")
+    assert (call.instructions, call.feedback[0].text) == ("Sum it up.", "shorter")
 
 
 def test_a_skipped_node_is_on_record_with_its_reason():

@@ -6,6 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epsilon_lab.messages.call import Feedback
 from epsilon_lab.messages.events import (
     TYPES,
     Body,
@@ -27,6 +28,7 @@ from epsilon_lab.messages.events import (
     TasksCompleted,
     TasksFailed,
     TasksReleased,
+    TasksRevised,
     TasksStale,
     TasksSubmitted,
     TasksWaiting,
@@ -246,6 +248,17 @@ def test_settled_work_leaves_memory() -> None:
             fold.take(record)
     assert not fold._tasks
     assert not fold._attempts
+
+
+def test_a_revision_is_a_row_of_its_own_and_takes_an_ended_run_up_again() -> None:
+    fold = Fold("r")
+    begun = [RunStarted(run_id="r", topology="t", name="n"), TasksSubmitted(tasks=(line("a"),))]
+    over = [RunEnded(status="completed", reason="all")]
+    again = TasksRevised(feedback={"a": (Feedback("rerun", "better"),)})
+    for record in records([*begun, *over, again, TasksSubmitted(tasks=(line("a~2"),))]):
+        fold.take(record)
+    assert [(row["status"], row["reason"], row["ended_at"]) for row in fold.drain("runs")] == [("running", None, None)]
+    assert [(row["task_id"], row["status"]) for row in fold.drain("tasks")] == [("a", "cancelled"), ("a~2", "queued")]
 
 
 def test_workers_leave_with_their_lab() -> None:
