@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from epsilon_lab.runs import SearchRun as SearchRun
     from epsilon_lab.search.problem import Problem as Problem
     from epsilon_lab.search.replay import Replay as Replay
+    from epsilon_lab.topologies.auto import Auto as Auto
     from epsilon_lab.topologies.dag import Dag as Dag
     from epsilon_lab.topologies.gates import Person as Person
     from epsilon_lab.topologies.map_reduce import MapReduce as MapReduce
@@ -63,6 +64,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Command": "epsilon_lab.agents.command",
     "Agent": "epsilon_lab.agents.agent",
+    "Auto": "epsilon_lab.topologies.auto",
     "Budget": "epsilon_lab.messages.budget",
     "Cheat": "epsilon_lab.errors",
     "Dag": "epsilon_lab.topologies.dag",
@@ -93,6 +95,7 @@ _HOMES = {
 __all__ = [
     "LLM",
     "Agent",
+    "Auto",
     "Budget",
     "Cheat",
     "Command",

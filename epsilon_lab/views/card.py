@@ -42,6 +42,7 @@ def text(snapshot: RunSnapshot) -> str:
     end = f": {formats.one_line(snapshot.reason)}" if snapshot.reason else ""
     lines = [f"{snapshot.run_id} · {snapshot.topology} · {snapshot.status}{end}", headline(snapshot)]
     lines += [snapshot.versus.sentence] if snapshot.versus else []
+    lines += [f"picked {formats.one_line(snapshot.picked, 300)}"] if snapshot.picked else []
     lines += work_card.text(snapshot.work) if snapshot.work else []
     lines += [f"{count} {what}: {first}" for what, count, first in _troubles(snapshot)]
     lines += [_usage(snapshot)] if snapshot.usage else []
@@ -73,6 +74,7 @@ def head(snapshot: RunSnapshot) -> str:
         f'<div style="{formats.FAINT};font-size:12px">{formats.escape(snapshot.run_id)}</div></div>'
         f"<div>{formats.escape(headline(snapshot))}</div>"
         + (f"<div>{formats.escape(snapshot.versus.sentence)}</div>" if snapshot.versus else "")
+        + (f"<div>picked {formats.escape(formats.one_line(snapshot.picked, 300))}</div>" if snapshot.picked else "")
     )
 
 

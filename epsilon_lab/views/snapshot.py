@@ -83,6 +83,9 @@ class RunSnapshot:
     tasks: Mapping[str, int] = field(default_factory=dict)
     """Task status -> how many."""
 
+    picked: str = ""
+    """The topology that was picked for it, and why; empty where its user did."""
+
     unit: str = "tasks"
     """What is counted: `candidates` in a search, `nodes` of a graph, `stages` of a list, else `tasks`."""
 
@@ -196,7 +199,7 @@ class Observer:
         """Read what only changes when the journal grows."""
         ((config,),) = self._rows("select config from runs")
         self._config = msgspec.json.decode(config) if config else {}
-        changes: dict[str, Any] = {"usage": self._usage()}
+        changes: dict[str, Any] = {"usage": self._usage(), "picked": str(self._config.get("auto") or "")}
         if topology == "population_search":
             changes |= {"failures": self._failures(topology), **self._search()}
         else:
