@@ -47,6 +47,7 @@ class Itemised:
         reducer: Work | None,
         *,
         takes_texts: bool,
+        instructions: tuple[str, str],
         quorum: float,
         retries: int | Retry,
         time_limit_s: float | None,
@@ -63,6 +64,12 @@ class Itemised:
         )
         self._work, self._reducer = work, reducer
         self._takes_texts = takes_texts
+        self._instructions = {
+            kind: text(f"{self.kind} {name}", each, blank=True)
+            for kind, name, each in zip(
+                ("item", "reduce"), ("instructions", "reduce_instructions"), instructions, strict=True
+            )
+        }
         self._title = work.name
         self._count = len(items) if isinstance(items, Sized) else None
         self._manifest: ReductionManifest[Any] | None = None
@@ -179,7 +186,7 @@ class Itemised:
 
     def _line(self, work: Work, kind: str) -> TaskLine:
         """What the tasks of a kind have in common."""
-        call = Call(code=work.sha256, form=work.form, about={"topology": self.topology} if kind == "reduce" else {})
+        call = Call(code=work.sha256, form=work.form, instructions=self._instructions[kind])
         return task_line(
             TaskSpec(
                 task_id="",

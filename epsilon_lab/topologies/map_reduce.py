@@ -36,6 +36,8 @@ class MapReduce(Itemised):
             of which that is tested). Every output goes through it, so a single item is reduced once. The same kinds of
             things will do.
         arity: Most outputs that are reduced at once. Groups of a level are as even as can be.
+        instructions: What is to be done with an item, in words for a model, an agent or a program.
+        reduce_instructions: The same for outputs.
         quorum: Share of the items, 0 to 1, that must be in the last output; at least one.
         retries: How often a task that failed is tried again; or a `Retry`.
         time_limit_s: Seconds one attempt may take; None for no limit.
@@ -54,6 +56,8 @@ class MapReduce(Itemised):
         reduce: Task,
         *,
         arity: int = 8,
+        instructions: str = "",
+        reduce_instructions: str = "",
         quorum: float = 0.0,
         retries: int | Retry = 0,
         time_limit_s: float | None = None,
@@ -64,6 +68,7 @@ class MapReduce(Itemised):
             work_of("MapReduce map", map),
             work_of("MapReduce reduce", reduce, form="outputs"),
             takes_texts=isinstance(map, LLM),
+            instructions=(instructions, reduce_instructions),
             quorum=quorum,
             retries=retries,
             time_limit_s=time_limit_s,

@@ -31,6 +31,8 @@ class ShardedQueue(Itemised):
         reduce: `reduce(outputs) -> output`, where `outputs` is a list in the order of the items: those of a shard, and
             at last what `reduce` itself gave for the shards. So it must not matter how the outputs are grouped
             (`epsilon_lab.reducers` has some of which that is tested). None: nothing is reduced.
+        instructions: What is to be done with an item, in words for a model, an agent or a program.
+        reduce_instructions: The same for outputs.
         quorum: Share of the items, 0 to 1, that must be in the last output; at least one.
         retries: How often a task that failed is tried again; or a `Retry`.
         time_limit_s: Seconds one attempt may take; None for no limit.
@@ -49,6 +51,8 @@ class ShardedQueue(Itemised):
         *,
         shards: int = 8,
         reduce: Task | None = None,
+        instructions: str = "",
+        reduce_instructions: str = "",
         quorum: float = 0.0,
         retries: int | Retry = 0,
         time_limit_s: float | None = None,
@@ -59,6 +63,7 @@ class ShardedQueue(Itemised):
             work_of("ShardedQueue task", task),
             None if reduce is None else work_of("ShardedQueue reduce", reduce, form="outputs"),
             takes_texts=isinstance(task, LLM),
+            instructions=(instructions, reduce_instructions),
             quorum=quorum,
             retries=retries,
             time_limit_s=time_limit_s,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from epsilon_lab import MapReduce, ShardedQueue, reducers
+from epsilon_lab import LLM, Budget, MapReduce, ShardedQueue, reducers
 from epsilon_lab.errors import InvalidInput, RunFailed
+from epsilon_lab.testing.model_server import ModelServer
 
 
 def words(text: str) -> dict[str, int]:
@@ -56,6 +57,50 @@ def test_async_functions_and_large_outputs_go_the_same_way(lab):
     assert lab.start(numbers).wait().output == list(range(30))
     large = ShardedQueue(range(6), lambda n: [str(n) * 50_000], shards=2, reduce=joined)
     assert lab.start(large).wait().output == [str(n) * 50_000 for n in range(6)]
+
+
+def test_a_model_maps_and_reduces_over_http(lab):
+    def answer(request):
+        said = request.json["messages"][-1]["content"]
+        return f"sum of {said.count('# Output of')}" if said.startswith("Sum up") else f"read {said}"
+
+    with ModelServer(answer) as server:
+        model = LLM("http/toy", api_base=server.url, timeout_s=30.0)
+        wanted = MapReduce(["one", "two", "three"], model, model, reduce_instructions="Sum up.", arity=2)
+        run = lab.start(wanted, budget=Budget(calls=10)).wait()
+    assert run.output == "sum of 2"
+    assert run.results() == ["read one", "read two", "read three"]
+    assert len(run.frame("llm_calls")) == 6
+
+
+def test_an_item_done_again_takes_the_reducers_above_it_along(lab, tmp_path):
+    done = tmp_path / "done"
+
+    def patient(number):
+        if number == 4 and not done.exists():
+            raise ValueError("not yet")
+        return [number]
+
+    run = lab.start(MapReduce(range(10), patient, joined, arity=3)).wait()
+    assert run.output == [number for number in range(10) if number != 4]
+    done.touch()
+    run.rerun(tasks=["item-000004"])
+    run.wait()
+    assert (run.output, run.reason) == (list(range(10)), "10 of 10 items")
+    assert run.results() == [[number] for number in range(10)]
+    run.rerun(tasks=["reduce-l01-n0000"])
+    run.wait()
+    assert run.output == list(range(10))
+    again = run.frame("tasks").query("task_id.str.contains('~')")["task_id"]
+    assert sorted(again) == [
+        "item-000004~2",
+        "reduce-l01-n0000~2",
+        "reduce-l01-n0001~2",
+        "reduce-l02-n0000~2",
+        "reduce-l02-n0000~3",
+        "reduce-l03-n0000~2",
+        "reduce-l03-n0000~3",
+    ]
 
 
 def test_without_a_reducer_the_outputs_are_the_output(lab):
