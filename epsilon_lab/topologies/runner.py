@@ -12,6 +12,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 
 import msgspec
 
@@ -100,6 +101,9 @@ class Runner:
 
         self._raised: dict[str, int] = {}
         """Priorities that people gave to such tasks."""
+
+        self._outside: RunDirectory | None = None
+        """Where it exports to: one of them, so that a directory is looked at once and not for each file."""
 
         self._watcher: asyncio.Task[None] | None = None
         self._is_ending = False
@@ -312,7 +316,9 @@ class Runner:
         """Write a file that the user asked for elsewhere."""
         try:
             content = self.run.read_bytes(effect.source) if effect.source else _as_file(self.run, effect.value)
-            RunDirectory(effect.root).save(effect.ref, content, kind="export")
+            if self._outside is None or self._outside.path != Path(effect.root):
+                self._outside = RunDirectory(effect.root)
+            self._outside.save(effect.ref, content, kind="export")
         except OSError as error:
             raise WorkspaceError(
                 f"output {effect.ref} cannot be written to {effect.root} ({error.strerror}); "
