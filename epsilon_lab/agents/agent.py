@@ -50,7 +50,7 @@ class Agent:
         steps: Most replies of the model.
         tokens: Most tokens of all its prompts and replies, its delegates' included; None for no limit. A reply that
             was begun within it is finished, with as many tokens as are left, and used.
-        seconds: Most seconds of an attempt, tools included.
+        seconds: Most seconds of an attempt, tools included; those in which it waits for its run's budget do not count.
         schema: What its output must look like: JSON Schema as a dict, or a type (a `msgspec.Struct`, a dataclass,
             `list[int]`); None for text. An output that does not fit is answered to the model.
         delegates: Other models that it may ask, with `delegate`.
@@ -96,6 +96,8 @@ class Agent:
         self._set("seconds", number("Agent seconds", self.seconds, least=0, above=True))
         delegates = _listed("Agent delegates", self.delegates, "models")
         self._set("delegates", tuple(_model("Agent delegates", each) for each in delegates))
+        if len({model.name for model in self.delegates}) < len(self.delegates):
+            raise InvalidInput("Agent delegates", "has a model twice", "an agent asks for one by its name")
         text("Agent instructions", self.instructions, blank=True)
         if taken := sorted({"tools", "functions"} & self.model.extra.keys()):
             raise InvalidInput(f"Agent model extra[{taken[0]!r}]", "is set by the agent", "give the agent tools=[...]")

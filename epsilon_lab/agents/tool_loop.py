@@ -12,6 +12,7 @@ attempt made again does not send, search or fetch a second time.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -35,12 +36,13 @@ from epsilon_lab.agents.reply import Receipt, Reply
 from epsilon_lab.agents.tools.tool import Tool, ToolContext, ToolError, cut, shown
 from epsilon_lab.errors import AgentExhausted, BudgetExhausted, DiskFull, LabError, LeafFailed
 from epsilon_lab.messages.events import ToolCalled
+from epsilon_lab.messages.tasks import Event
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from epsilon_lab.agents.agent import Agent
-    from epsilon_lab.agents.leaf import Leaf
+    from epsilon_lab.agents.leaf import Leaf, Recorder
     from epsilon_lab.agents.request import Request
 
 DONE = "done"
@@ -83,11 +85,13 @@ class ToolLoop:
         self._tokens = 0
         self._asked = 0
         self._workspace: Path | None = None
+        self._clock = anyio.CancelScope()
+        leaf.recorder = self._off_the_clock(leaf.recorder)
         self._context = ToolContext(
             leaf,
             open_workspace=self._open_workspace,
             ask=self._ask,
-            deadline=time.monotonic() + agent.seconds,
+            seconds_left=lambda: self._clock.deadline - anyio.current_time(),
             delegates={model.name: model for model in agent.delegates},
         )
 
@@ -101,7 +105,8 @@ class ToolLoop:
         ended = "cancelled"
         try:
             async with _companions() as self._context.companions:
-                with anyio.move_on_after(self._agent.seconds):
+                self._clock.deadline = anyio.current_time() + self._agent.seconds
+                with self._clock:
                     output = await self._work()
                     ended = "done"
                     return output
@@ -113,6 +118,21 @@ class ToolLoop:
             self._transcript += [f"## end\n\n{ended}"]
             ref = f"transcripts/{self._leaf.task_id}-{self._leaf.fence}.md"
             self._leaf.save(ref, "\n\n".join(self._transcript) + "\n", kind="transcript")
+
+    def _off_the_clock(self, recorder: Recorder | None) -> Recorder | None:
+        """While it waits for the run's budget to admit a request, or for the run to go on, its seconds stand still."""
+        if recorder is None:
+            return None
+
+        async def record(events: tuple[Event, ...]) -> int | None:
+            deadline, began = self._clock.deadline, anyio.current_time()
+            self._clock.deadline = math.inf
+            try:
+                return await recorder(events)
+            finally:
+                self._clock.deadline = deadline + anyio.current_time() - began
+
+        return record
 
     async def _work(self) -> Any:
         agent, silent = self._agent, 0

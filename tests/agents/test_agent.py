@@ -335,6 +335,18 @@ def test_seconds_end_a_hanging_model(bench: Bench) -> None:
     assert [row.outcome for row in bench.rows("usage.llm_call", LlmCall)] == ["unknown"]
 
 
+def test_seconds_in_which_it_waits_for_its_runs_budget_do_not_count(plain: Bench) -> None:
+    at_once, waits = plain._record, iter([1.1])
+
+    async def record(events: tuple[Event, ...]) -> None:
+        await anyio.sleep(next(waits, 0))
+        await at_once(events)
+
+    plain._record = record  # type: ignore[method-assign]
+    with play(DONE) as server:
+        assert plain.perform(plain.agent(server, seconds=1.0)) == "finished"
+
+
 def test_seconds_end_a_hanging_tool(plain: Bench) -> None:
     async def hang() -> None:
         """Hang."""
@@ -578,6 +590,7 @@ def done(output: str) -> str:
         ({"schema": "str"}, "Agent schema: must be JSON Schema or a type"),
         ({"delegates": "openai/x"}, "Agent delegates: must be a list"),
         ({"delegates": [3]}, "Agent delegates: must be an LLM or a model's name, got 3"),
+        ({"delegates": ["openai/a", "openai/a"]}, "Agent delegates: has a model twice"),
         ({"instructions": None}, "Agent instructions"),
     ],
 )

@@ -59,7 +59,9 @@ def use(tmp_path: Path) -> Use:
                 raise AssertionError
 
             leaf = Leaf(run, "item-000000", 1, 1)
-            context = ToolContext(leaf, open_workspace=lambda: workspace, ask=ask, deadline=1e12, delegates={})
+            context = ToolContext(
+                leaf, open_workspace=lambda: workspace, ask=ask, seconds_left=lambda: 1e12, delegates={}
+            )
             async with anyio.create_task_group() as context.companions:
                 try:
                     return await work(context)

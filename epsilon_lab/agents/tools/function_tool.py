@@ -28,8 +28,9 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class FunctionTool:
     """A plain or async function that a model may call.
 
-    A plain function runs in a thread, so that it holds up no other leaf; one that does not return in the agent's
-    seconds is left behind, since a thread cannot be killed. What may hang belongs in a program that `shell` runs.
+    A plain function runs in a thread, beside those of other agents of the run, which share what it captures; one that
+    does not return in the agent's seconds is left behind, since a thread cannot be killed. What may hang belongs in a
+    program that `shell` runs.
 
     Args:
         function: It has a docstring, and an annotation for each parameter. A parameter annotated with `ToolContext` is

@@ -8,7 +8,6 @@ server of tools are all the same to the loop.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -87,7 +86,7 @@ class ToolContext:
         leaf: The running task.
         open_workspace: Makes the directory of its files, or finds it.
         ask: Asks a model on the task's account.
-        deadline: When the agent's seconds are over, as `time.monotonic` tells.
+        seconds_left: Tells how many of the agent's seconds are left.
         delegates: Other models that may be asked, by name.
     """
 
@@ -97,7 +96,7 @@ class ToolContext:
         *,
         open_workspace: Callable[[], Path],
         ask: Callable[[LLM, Prompt], Awaitable[Reply]],
-        deadline: float,
+        seconds_left: Callable[[], float],
         delegates: Mapping[str, LLM],
     ) -> None:
         self.leaf = leaf
@@ -112,7 +111,7 @@ class ToolContext:
 
         self.ask = ask
         self._open_workspace = open_workspace
-        self._deadline = deadline
+        self._seconds_left = seconds_left
 
     @property
     def workspace(self) -> Path:
@@ -133,7 +132,7 @@ class ToolContext:
     @property
     def seconds_left(self) -> float:
         """Seconds until the agent's time is over; at least 0."""
-        return max(0.0, self._deadline - time.monotonic())
+        return max(0.0, self._seconds_left())
 
 
 def shown(value: object, workspace: Path | None = None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,13 @@ class Hand:
         async def ask(*_: object) -> Any:
             raise NotImplementedError
 
-        deadline = time.monotonic() + self.seconds
-        return ToolContext(self.leaf, open_workspace=lambda: self.workspace, ask=ask, deadline=deadline, delegates={})
+        return ToolContext(
+            self.leaf,
+            open_workspace=lambda: self.workspace,
+            ask=ask,
+            seconds_left=lambda: self.seconds,
+            delegates={},
+        )
 
     def call(self, tool: Any, context: ToolContext | None = None, /, **arguments: Any) -> Any:
         made: Tool = as_tool(tool)
