@@ -7,9 +7,10 @@ seconds end it, and that is a failure, since nothing was done), reach what it wa
 
 from __future__ import annotations
 
+import functools
 import html
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from epsilon_lab.agents import tools as ready_made
@@ -101,14 +102,16 @@ class Agent:
         text("Agent instructions", self.instructions, blank=True)
         if taken := sorted({"tools", "functions"} & self.model.extra.keys()):
             raise InvalidInput(f"Agent model extra[{taken[0]!r}]", "is set by the agent", "give the agent tools=[...]")
-        self.output_schema()
-        self.tools_by_name()
+        _ = self.output_schema, self.tools_by_name  # refused now, if they are none
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}  # and nothing that is made of them
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        return f"Agent({self.model.name!r}, tools=[{', '.join(self.tools_by_name())}])"
+        return f"Agent({self.model.name!r}, tools=[{', '.join(self.tools_by_name)}])"
 
     def _repr_html_(self) -> str:
         return f"<code>{html.escape(repr(self))}</code>"
@@ -123,12 +126,9 @@ class Agent:
         """Seconds after which an attempt is given up, should its own limit not hold."""
         return self.seconds + _GRACE_S
 
+    @functools.cached_property
     def tools_by_name(self) -> Mapping[str, Tool]:
-        """The tools as they are told to the model.
-
-        Raises:
-            InvalidInput: One is none, or two have one name.
-        """
+        """The tools as they are told to the model."""
         found: dict[str, Tool] = {}
         for tool in map(as_tool, (*self.tools, *([delegate] * bool(self.delegates)))):
             if tool.name in found or tool.name == DONE:
@@ -137,6 +137,7 @@ class Agent:
             found[tool.name] = tool
         return found
 
+    @functools.cached_property
     def output_schema(self) -> OutputSchema | None:
         """What the output is held against; None where any text will do."""
         return None if self.schema is None else OutputSchema(self.schema)

@@ -73,8 +73,8 @@ class ToolLoop:
 
     def __init__(self, agent: Agent, request: Request, leaf: Leaf) -> None:
         self._agent, self._request, self._leaf = agent, request, leaf
-        self._tools = agent.tools_by_name()
-        self._schema = agent.output_schema()
+        self._tools = agent.tools_by_name
+        self._schema = agent.output_schema
         self._specs = [tool_spec(tool.name, tool.description, tool.schema) for tool in self._tools.values()]
         self._specs.append(self._done_spec())
         rules = _RULES.format(steps=agent.steps, seconds=agent.seconds)

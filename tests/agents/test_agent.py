@@ -541,7 +541,7 @@ def test_an_agent_travels(plain: Bench) -> None:
     plain.run.save(f"code/{packed.sha256}.pkl", packed.blob, kind="code")
     loaded = load_function(plain.run, packed.sha256)
     assert isinstance(loaded, Agent)
-    assert list(loaded.tools_by_name()) == ["mine", "read", "shell", "sql", "send_message", "fetch_url"]
+    assert list(loaded.tools_by_name) == ["mine", "read", "shell", "sql", "send_message", "fetch_url"]
 
 
 def no_annotation(a) -> str:  # type: ignore[no-untyped-def]

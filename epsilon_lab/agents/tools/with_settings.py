@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,20 +22,27 @@ class ToolWithSettings:
     def what(self) -> Callable[..., Any]:
         """The method."""
 
+    @functools.cached_property
+    def _made(self) -> FunctionTool:
+        return FunctionTool(self.what)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_made"}  # what travels is the settings
+
     @property
     def name(self) -> str:
         """What the model calls it by."""
-        return FunctionTool(self.what).name
+        return self._made.name
 
     @property
     def description(self) -> str:
         """What the model is told of it."""
-        return FunctionTool(self.what).description
+        return self._made.description
 
     @property
     def schema(self) -> Mapping[str, Any]:
         """JSON Schema of its arguments."""
-        return FunctionTool(self.what).schema
+        return self._made.schema
 
     async def call(self, arguments: dict[str, Any], context: ToolContext) -> object:
         """Do it.
@@ -42,4 +50,4 @@ class ToolWithSettings:
         Raises:
             ToolError: It did nothing; the words are for the model.
         """
-        return await FunctionTool(self.what).call(arguments, context)
+        return await self._made.call(arguments, context)
