@@ -151,9 +151,9 @@ class Dag:
     ) -> None:
         self.retries = whole("Dag retries", retries, least=0)
         self.fix_waves = whole("Dag fix_waves", fix_waves, least=0)
-        self.time_limit_s = (
-            None if time_limit_s is None else number("Dag time_limit_s", time_limit_s, least=0, above=True)
-        )
+        self.time_limit_s = None
+        if time_limit_s is not None:
+            self.time_limit_s = float(number("Dag time_limit_s", time_limit_s, least=0, above=True))
         agents = _named(agent)
         self._agents = {name: work_of(_of_agent(name), task, form="request") for name, task in agents.items()}
         self._qa = None if qa is None else work_of("Dag qa", answering(qa, Report), form="inputs")
@@ -200,6 +200,7 @@ class Dag:
                 file, _, function = task.rpartition(":")
                 task = f"{manifest.locate(f'$.nodes[{place}].task', file)}:{function}"
             nodes.append(msgspec.to_builtins(node) | {"task": task})
+        read_plan(nodes, Planned, what=manifest.path.name, agents=list(_named(more.get("agent"))))
         made = cls(nodes, **more)
         made._title = Path(path).stem
         return made
