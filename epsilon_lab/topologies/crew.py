@@ -45,7 +45,10 @@ class Crew:
         Raises:
             InvalidInput: It is none, or cannot travel.
         """
-        work = work_of(what, task, form=form)
+        return self.take(work_of(what, task, form=form))
+
+    def take(self, work: Work) -> Work:
+        """Keep one that is packed already."""
         return self._works.setdefault(f"{work.sha256} {work.form}", work)
 
     def performer(self, task: Any, agent: Any, refused: Refused, *, form: Form) -> tuple[Work, str]:

@@ -8,7 +8,6 @@ product, and what it finds goes back to whoever made it (quality.py).
 
 from __future__ import annotations
 
-import dataclasses
 import html
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from epsilon_lab.agents.agent import Agent
 from epsilon_lab.agents.work import Task, Work, work_of
 from epsilon_lab.arguments import number, whole
 from epsilon_lab.errors import InvalidInput, ends_run
@@ -50,15 +48,12 @@ from epsilon_lab.topologies.plan import (
     save_rules,
 )
 from epsilon_lab.topologies.quality import (
-    ASSIGN,
-    ASSIGN_INSTRUCTIONS,
-    QA,
-    QA_INSTRUCTIONS,
     Checkable,
     Checked,
+    Inspection,
     Product,
     QualityRules,
-    Report,
+    answering,
 )
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import RunDirectory
@@ -150,16 +145,12 @@ class Dag:
         time_limit_s: float | None = None,
     ) -> None:
         self.retries = whole("Dag retries", retries, least=0)
-        self.fix_waves = whole("Dag fix_waves", fix_waves, least=0)
         self.time_limit_s = None
         if time_limit_s is not None:
             self.time_limit_s = float(number("Dag time_limit_s", time_limit_s, least=0, above=True))
         agents = _named(agent)
         self._agents = {name: work_of(_of_agent(name), task, form="request") for name, task in agents.items()}
-        self._qa = None if qa is None else work_of("Dag qa", answering(qa, Report), form="inputs")
-        self._assign = (
-            None if assign is None else work_of("Dag assign", answering(assign, dict[str, str]), form="inputs")
-        )
+        self._qa = Inspection.of("Dag", qa, assign, fix_waves)
         self._sentence = plan.strip() if isinstance(plan, str) else None
         self._decomposer: Work | None = None
         self._works: dict[str, Work] = {}
@@ -233,15 +224,14 @@ class Dag:
             "sentence": self._sentence,
             "nodes": nodes,
             "agents": {name: work.name for name, work in self._agents.items()},
-            "qa": None if self._qa is None else self._qa.name,
-            "fix_waves": self.fix_waves,
+            **(self._qa.config() if self._qa else {}),
             "retries": self.retries,
             "time_limit_s": self.time_limit_s,
         }
 
     @property
     def _all(self) -> list[Work]:
-        extra = [work for work in (self._decomposer, self._qa, self._assign) if work is not None]
+        extra = [*([self._decomposer] if self._decomposer else ()), *(self._qa.works if self._qa else ())]
         found = [*self._works.values(), *self._agents.values(), *extra]
         return list({work.sha256: work for work in found}.values())
 
@@ -269,7 +259,7 @@ class Dag:
             hands=hands if self._sentence else {},
             retries=self.retries,
             time_limit_s=self.time_limit_s,
-            quality=quality_rules(self._qa, self._assign, self._sentence, self.fix_waves, self.time_limit_s),
+            quality=self._qa.rules(self._sentence or "", self.time_limit_s) if self._qa else None,
             models=tuple(work.code_ref for work in self._all if work.checked is not None),
         )
         return _plan(rules), [*saved, save_rules(rules, run)]
@@ -325,41 +315,6 @@ def hand_of(work: Work) -> Hand:
     return Hand(code=work.sha256, lane=work.lane, entry=work.entry, time_limit_s=work.time_limit_s)
 
 
-def quality_rules(
-    qa: Work | None, assign: Work | None, goal: str | None, fix_waves: int, time_limit_s: float | None
-) -> QualityRules | None:
-    """How a run is checked; None where nobody checks it.
-
-    Args:
-        qa: Who looks at the product.
-        assign: Who says whose an error is, if anybody.
-        goal: What was to be done, in words.
-        fix_waves: How often it is mended and looked at again.
-        time_limit_s: Seconds that one attempt may take; None for the performer's own limit.
-    """
-    if qa is None:
-        return None
-    about = {"goal": goal} if goal else {}
-    return QualityRules(
-        qa=_side_task(QA, qa, QA_INSTRUCTIONS, about, time_limit_s),
-        assign=None if assign is None else _side_task(ASSIGN, assign, ASSIGN_INSTRUCTIONS, about, time_limit_s),
-        fix_waves=fix_waves,
-        is_function=qa.checked is None and qa.form == "inputs",
-    )
-
-
-def _side_task(name: str, work: Work, instructions: str, about: dict[str, Any], limit_s: float | None) -> NodeSpec:
-    return NodeSpec(
-        id=name,
-        kind=name,
-        call=call_of(work.call(instructions=instructions, about=about)),
-        lane=work.lane,
-        entry=work.entry,
-        retries=1,
-        time_limit_s=limit_s or work.time_limit_s,
-    )
-
-
 def node_spec(
     node: PlannedNode, hand: Hand, retries: int, time_limit_s: float | None, form: Any = "request"
 ) -> NodeSpec:
@@ -386,15 +341,6 @@ def node_spec(
         quorum=node.quorum,
         time_limit_s=node.time_limit_s or time_limit_s or hand.time_limit_s,
     )
-
-
-def answering(task: Task, schema: Any) -> Task:
-    """Hold an agent to the form of the answer that is wanted, unless its user said what it is to be."""
-    return dataclasses.replace(task, schema=schema) if isinstance(task, Agent) and task.schema is None else task
-
-
-def _side(what: str, task: Task | None, schema: Any) -> Work | None:
-    return None if task is None else work_of(what, answering(task, schema), form="inputs")
 
 
 class DagPlan(Checkable):

@@ -5,7 +5,9 @@ would end, QA looks at the product first; where QA finds something, the tasks it
 by the same `Revise` that a person's `run.rerun` is; and so on, until QA passes or the fix waves are used up. So a plan
 needs nothing for QA but `product()`, and what a fix means in a topology is said in one place, its `told(Revise)`.
 
-    return Checked(MyPlan(...), rules.quality) if rules.quality else MyPlan(...)
+    qa = Inspection.of("MapReduce", qa, assign, fix_waves)      # the arguments; qa.works are saved with the others
+    quality = qa.rules() if qa else None                        # kept in plan.json
+    return Checked(MyPlan(...), quality) if quality else MyPlan(...)
 
 An error is put down to the node that the report names; else to the one whose file it is about, which is the last that
 wrote it or the one that was to make it; else to whom `assign` says; else to every node that none depends on.
@@ -19,15 +21,20 @@ more, told what was wrong, and then the run has failed for want of a report, sai
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
+from epsilon_lab.agents.agent import Agent
+from epsilon_lab.agents.work import Task, Work, work_of
+from epsilon_lab.arguments import whole
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.ids import origin, revised
-from epsilon_lab.messages.call import Feedback
+from epsilon_lab.messages.call import Feedback, call_of
 from epsilon_lab.messages.events import Body, QualityChecked
 from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value, as_json, stored
@@ -86,6 +93,82 @@ class QualityRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     is_function: bool = False
     """Whether QA is a plain function: then None is a pass, and a text is what is wrong. Of an agent or a program, which
     may end without an answer or talk beside it, both are no report."""
+
+
+def answering(task: Task, schema: Any) -> Task:
+    """Hold an agent to the form of the answer that is wanted, unless its user said what it is to be."""
+    return dataclasses.replace(task, schema=schema) if isinstance(task, Agent) and task.schema is None else task
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a user gives a topology as `qa=`, `assign=` and `fix_waves=`."""
+
+    qa: Work
+    assign: Work | None
+    fix_waves: int
+
+    @classmethod
+    def of(cls, what: str, qa: Task | None, assign: Task | None, fix_waves: int) -> Inspection | None:
+        """Take the arguments of a topology; None where there is no QA.
+
+        Args:
+            what: The topology's name.
+            qa: As `Dag` describes it.
+            assign: The same.
+            fix_waves: The same.
+
+        Raises:
+            InvalidInput: One of them is of a wrong type or value.
+        """
+        fix_waves = whole(f"{what} fix_waves", fix_waves, least=0)
+        if qa is None:
+            if assign is not None:
+                raise InvalidInput(f"{what} assign", "has nothing to assign without qa", "give qa too, or leave it out")
+            return None
+        judge = work_of(f"{what} qa", answering(qa, Report), form="inputs")
+        if assign is None:
+            return cls(judge, None, fix_waves)
+        return cls(judge, work_of(f"{what} assign", answering(assign, dict[str, str]), form="inputs"), fix_waves)
+
+    @property
+    def works(self) -> list[Work]:
+        """What has to be saved, and asked whether it can be done."""
+        return [self.qa, *([self.assign] if self.assign else ())]
+
+    def config(self) -> dict[str, object]:
+        """The arguments, for the `runs` table."""
+        return {
+            "qa": self.qa.name,
+            "assign": None if self.assign is None else self.assign.name,
+            "fix_waves": self.fix_waves,
+        }
+
+    def rules(self, goal: str = "", time_limit_s: float | None = None) -> QualityRules:
+        """What the run is checked by.
+
+        Args:
+            goal: What was to be made, in words.
+            time_limit_s: Seconds that one look may take.
+        """
+
+        def task(name: str, work: Work, instructions: str) -> NodeSpec:
+            return NodeSpec(
+                id=name,
+                kind=name,
+                call=call_of(work.call(instructions=instructions, about={"goal": goal} if goal else {})),
+                lane=work.lane,
+                entry=work.entry,
+                retries=1,
+                time_limit_s=time_limit_s or work.time_limit_s,
+            )
+
+        return QualityRules(
+            qa=task(QA, self.qa, QA_INSTRUCTIONS),
+            assign=None if self.assign is None else task(ASSIGN, self.assign, ASSIGN_INSTRUCTIONS),
+            fix_waves=self.fix_waves,
+            is_function=self.qa.checked is None,
+        )
 
 
 class Product(NamedTuple):
@@ -221,7 +304,7 @@ class Checked(Plan):
         return self._fixes < self._rules.fix_waves
 
     def _ask(self, product: Product, feedback: tuple[Feedback, ...]) -> list[PlanEffect]:
-        about = {"nodes": product.nodes, "wave": self._waves + 1}
+        about = {"nodes": {name: about for name, about in product.nodes.items() if about}, "wave": self._waves + 1}
         return self._task(self._rules.qa, product.tasks, product.layers, feedback, about)
 
     def _task(

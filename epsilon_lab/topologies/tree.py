@@ -35,17 +35,15 @@ from epsilon_lab.topologies.dag import (
     DECOMPOSE,
     DagRules,
     Hand,
-    answering,
     hand_of,
     node_spec,
-    quality_rules,
 )
 from epsilon_lab.topologies.decomposition import Planned, Worded, decomposition_request, read_answer, read_plan
 from epsilon_lab.topologies.judged_plan import Judge, JudgedPlan
 from epsilon_lab.topologies.manifest import Manifest
 from epsilon_lab.topologies.nodes import NodeSpec
 from epsilon_lab.topologies.plan import Finish, Plan, PlanEffect, Revise, read_rules, save_rules
-from epsilon_lab.topologies.quality import Checked, Product, Report
+from epsilon_lab.topologies.quality import Checked, Inspection, Product, answering
 from epsilon_lab.topologies.teams import (
     COMMIT,
     MERGE,
@@ -354,12 +352,9 @@ class Tree:
         acts: tuple[Act, ...] = ("create", "branch", "commit", "merge")
         works: dict[str, Work] = {act: self._crew.work(_WHAT, GitWork(act), form="request") for act in acts}
         self._git = Git({act: work.sha256 for act, work in works.items()}, works["create"].entry)
-        self._qa = None if qa is None else self._crew.work(f"{_WHAT} qa", answering(qa, Report), form="inputs")
-        self._assign = (
-            None
-            if assign is None
-            else self._crew.work(f"{_WHAT} assign", answering(assign, dict[str, str]), form="inputs")
-        )
+        self._inspection = Inspection.of(_WHAT, qa, assign, fix_waves)
+        for work in self._inspection.works if self._inspection else ():
+            self._crew.take(work)
         self._fixer = self._fixing(fixer)
         self._sentence = teams.strip() if isinstance(teams, str) else None
         self._teams: dict[str, TeamRules] = {}
@@ -438,7 +433,7 @@ class Tree:
             "teams": {name: [node.id for node in team.nodes] for name, team in self._teams.items()},
             "depends_on": {name: list(team.needs) for name, team in self._teams.items()},
             "agents": {name: work.name for name, work in self._hands.items()},
-            "qa": None if self._qa is None else self._qa.name,
+            "qa": None if self._inspection is None else self._inspection.qa.name,
             "fixer": None if self._fixer is None else self._fixer.name,
             "base": len(self._base),
             "fix_waves": self.fix_waves,
@@ -464,7 +459,7 @@ class Tree:
             hands={name: hand_of(work) for name, work in self._hands.items()},
             retries=self.retries,
             time_limit_s=self.time_limit_s,
-            quality=quality_rules(self._qa, self._assign, self._sentence, self.fix_waves, self.time_limit_s),
+            quality=self._inspection.rules(self._sentence or "", self.time_limit_s) if self._inspection else None,
             models=self._crew.models,
         )
         rules = TreeRules(

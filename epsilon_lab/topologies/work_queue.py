@@ -11,7 +11,7 @@ import msgspec
 
 from epsilon_lab import ids
 from epsilon_lab.agents.llm import LLM
-from epsilon_lab.agents.work import Performer, Task, code_refs, work_of
+from epsilon_lab.agents.work import Performer, Task, Work, code_refs, work_of
 from epsilon_lab.arguments import number, text, whole
 from epsilon_lab.errors import InvalidInput, ends_run
 from epsilon_lab.messages.budget import Budget
@@ -32,6 +32,7 @@ from epsilon_lab.topologies.plan import (
     read_rules,
     save_rules,
 )
+from epsilon_lab.topologies.quality import Checkable, Checked, Inspection, Product, QualityRules
 from epsilon_lab.topologies.queue_manifest import read_queue
 from epsilon_lab.topologies.revision import revise
 from epsilon_lab.workspace.journal import Record
@@ -48,12 +49,16 @@ def item_name(task_id: str) -> str:
     return "".join(task_id.split("-", 2)[2:])
 
 
-class Exports(msgspec.Struct, frozen=True):
-    """Where outputs are also put, outside the run directory."""
+class QueueRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What a queue is played by beside its tasks, where there is anything."""
 
-    root: str
-    refs: dict[str, str]
+    root: str = ""
+    """Where outputs are also put, outside the run directory; empty for nowhere."""
+
+    refs: dict[str, str] = {}
     """Task id -> file below the root."""
+
+    quality: QualityRules | None = None
 
 
 class WorkQueue:
@@ -74,6 +79,10 @@ class WorkQueue:
         beat_within_s: Seconds an attempt may go on without a sign of progress.
         memory_mb: MiB that an attempt may take on top of what its worker has; one that wants more fails with outcome
             `memory`. For plain functions alone: async ones share one process. Not held on macOS.
+        qa: Looks at all outputs, `qa({task id: output})`, as it does for `Dag`; what it finds goes back to the items
+            that it names in `node`, or else to all. They are told in `current_task().feedback`.
+        fix_waves: As for `Dag`.
+        assign: As for `Dag`.
 
     Raises:
         InvalidInput: An argument has a wrong type or value, or the function or an item cannot travel.
@@ -94,6 +103,9 @@ class WorkQueue:
         finish_within_s: float | None = None,
         beat_within_s: float | None = None,
         memory_mb: float | None = None,
+        qa: Task | None = None,
+        fix_waves: int = 3,
+        assign: Task | None = None,
     ) -> None:
         if isinstance(items, str | bytes) or not isinstance(items, Iterable):
             raise InvalidInput("WorkQueue items", f"must be an iterable of items, got {type(items).__name__}")
@@ -119,7 +131,8 @@ class WorkQueue:
         self._payloads = [self._payload(index, item) for index, item in enumerate(self.items)]
         self._title = self._work.name
         self._ids: Sequence[str] = [item_task_id(index) for index in range(len(self.items))]
-        self._exports: Exports | None = None
+        self._qa = Inspection.of("WorkQueue", qa, assign, fix_waves)
+        self._rules = QueueRules(quality=self._qa.rules() if self._qa else None)
 
     @classmethod
     def from_manifest(
@@ -168,7 +181,8 @@ class WorkQueue:
         made = cls(queue.items, queue.task, retries=retries, time_limit_s=time_limit_s)
         made._ids = [item_task_id(index, name) for index, name in enumerate(queue.ids)]
         made._payloads = [made._work.call(argument=item) for item in made.items]
-        made._exports = Exports(queue.output_root, dict(zip(made._ids, queue.output_refs, strict=True)))
+        refs = dict(zip(made._ids, queue.output_refs, strict=True))
+        made._rules = msgspec.structs.replace(made._rules, root=queue.output_root, refs=refs)
         made._title = Path(path).stem
         return made
 
@@ -205,18 +219,24 @@ class WorkQueue:
         Raises:
             InvalidInput: A key is missing, a model's name is not one, or its price is unknown.
         """
-        self._work.validate(budget)
+        for work in self._works:
+            work.validate(budget)
 
-    def prepare(self, run: RunDirectory) -> tuple[WorkQueuePlan, Sequence[Body]]:
+    @property
+    def _works(self) -> list[Work]:
+        return [self._work, *(self._qa.works if self._qa else ())]
+
+    def prepare(self, run: RunDirectory) -> tuple[Plan, Sequence[Body]]:
         """Write the function into the run directory.
 
         Raises:
             InvalidInput: The directory for outputs cannot be made.
         """
-        events: list[Body] = [self._work.save(run)]
-        if self._exports is not None:
-            make_root(self._exports.root)
-            events.append(save_rules(self._exports, run))
+        events: list[Body] = [work.save(run) for work in self._works]
+        if self._rules.root:
+            make_root(self._rules.root)
+        if self._rules != QueueRules():
+            events.append(save_rules(self._rules, run))
         payloads: list[Value] = []
         for task_id, payload in zip(self._ids, self._payloads, strict=True):
             kept, saved = self._work.keep(run, payload, task_id)
@@ -238,25 +258,25 @@ class WorkQueue:
             )
             for task_id, payload in zip(self._ids, payloads, strict=True)
         )
-        return WorkQueuePlan(tasks, self._exports, [] if self._work.is_light else [self._work.code_ref]), events
+        return _plan(tasks, self._rules, [] if self._work.is_light else [self._work.code_ref]), events
 
     @staticmethod
-    def restore(run: RunDirectory, records: Sequence[Record]) -> WorkQueuePlan:
+    def restore(run: RunDirectory, records: Sequence[Record]) -> Plan:
         """Make the rules of a queue again: its tasks, as they were submitted.
 
         Raises:
-            LabError: It had a manifest, and where its outputs go cannot be read.
+            LabError: It had a manifest or QA, and its rules cannot be read.
         """
         lines: dict[str, TaskLine] = {}
         for record in records:
             if record.type in ("task.submitted", "task.waiting"):  # waiting: for room in a broker that is full
                 for line in msgspec.json.decode(record.body, type=TasksSubmitted).tasks:
-                    if ids.revision(line.task_id) == 1:
+                    if line.kind == "item" and ids.revision(line.task_id) == 1:
                         lines.setdefault(line.task_id, line)
         tasks = tuple(task_spec(line) for line in lines.values() if line.task_id.rpartition(".")[0] not in lines)
-        exports = read_rules(run, Exports) if run.exists(PLAN) else None
+        rules = read_rules(run, QueueRules) if run.exists(PLAN) else QueueRules()
         asking = next((task for task in tasks if task.entry in (CALL, CALL_ASYNC)), None)  # all ask the same
-        return WorkQueuePlan(tasks, exports, [] if asking is None else code_refs([run.fetch(asking.payload)]))
+        return _plan(tasks, rules, [] if asking is None else code_refs([run.fetch(asking.payload)]))
 
 
 _BOUNDS = ("start_within_s", "finish_within_s", "beat_within_s", "memory_mb")
@@ -266,12 +286,25 @@ def _above_zero(name: str, value: float | None) -> float | None:
     return None if value is None else number(f"WorkQueue {name}", value, least=0, above=True)
 
 
-class WorkQueuePlan(Plan):
+def _plan(tasks: tuple[TaskSpec, ...], rules: QueueRules, models: Sequence[str]) -> Plan:
+    plan = WorkQueuePlan(tasks, rules, models)
+    return Checked(plan, rules.quality) if rules.quality else plan
+
+
+class WorkQueuePlan(Checkable):
     """The rules of a work queue: all at once, over when all are settled, or when the model refuses them all."""
 
-    def __init__(self, tasks: tuple[TaskSpec, ...], exports: Exports | None = None, models: Sequence[str] = ()) -> None:
+    def __init__(
+        self, tasks: tuple[TaskSpec, ...], rules: QueueRules | None = None, models: Sequence[str] = ()
+    ) -> None:
         self.models = models
-        self._exports = exports
+        self._rules = rules or QueueRules()
+        self._is_final = self._rules.quality is None
+        """Whether nobody will ask for its outputs."""
+
+        self._files: dict[str, str] = {}
+        """References of what items have published, the last settled last."""
+
         self._items = {task.task_id: task for task in tasks}
         self._revisions: dict[str, int] = {}
         """The latest of each item that has been revised."""
@@ -292,16 +325,19 @@ class WorkQueuePlan(Plan):
     def start(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Submit every item."""
         tasks = tuple(self._items.values())
-        return [Add(tasks, final=True)] if tasks else [Finish("completed", "there were no items")]
+        return [Add(tasks, final=self._is_final)] if tasks else [Finish("completed", "there were no items")]
 
     def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
         """Count, and finish with the last."""
         self._open.discard(outcome.task_id)
         effects: list[PlanEffect] = []
         if outcome.status == "completed":
-            if self._exports is not None:
-                ref = self._exports.refs[ids.origin(outcome.task_id)]
-                effects.append(Export(root=self._exports.root, ref=ref, value=outcome.output))
+            item = ids.origin(outcome.task_id)
+            if self._rules.root:
+                effects.append(Export(root=self._rules.root, ref=self._rules.refs[item], value=outcome.output))
+            if outcome.files:
+                self._files.pop(item, None)
+                self._files[item] = outcome.files
             effects += self._take_further(outcome)
         else:
             error = outcome.failure.error if outcome.failure else f"it was {outcome.status}"
@@ -341,10 +377,15 @@ class WorkQueuePlan(Plan):
             tasks.append(msgspec.structs.replace(parent, task_id=task_id, payload=as_json(asked)))
         self._items |= {task.task_id: task for task in tasks}
         self._open.update(task.task_id for task in tasks)
-        return [Add(tuple(tasks), final=True)] if tasks else []
+        return [Add(tuple(tasks), final=self._is_final)] if tasks else []
 
     def _is_settled(self, item: str) -> bool:
-        return item in self._items and ids.revised(item, self._revisions.get(item, 1)) not in self._open
+        return item in self._items and self._latest(item) not in self._open
+
+    def _latest(self, item: str) -> str:
+        """The task that is an item's latest revision."""
+        number = self._revisions.get(item, 1)
+        return ids.revised(item, number) if number > 1 else item
 
     def _revise(self, feedback: dict[str, tuple[Feedback, ...]]) -> list[PlanEffect]:
         """Do these items again, whatever came of them."""
@@ -354,7 +395,18 @@ class WorkQueuePlan(Plan):
             self._revisions[item] = self._revisions.get(item, 1) + 1
         tasks = tuple(revise(self._items[item], self._revisions[item], why) for item, why in feedback.items())
         self._reopen([task.task_id for task in tasks])
-        return [Emit(TasksRevised(feedback=feedback)), Add(tasks, final=True)]
+        return [Emit(TasksRevised(feedback=feedback)), Add(tasks, final=self._is_final)]
+
+    def product(self) -> Product:
+        """The outputs of all items; each answers for itself, and all for what is nobody's."""
+        latest = {item: self._latest(item) for item in self._items}
+        return Product(
+            tasks=tuple(latest.values()),
+            layers=tuple(self._files.values()),
+            nodes={item: {} for item in self._items},
+            final=tuple(self._items),
+            failures={},
+        )
 
     def _reopen(self, task_ids: Sequence[str]) -> None:
         self._open.update(task_ids)

