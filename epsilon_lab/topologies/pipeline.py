@@ -25,13 +25,14 @@ from epsilon_lab.messages.tasks import TaskOutcome
 from epsilon_lab.messages.values import Value, pack, stored
 from epsilon_lab.settings import INLINE_LIMIT
 from epsilon_lab.topologies.crew import Crew, Refused, fitting, stated
-from epsilon_lab.topologies.dag import DECOMPOSE, DagRules, answering
+from epsilon_lab.topologies.dag import DECOMPOSE, DagRules
 from epsilon_lab.topologies.decomposition import NodeId, Texts, files_named, is_entry
 from epsilon_lab.topologies.gates import VERDICT, Person, ruling, shown
 from epsilon_lab.topologies.judged_plan import Judge, JudgedPlan
 from epsilon_lab.topologies.manifest import AnyText, Natural, convert
 from epsilon_lab.topologies.nodes import NodeSpec
 from epsilon_lab.topologies.plan import Emit, Finish, PlanEffect, Revise, read_rules, save_rules
+from epsilon_lab.topologies.quality import answering
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import RunDirectory
 

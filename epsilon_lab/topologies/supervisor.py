@@ -25,11 +25,11 @@ from epsilon_lab.messages.call import Call, Feedback, Form
 from epsilon_lab.messages.events import Body
 from epsilon_lab.messages.tasks import Lane, TaskOutcome
 from epsilon_lab.messages.values import as_json
-from epsilon_lab.topologies.dag import Dag, DagRules, answering
+from epsilon_lab.topologies.dag import Dag, DagRules
 from epsilon_lab.topologies.judged_plan import Judge, JudgedPlan
 from epsilon_lab.topologies.nodes import NodeSpec, failure_feedback, is_hopeless
 from epsilon_lab.topologies.plan import Plan, PlanEffect, Revise, read_rules, save_rules
-from epsilon_lab.topologies.quality import Checked
+from epsilon_lab.topologies.quality import Checked, answering
 from epsilon_lab.topologies.supervision import REVIEW, Books, Limits, Verdict, by_rule, settle, verdict_of
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import RunDirectory
