@@ -81,7 +81,7 @@ class PlainPost(Protocol):
 
 @dataclass
 class Leaf:
-    """A running task's view of its run."""
+    """A running task's view of its run. Most never use what begins as None, which therefore stands with the class."""
 
     run: RunDirectory
     task_id: str
@@ -95,19 +95,19 @@ class Leaf:
     events: list[Event] = field(default_factory=list)
     """Emitted so far; the worker sends them with the result, or with the failure."""
 
-    request: Request | None = None
+    request: Request | None = field(default=None, init=False)
     """What it was asked; None where its payload says it all."""
 
-    replies_on_record: frozenset[tuple[str, str]] | None = None
+    replies_on_record: frozenset[tuple[str, str]] | None = field(default=None, init=False)
     """References and prompts of the replies that earlier attempts had, once somebody asked."""
 
-    post: Post | None = None
+    post: Post | None = field(default=None, init=False)
     """The way to other tasks; present in the async lane."""
 
-    plain_post: PlainPost | None = None
+    plain_post: PlainPost | None = field(default=None, init=False)
     """The same, present in a child process."""
 
-    files: LeafFiles | None = None
+    files: LeafFiles | None = field(default=None, init=False)
     """Its own directory, once it has asked for one."""
 
     further: list[Value] = field(default_factory=list)

@@ -38,14 +38,14 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
             record_events(board, member, task.run, answer.events)
         if isinstance(answer, Result) and (problem := result_problem(answer)):
             answer = failure_of(task, "failed", f"the worker's answer cannot be recorded: {problem}", retryable=False)
-        if isinstance(answer, Failure):
-            answer = task.run.concealing(answer)
         if isinstance(answer, Result):
             if not member.is_wide:
                 task.run.learn(task.spec.kind, answer.ended_at - answer.started_at)
             lines.complete(task, answer)
             settled.append((task, "completed", answer, None))
-        elif DiskFull.__name__ in answer.error_types:
+            continue
+        answer = task.run.concealing(answer)
+        if DiskFull.__name__ in answer.error_types:
             release(board, task, lines)
             board.queue.pause(answer.run_id)  # what it would ask of models now, it could not keep
             board.effects.append(Abandon(answer.run_id, answer.error))

@@ -92,7 +92,7 @@ def _hand(board: Board, member: Member, task: Task, estimate: float) -> Assignme
         task=task.spec,
         attempt=task.attempt,
         fence=task.fence,
-        env=task.run.env if task.spec.lane == "process" else {},
+        env=task.run.env if task.spec.lane == "process" else None,
     )
 
 

@@ -40,7 +40,7 @@ class Lines:
                 result.started_at,
                 result.ended_at,
                 result.files,
-                tuple(map(stored, result.further)),
+                tuple(map(stored, result.further)) if result.further else (),
             )
         )
 

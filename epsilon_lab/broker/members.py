@@ -62,7 +62,7 @@ class Run:
         env: dict[str, str] | None = None,
     ) -> None:
         self.run_id = run_id
-        self.env = env or {}
+        self.env = env or None
         self.remembers = remembers
         self.run_dir = run_dir
         self.ledger = ledger or Ledger()

@@ -44,7 +44,7 @@ def result_problem(result: Result) -> str:
 
 def files_problem(result: Result) -> str:
     """Say why a result cannot publish the files it names: they are not its own attempt's; empty where it can."""
-    if result.files in ("", leaf_ref(result.task_id, result.fence)):
+    if not result.files or result.files == leaf_ref(result.task_id, result.fence):
         return ""
     return f"its files, {result.files!r}, are not those of this attempt"
 

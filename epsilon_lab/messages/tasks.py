@@ -122,7 +122,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=
     fence: int
     """Larger than that of any earlier assignment of any task; answers that carry an older one are stale."""
 
-    env: dict[str, str] = {}
+    env: dict[str, str] | None = None
     """Environment variables that the run's tasks were granted, which may be keys: they reach no disk."""
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ import functools
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import CoroutineType, TracebackType
 from typing import Any
@@ -47,10 +47,11 @@ class Refused(LabError):
 class Attempt:
     """One assignment, on its way to an answer."""
 
+    _published: tuple[str, Sequence[ArtifactSaved]] = "", ()
+
     def __init__(self, assignment: Assignment, run: RunDirectory, recorder: Recorder | None = None) -> None:
         self.started_at = time.time()
         self._assignment = assignment
-        self._published: tuple[str, list[ArtifactSaved]] = "", []
         self.leaf = Leaf(run, assignment.task.task_id, assignment.attempt, assignment.fence, recorder)
 
     def prepare(self, *, in_async_lane: bool) -> tuple[Entry, tuple[Any, ...]]:
@@ -77,7 +78,8 @@ class Attempt:
         Raises:
             LeafFailed: A file that must be there is missing, or something there cannot be published.
         """
-        self._published = self.leaf.publish()
+        if self.leaf.files is not None or self.leaf.request is not None:
+            self._published = self.leaf.publish()
 
     def completed(self, value: Any) -> Result:
         """Pack the output; a large one becomes a file.

@@ -345,7 +345,8 @@ def _replace(place: Path, content: Path) -> os.stat_result:
     """Put a copy in the place of a link or of one name among several."""
     mode = content.stat().st_mode
     temporary = place.with_name(f".part-{os.urandom(6).hex()}")
-    temporary.write_bytes(content.read_bytes())
+    with needing_room(str(place)):
+        temporary.write_bytes(content.read_bytes())
     temporary.chmod(stat.S_IMODE(mode))
     temporary.replace(place)
     return place.lstat()

@@ -489,7 +489,7 @@ PLANTS = (
     Plant(
         "a result publishes the files of another attempt",
         "broker/soundness.py",
-        '    if result.files in ("", leaf_ref(result.task_id, result.fence)):\n',
+        "    if not result.files or result.files == leaf_ref(result.task_id, result.fence):\n",
         "    if True:\n",
         (STATE,),
     ),
