@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from epsilon_lab import Lab, LabError, PopulationSearch, WorkQueue, problems
+from epsilon_lab import Lab, LabError, PopulationSearch, WorkQueue, current_task, problems
 from epsilon_lab.errors import InvalidInput, RunFailed
 from epsilon_lab.testing.census import wait_until
 
 
 def patient(place: Path, item: int) -> int:
-    """Counts its tries; item 3 waits for someone to say go, item 1 fails once it is told to."""
+    """Counts its tries and puts down what it is told; item 3 waits for a go, item 1 fails once it is broken."""
     tried = place / f"tried-{item}"
     tried.open("a").write("x")
+    (place / f"told-{item}").write_text("; ".join(each.text for each in current_task().feedback))
     while item == 3 and not (place / "go").exists():
         select.select([], [], [], 0.02)
     if item == 1 and (place / "broken").exists():
@@ -37,6 +38,7 @@ def test_items_are_done_again_live_and_after_the_end(tmp_path: Path, sidecar_pat
             run.rerun(["item-000000", "item-000003"])
         run.rerun("item-000000", feedback="once more")
         assert wait_until(lambda: tries(tmp_path)[0] == 2, within_s=30), "while the run goes on"
+        assert wait_until(lambda: (tmp_path / "told-0").read_text() == "once more", within_s=30)
         (tmp_path / "go").touch()
         run.wait(60)
         assert (run.results(), run.reason) == ([2, 11, 21, 31], "4 of 4 items completed")
@@ -52,6 +54,7 @@ def test_items_are_done_again_live_and_after_the_end(tmp_path: Path, sidecar_pat
         assert run.results("none") == [3, None, 22, 31], "the latest revision speaks, also by failing"
         assert run.reason == "3 of 4 items completed, 1 failed"
         assert tries(tmp_path) == [3, 2, 2, 1], "nothing else is done again"
+        assert [(tmp_path / f"told-{item}").read_text() for item in range(4)] == ["", "", "think twice", ""]
 
         tasks = run.frame("tasks").set_index("task_id")
         assert tasks.status.to_dict() == {
@@ -78,7 +81,7 @@ def test_what_cannot_be_done_again_is_refused_before_anything_changes(tmp_path: 
             run.rerun("item-000000", {"item-000001": "no"})
         with pytest.raises(InvalidInput, match="feedback"):
             run.rerun("item-000000", {"item-000000": 3})  # type: ignore[dict-item]
-        search = PopulationSearch(problems.bin_packing(), population=2, generations=1, elites=0, diverse=0, fresh=1)
+        search = PopulationSearch(problems.cap_set(n=3), population=1, generations=1, elites=0, diverse=0, fresh=1)
         search_run = lab.start(search).wait(120)
         with pytest.raises(LabError, match="does not do evaluate-seed again: its topology has no revisions"):
             search_run.rerun("evaluate-seed")

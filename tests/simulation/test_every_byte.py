@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from epsilon_lab import Lab, WorkQueue
+from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.events import BODIES, TasksCompleted
 from epsilon_lab.messages.values import restored, unpack
 from epsilon_lab.simulation.scenario import play
@@ -108,6 +109,28 @@ def test_a_real_run_cut_after_any_group_is_recovered_as_its_tables_show_it(recor
         assert set(found.left) == set(shown) - settled
         settled_before = settled
     assert settled_before
+
+
+def test_a_real_run_done_again_in_part_is_recovered_from_any_group_of_it(recorded, tmp_path):
+    workspace = tmp_path / "runs"
+    shutil.copytree(recorded.parent, workspace)
+    with Lab(workspace, workers=2) as lab:
+        lab.runs[recorded.name].rerun(["item-000001", "item-000003"], "again")
+        lab.runs[recorded.name].wait(60)
+    directory = RunDirectory(workspace / recorded.name)
+    data = directory.journal.read_bytes()
+    opened = set()
+    for end in groups(data)[1:-1]:
+        directory.journal.write_bytes(data[:end])
+        records = read_journal(directory.journal).records
+        with contextlib.suppress(InvalidInput):  # it was over there
+            beginning(directory.run_id, records)
+            found = recover(directory.run_id, WorkQueue.restore(directory, records), records)
+            shown = rows(records)
+            settled = {task for task, status in shown.items() if status in ("completed", "failed", "dead", "cancelled")}
+            assert set(found.left) == set(shown) - settled
+            opened |= set(found.left)
+    assert {"item-000001~2", "item-000003~2"} <= opened
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
