@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence, Sized
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from epsilon_lab.errors import InvalidInput
+from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import Body
 from epsilon_lab.search.problem import Problem
@@ -225,6 +225,10 @@ class Auto:
         return self.chosen.prepare(run)
 
     @staticmethod
-    def restore(run: RunDirectory, records: Sequence[Record]) -> Plan:
-        """Refuse: a run is one of the topology that was picked, and is made again by that."""
-        raise NotImplementedError(f"run {run.run_id} names the topology that was picked")
+    def restore(run: RunDirectory, records: Sequence[Record]) -> Plan:  # noqa: ARG004
+        """Refuse: a run names the topology that was picked for it, and that makes its rules again.
+
+        Raises:
+            LabError: Always.
+        """
+        raise LabError(f"run {run.run_id} names the topology that was picked for it, which makes its rules again")

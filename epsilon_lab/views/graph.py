@@ -1,5 +1,6 @@
 """A graph of named nodes as one inline SVG: a column a layer, what depends on it to its right.
 
+An edge that others imply is left out (the transitive reduction), since it says nothing of the order that they do not.
 An edge over several columns is led through a slot of its own in each, so that it never runs behind a box, and columns
 are ordered by where their neighbours stand, which untangles most crossings (Sugiyama, Tagawa and Toda 1981: layers,
 dummy vertices, barycentres). A state is a colour and a sign, for who cannot tell colours apart. No library draws it:
@@ -23,7 +24,7 @@ _BETWEEN = 44
 _TALLEST = 14
 """Nodes of a column; a layer of more has several."""
 
-_LETTER, _SMALL = 6.6, 5.4
+_LETTER, _SMALL = 7.2, 5.8
 _LEAST, _MOST = 84, 190
 
 
@@ -52,7 +53,7 @@ def graph(nodes: Sequence[Node], now: float) -> str:
         nodes: At most `MOST_NODES`, or the picture is of no use.
         now: Wall seconds, for how long those at work have been.
     """
-    columns, chains = _columns(nodes)
+    columns, chains = _columns(nodes, _edges(nodes))
     boxes = _placed(_untangled(columns, chains))
     width = max(box.left + box.width for box in boxes.values()) + 2
     height = max(box.top + box.height for box in boxes.values()) + 2
@@ -79,7 +80,20 @@ def _again(node: Node) -> str:
     return f" · go {node.revision}" * (node.revision > 1) + f" · try {node.attempts}" * (node.attempts > 1)
 
 
-def _columns(nodes: Sequence[Node]) -> tuple[list[list[_Spot]], list[list[str]]]:
+def _edges(nodes: Sequence[Node]) -> dict[str, list[str]]:
+    """What each node is drawn behind: of all that it depends on, what it does not depend on by way of another."""
+    after = {node.node_id: node.depends_on for node in nodes}
+    above: dict[str, set[str]] = {}
+    for layer in layers(nodes):
+        for node in layer:
+            above[node.node_id] = set().union(*(above.get(name, set()) | {name} for name in node.depends_on))
+    return {
+        name: [each for each in others if not any(each in above.get(other, ()) for other in others if other != each)]
+        for name, others in after.items()
+    }
+
+
+def _columns(nodes: Sequence[Node], edges: Mapping[str, Sequence[str]]) -> tuple[list[list[_Spot]], list[list[str]]]:
     """Columns of boxes and slots, and each edge as the spots that it runs through."""
     columns: list[list[_Spot]] = []
     place: dict[str, int] = {}
@@ -90,7 +104,7 @@ def _columns(nodes: Sequence[Node]) -> tuple[list[list[_Spot]], list[list[str]]]
             columns.append([_Spot(node.node_id, node) for node in part])
     chains: list[list[str]] = []
     for node in nodes:
-        for other in node.depends_on:
+        for other in edges[node.node_id]:
             first, last = place.get(other), place[node.node_id]
             if first is None or first >= last:  # in a circle, which is not drawn
                 continue

@@ -64,7 +64,7 @@ Row = dict[str, object]
 
 _LATE = ("lost", "expired")  # outcomes after which the answer may still come, too late
 
-_REVIEWED = ("node", "part", "stage")  # kinds of tasks whose output may yet be refused
+_REVIEWED = ("merge", "node", "part", "stage")  # kinds of tasks whose output may yet be refused
 
 _NOBODY_AT_IT: Row = {"status": "queued", "worker_id": None, "started_at": None}
 

@@ -35,7 +35,7 @@ from epsilon_lab.messages.events import (
 )
 from epsilon_lab.messages.values import StoredValue
 from epsilon_lab.views.card import card, text
-from epsilon_lab.views.graph import MOST_NODES, graph
+from epsilon_lab.views.graph import MOST_NODES, _edges, graph
 from epsilon_lab.views.panels import Panel
 from epsilon_lab.views.snapshot import Observer, RunSnapshot
 from epsilon_lab.views.workflow import Node, folded, layers, nodes_of
@@ -388,10 +388,26 @@ def test_every_node_stands_behind_what_it_depends_on_and_is_drawn_once(nodes):
     boxes = [box.attrib for box in drawn.iter("rect")]
     assert len(boxes) == len(nodes)
     assert len({(box["x"], box["y"]) for box in boxes}) == len(nodes)
-    assert len(drawn.findall("path")) == sum(len(node.depends_on) for node in nodes)
+    assert len(drawn.findall("path")) == sum(len(others) for others in _edges(nodes).values())
     left = {title.text.split(" ")[0]: float(g.find("rect").attrib["x"]) for g in drawn.iter("g")
             if (title := g.find("title")) is not None}  # fmt: skip
     assert all(left[name] < left[node.node_id] for node in nodes for name in node.depends_on)
+
+
+@given(graphs(most=12))
+def test_an_edge_is_left_out_where_others_imply_it_and_nowhere_else(nodes):
+    def reach(edges):
+        found = {}
+        for node in nodes:  # each depends on earlier ones alone
+            found[node.node_id] = set().union(*({name} | found[name] for name in edges[node.node_id]))
+        return found
+
+    all_edges = {node.node_id: list(node.depends_on) for node in nodes}
+    drawn = _edges(nodes)
+    assert reach(drawn) == reach(all_edges)
+    for name, others in drawn.items():
+        for other in others:
+            assert reach(drawn | {name: [each for each in others if each != other]}) != reach(drawn)
 
 
 def test_a_circle_of_a_damaged_journal_is_shown_without_its_edges():
