@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epsilon_lab import Dag, Lab, PopulationSearch, WorkQueue, current_task, ids, problems
+from epsilon_lab import Dag, Lab, MapReduce, PopulationSearch, WorkQueue, current_task, ids, problems
 from epsilon_lab.errors import InvalidInput, RunFailed
 from epsilon_lab.testing.census import wait_until
 
@@ -63,6 +63,24 @@ def test_functions_items_and_outputs_of_any_size_travel_without_a_shared_disk(fa
         for path, size in zip(artifacts["path"], artifacts["bytes"], strict=True)
     )
     assert not list(run.path.rglob(".part-*"))
+
+
+def test_items_that_lie_on_the_labs_disk_are_read_there_and_what_is_made_of_them_comes_back(
+    far_lab, start, await_members
+):
+    def work(item):
+        time.sleep(0.01)
+        return [item, os.getpid()]
+
+    def joined(outputs):
+        return [each for output in outputs for each in (output if isinstance(output[0], list) else [output])]
+
+    start(far_lab.endpoint, "--slots", "2", "--name", "box")
+    await_members(far_lab, 3)
+    run = far_lab.start(MapReduce(range(300), work, joined, arity=40)).wait(120)
+    assert [item for item, _ in run.output] == list(range(300))
+    attempts = run.frame("attempts")
+    assert any(worker.startswith("remote-box-") for worker in attempts["worker_id"])
 
 
 def test_a_population_search_runs_there_with_sandbox_and_judge(far_lab, start, await_members):
