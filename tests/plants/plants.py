@@ -12,6 +12,7 @@ STATE = "tests/broker/test_broker_state.py"
 MACHINE = "tests/broker/test_broker_machine.py"
 HOST = "tests/broker/test_host.py"
 AGENT = "tests/agents/test_agent.py"
+REDUCTION = "tests/topologies/test_reduction.py"
 GRAPH = "tests/topologies/test_graph.py"
 WORLDS = "tests/simulation/test_worlds.py::test_no_world_makes_the_broker_break_a_promise"
 
@@ -951,6 +952,84 @@ PLANTS = (
         "    if name not in TOPOLOGIES or ",
         "    if ",
         ("tests/topologies/test_catalogue.py",),
+    ),
+    # -- very many items ----------------------------------------------------------------------------------------------
+    Plant(
+        "outputs are reduced in the order in which they came",
+        "topologies/reduction.py",
+        "for place in sorted(group.inputs))",
+        "for place in group.inputs)",
+        (REDUCTION,),
+    ),
+    Plant(
+        "parts of a shard are read in the order in which they were written",
+        "agents/request.py",
+        "            given.sort(key=lambda pair: pair[0])\n",
+        "            pass\n",
+        ("tests/agents/test_request_inputs.py",),
+    ),
+    Plant(
+        "all items are handed out at once",
+        "topologies/reduction.py",
+        "min(self._rules.items, self._next + WINDOW - self._items_out)",
+        "self._rules.items",
+        (REDUCTION,),
+    ),
+    Plant(
+        "a long shard is held in memory",
+        "topologies/reduction.py",
+        "return self._put_by(above, group) if group.size > INLINE_LIMIT else []\n",
+        "return []\n",
+        (REDUCTION,),
+    ),
+    Plant(
+        "a reducer that works on what is out of date counts",
+        "topologies/reduction.py",
+        "                    self._out.pop(self._task_id(spot), None)\n",
+        "                    pass\n",
+        (REDUCTION,),
+    ),
+    Plant(
+        "a run goes on whose quorum cannot be met",
+        "topologies/reduction.py",
+        "        if reach >= quorum:\n",
+        "        if reach:\n",
+        (REDUCTION,),
+    ),
+    Plant(
+        "items below a lost reducer count",
+        "topologies/reduction.py",
+        "                reach -= len(below) - self._states[0].count(_LOST, below.start, below.stop)\n",
+        "                reach -= 0\n",
+        (REDUCTION,),
+    ),
+    Plant(
+        "ids of settled tasks stay in memory where nobody asks for them",
+        "broker/board.py",
+        "        elif task.run.remembers:\n",
+        "        else:\n",
+        (STATE,),
+    ),
+    Plant(
+        "an items file that is not whole has its name",
+        "workspace/items.py",
+        "            if kind is None:\n",
+        "            if True:\n",
+        ("tests/workspace/test_items.py",),
+    ),
+    Plant(
+        "two items of a manifest may have one id",
+        "topologies/item_manifest.py",
+        "            if item.id in ids:\n",
+        "            if False:\n",
+        ("tests/topologies/test_queue_manifest.py",),
+    ),
+    Plant(
+        "an item writes over what another one reads",
+        "topologies/item_manifest.py",
+        "            if place is not None:\n",
+        "            if False:\n",
+        ("tests/topologies/test_queue_manifest.py",),
     ),
 )
 """All of them."""

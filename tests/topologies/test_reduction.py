@@ -84,7 +84,9 @@ class Play:
         data = task.payload.data if task.payload.form == "json" else self.files[task.payload.data.decode()]
         call = msgspec.json.decode(data, type=Call)
         parts = [msgspec.json.decode(self.files[ref], type=list[tuple[str, StoredValue]]) for ref in call.parts]
-        given_ = sorted([*call.inputs, *(pair for part in parts for pair in part)])
+        given_ = [*call.inputs, *(pair for part in parts for pair in part)]
+        if parts:
+            given_.sort(key=lambda pair: pair[0])
         values = [restored(value) for _, value in given_] + [self.outputs[name] for name in call.recorded]
         assert len(values) == call.about["child_count"]
         return [each for value in values for each in unpack(value)]
