@@ -249,7 +249,8 @@ class ToolLoop:
 
     def _told(self, text: str) -> str:
         """What a model may see: no key, no path that another attempt would not have, not too much."""
-        text = self._agent.model.scrub(text)
+        for model in (self._agent.model, *self._agent.delegates):
+            text = model.scrub(text)
         return cut(text.replace(str(self._workspace), ".") if self._workspace is not None else text)
 
     def _note(

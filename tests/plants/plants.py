@@ -612,8 +612,8 @@ PLANTS = (
     Plant(
         "keys are shown to the model",
         "agents/tool_loop.py",
-        "        text = self._agent.model.scrub(text)\n",
-        "",
+        "            text = model.scrub(text)\n",
+        "            pass\n",
         (AGENT,),
     ),
     Plant(

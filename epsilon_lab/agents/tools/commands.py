@@ -32,7 +32,8 @@ class Shell(ToolWithSettings):
         memory_mb: MiB that its processes may take in all.
         processes: Processes at once.
         disk_mb: MiB by which the workspace may grow.
-        env: Names of environment variables that it is given, keys among them; their values are hidden from the model.
+        env: Names of environment variables that it is given, keys among them; the model is shown the names of those
+            that look like keys, not their values.
         confine: Whether it is confined at all; without, it can do what you can.
 
     Raises:
