@@ -36,11 +36,12 @@ from epsilon_lab.arguments import number
 from epsilon_lab.errors import InvalidInput, LabError, LeafFailed
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.post import Message, check_name
+from epsilon_lab.messages.secrets import conceal
 from epsilon_lab.messages.tasks import Lane
 from epsilon_lab.processes.companion import exit_reason
 from epsilon_lab.processes.container import Executor, NoEngine, check_image, image_of
 from epsilon_lab.processes.enclosure import SYSTEM
-from epsilon_lab.processes.environment import outside_environment
+from epsilon_lab.processes.environment import looks_secret, outside_environment
 from epsilon_lab.processes.program import CannotStart, Kept, Program, find_program
 
 if TYPE_CHECKING:
@@ -311,6 +312,7 @@ class _Performance:
         sys.stderr.write(stderr)
         if log or stderr:
             text = log + ("\n--- standard error ---\n" + stderr if stderr else "")
+            text = conceal(text, {name: os.environ.get(name, "") for name in self._command.env if looks_secret(name)})
             self._leaf.save(f"logs/{self._leaf.task_id}/{self._leaf.fence}.txt", text, kind="log")
 
     def _verdict(self) -> Any:

@@ -146,6 +146,7 @@ class Program:
         stdout: What it writes.
         stderr: The same.
         isolation: What confines it: as in `lab.isolation`, or `container (docker)`, or `none`.
+        refused: Mechanism -> why it does not confine it, though this machine gives it to others.
         outcome: How it ended; empty until it has.
         code: Its exit code then.
         expires_at: Monotonic seconds at which it will be ended.
@@ -232,7 +233,7 @@ class Program:
         if "started" not in message:
             self.close()
             raise CannotStart(f"program {self._setup['program']!r} cannot be started: {message.get('error')}")
-        lacking.update(message["refused"])
+        self.refused = message["refused"]
         if not self._setup["farewell"]:
             self.isolation = tier(message["mechanisms"]) if self._setup["confined"] else "none"
 

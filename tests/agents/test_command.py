@@ -48,7 +48,7 @@ def error(run: Run, index: int) -> str:
 # -- what it is told --------------------------------------------------------------------------------------------------
 
 
-def test_what_it_is_told_and_where_it_is(lab: Lab, tmp_path: Path):
+def test_what_it_is_told_and_where_it_is(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     scene = "open('made', 'w').write('x'); say(type='done', result=[context, os.getcwd(), dict(os.environ)])"
     [[context, cwd, environment], [_, other, _]] = outputs(lab, scene, scene, topics=["a"])
     expected = {"task", "inputs", "failed", "feedback", "workspace", "topics", "pattern", "task_type", "role", "meta"}
@@ -59,6 +59,15 @@ def test_what_it_is_told_and_where_it_is(lab: Lab, tmp_path: Path):
     }  # fmt: skip
     assert cwd == os.path.realpath(context["workspace"]) != other
     assert not {name for name in environment if name.endswith("KEY") or name.startswith("EPSILON")}
+    monkeypatch.setenv("TOWN_TOKEN", "open sesame")
+    scene = "print(os.environ['TOWN_TOKEN']); say(type='done', result=len(os.environ['TOWN_TOKEN']))"
+    run = lab.start(WorkQueue([scene], actor(env=["TOWN_TOKEN"])), env=["TOWN_TOKEN"]).wait(60)
+    assert run.results() == [11]
+    [log] = (lab.path / run.run_id / "logs").rglob("*.txt")
+    assert log.read_text() == "[TOWN_TOKEN]\n"
+    run = lab.start(WorkQueue([scene], actor(env=["TOWN_TOKEN"])))
+    with pytest.raises(RunFailed, match="grant it to the run"):
+        run.wait(60)
     run = lab.start(WorkQueue([b"bytes"], actor()))
     with pytest.raises(RunFailed, match="cannot be written as JSON"):
         run.wait(60)

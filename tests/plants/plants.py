@@ -14,6 +14,7 @@ HOST = "tests/broker/test_host.py"
 AGENT = "tests/agents/test_agent.py"
 REDUCTION = "tests/topologies/test_reduction.py"
 GRAPH = "tests/topologies/test_graph.py"
+PROGRAM = "tests/processes/test_program.py"
 WORLDS = "tests/simulation/test_worlds.py::test_no_world_makes_the_broker_break_a_promise"
 
 
@@ -664,6 +665,70 @@ PLANTS = (
         "aiohttp.TCPConnector(resolver=_Resolved(addresses), use_dns_cache=False, limit=1)",
         "aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver(), use_dns_cache=False, limit=1)",
         ("tests/agents/tools/test_tool_web.py",),
+    ),
+    # -- outside programs ---------------------------------------------------------------------------------------------
+    Plant(
+        "nobody hears that a program is not wanted any more",
+        "processes/keeper.py",
+        "        if channel.fileno() in ready:\n            raise ChannelClosed",
+        "        if False:\n            raise ChannelClosed",
+        (PROGRAM,),
+    ),
+    Plant(
+        "a program sees the user's files",
+        "processes/enclosure.py",
+        "        namespaces.change_root(root)\n",
+        "",
+        ("tests/attacks/test_programs.py",),
+    ),
+    Plant(
+        "a program may talk to local services",
+        "processes/enclosure.py",
+        "_NETWORK = (socket.AF_INET,",
+        "_NETWORK = (socket.AF_UNIX, socket.AF_INET,",
+        ("tests/attacks/test_programs.py",),
+    ),
+    Plant(
+        "a program may lend its user's rights",
+        "processes/seccomp.py",
+        "            rules |= {name: _without_set_id(index) for name, index in _MODES.items()}\n",
+        "",
+        ("tests/attacks/test_programs.py",),
+    ),
+    Plant(
+        "what a program's processes take together is not watched",
+        "processes/keeper.py",
+        "            if reason := watch.exceeded():\n",
+        "            if reason := '':\n",
+        (PROGRAM,),
+    ),
+    Plant(
+        "a container outlives its client",
+        "processes/keeper.py",
+        "            _take_leave(setup)\n",
+        "",
+        ("tests/processes/test_container.py",),
+    ),
+    Plant(
+        "a guardian gives no time to remove containers",
+        "workers/guardian.py",
+        "    signal.signal(signal.SIGUSR1, signal.SIG_IGN)\n    let_take_leave()\n",
+        "    signal.signal(signal.SIGUSR1, signal.SIG_IGN)\n",
+        ("tests/processes/test_container.py",),
+    ),
+    Plant(
+        "who ends without saying done has succeeded",
+        "agents/command.py",
+        "        if over is not None and program.outcome in",
+        "        over = over or Over()\n        if program.outcome in",
+        ("tests/agents/test_command.py",),
+    ),
+    Plant(
+        "answers that a program does not read are kept for ever",
+        "agents/command.py",
+        "        if self._program.unsaid > _UNREAD and self._over is None:\n",
+        "        if False:\n",
+        ("tests/agents/test_command.py",),
     ),
     Plant(
         "granted tables are not locked",
