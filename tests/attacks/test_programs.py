@@ -130,6 +130,17 @@ def test_what_each_tier_holds(tier: str, ground: Ground, monkeypatch: pytest.Mon
     assert succeeded == {attack.name for attack in ATTACKS if attack.held_by.isdisjoint(["limits", *mechanisms(tier)])}
 
 
+@pytest.mark.parametrize("tier", ["seccomp", "landlock+seccomp"])
+def test_who_was_granted_the_network_reaches_no_local_service(tier: str, ground: Ground):
+    if missing := set(mechanisms(tier)) - set(proved().tier.split("+")):
+        pytest.skip(f"this machine lacks {', '.join(missing)}")
+    aims = {"USERS": str(ground.home), "PORT": str(ground.tcp.getsockname()[1])}
+    tries = {attack.name: attack.tries for attack in ATTACKS}
+    script = tries["network"] + "\n" + tries["local service"]
+    run_program(script, cwd=ground.work, timeout_s=60, env=aims, network=True, most=tier)
+    assert (ground.was_called(ground.tcp), ground.was_called(ground.unix)) == (True, False)
+
+
 # -- what its limits hold, on every tier ------------------------------------------------------------------------------
 
 DAEMON = "import os, time\nfor _ in 'ab':\n  if os.fork(): os._exit(0)\n  os.setsid()\ntime.sleep(1000)"
