@@ -28,6 +28,8 @@ def check_files(run: RunDirectory, found: Recovered) -> None:
         LabError: A file is missing, or is another one; the message names it and its line.
     """
     for seq, artifact in found.artifacts.values():
+        if artifact.path in found.files:  # bound inputs, say: they are mended
+            continue
         is_final = artifact.task_id is None or artifact.task_id not in found.left
         if artifact.kind not in _GIVEN and not (artifact.kind in _MADE and is_final):
             continue

@@ -16,8 +16,9 @@ from epsilon_lab.messages.tasks import TaskSpec
 from epsilon_lab.messages.values import Value, as_json, pack, restored
 from epsilon_lab.settings import INLINE_LIMIT
 from epsilon_lab.topologies.engine import Cancel, Tell
-from epsilon_lab.topologies.plan import Add, Condition, Emit, Finish, Node, Plan, Revise
-from epsilon_lab.topologies.recovery import beginning, recover
+from epsilon_lab.topologies.files import check_files, mend_files
+from epsilon_lab.topologies.plan import Add, Condition, Emit, Finish, Node, Plan, Revise, Write
+from epsilon_lab.topologies.recovery import Recovered, beginning, recover
 from epsilon_lab.topologies.revision import revise
 from epsilon_lab.topologies.search_plan import SearchPlan
 from epsilon_lab.topologies.work_queue import WorkQueue, WorkQueuePlan
@@ -130,6 +131,21 @@ def test_some_payload_was_too_large_for_the_journal_and_is_written_again():
         found = recover("r", Waves(seed), whole.records[:cut])
         opened = [left.spec.payload for left in found.left.values() if left.spec.payload.form == "file"]
         assert all(found.files[payload.data.decode()].text for payload in opened), "what is to be read can be mended"
+
+
+def test_a_bound_input_that_was_lost_is_written_again_and_a_given_one_is_missed(tmp_path):
+    run = RunDirectory(tmp_path)
+    found = Recovered.new("r", queue())
+    found.files["inputs/a.json"] = Write("inputs/a.json", "{}", "input")
+    found.artifacts["inputs/a.json"] = (3, run.save("inputs/a.json", "{}", kind="input"))
+    run.locate("inputs/a.json").unlink()
+    check_files(run, found)
+    mend_files(run, found)
+    assert run.read_text("inputs/a.json") == "{}"
+    found.artifacts["inputs/b.json"] = (4, run.save("inputs/b.json", "{}", kind="input"))
+    run.locate("inputs/b.json").unlink()
+    with pytest.raises(LabError, match=r"its file inputs/b\.json cannot be read"):
+        check_files(run, found)
 
 
 def played(seed):
