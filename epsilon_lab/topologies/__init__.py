@@ -8,6 +8,10 @@ engine.py             a run's state: plan and graph together, paused, stopped, e
 recovery.py           the same state again, from a journal
 runner.py             the shell: carries the engine's effects out on the broker and the disk
 catalogue.py          topologies by their names
+nodes.py              named nodes that depend on each other: begun, tried again, mended, by every plan that has them
+decomposition.py      a plan of nodes, as a user or a model states it
+quality.py            QA and fixes, around any plan whose tasks can be done again
+dag.py                nodes in the order of what depends on what
 work_queue.py         one task an item
 population_search.py  a search, as a user states it
 search_plan.py        its rules: candidates, a judge, a brief, the next generation

@@ -22,6 +22,7 @@ renamed), so that a reader never meets half a file.
         ├── leaves/<task>/<fence>/  what an attempt wrote that asked for a directory; <fence>.json: its index
         ├── inputs/<task>.json|pkl  payloads over 64 KiB
         ├── outputs/<task>.json|pkl outputs over 64 KiB
+        ├── qa/wave-1.json          QA's reports, and who was told to mend what
         ├── problem/                statement, seed program, public files
         └── leaderboard.json|csv, generation_history.json, best_solution.py, scores.png
 """
