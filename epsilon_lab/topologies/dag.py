@@ -402,6 +402,13 @@ class DagPlan(Checkable):
         hands, limit_s = self._rules.hands, self._rules.time_limit_s
         return [node_spec(node, hands[node.agent or ""], self._rules.retries, limit_s) for node in plan.nodes]
 
+    def _accept(self, plan: Worded) -> None:
+        """Refuse a model's plan that the topology has no use for.
+
+        Raises:
+            InvalidInput: Naming what is wrong, in words that the model can mend it by.
+        """
+
     def _end(self) -> list[PlanEffect]:
         if self._nodes.open:
             return []
@@ -415,7 +422,7 @@ class DagPlan(Checkable):
         why = f"; {first}: {failures[first].error}" if first in failures else ""
         return [Finish("failed" if lacking else "completed", done + why, self._output())]
 
-    def _output(self) -> Value:
+    def _output(self) -> Value | None:
         """Where the outputs of the final nodes are found: a task each, by node; none of them is written down again."""
         nodes = self._nodes
         found = {

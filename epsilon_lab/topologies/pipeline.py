@@ -8,36 +8,52 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from epsilon_lab.agents.work import Task
 from epsilon_lab.arguments import number, whole
 from epsilon_lab.cases.docket import Docket, decision_in
 from epsilon_lab.errors import InvalidInput
-from epsilon_lab.ids import origin
+from epsilon_lab.ids import origin, slug
 from epsilon_lab.messages.budget import Budget
-from epsilon_lab.messages.call import Call, Feedback
+from epsilon_lab.messages.call import Call, Feedback, call_of
 from epsilon_lab.messages.cases import Decide
 from epsilon_lab.messages.events import Body, CaseFlagged
 from epsilon_lab.messages.tasks import TaskOutcome
-from epsilon_lab.messages.values import Value, pack, stored
+from epsilon_lab.messages.values import StoredValue, Value, pack, stored
 from epsilon_lab.settings import INLINE_LIMIT
 from epsilon_lab.topologies.crew import Crew, Refused, fitting, stated
-from epsilon_lab.topologies.dag import DECOMPOSE, DagRules
-from epsilon_lab.topologies.decomposition import NodeId, Texts, files_named, is_entry
+from epsilon_lab.topologies.dag import DECOMPOSE, DagRules, Hand, hand_of
+from epsilon_lab.topologies.decomposition import (
+    RESERVED,
+    NodeId,
+    Texts,
+    Worded,
+    decomposition_request,
+    files_named,
+    is_entry,
+)
 from epsilon_lab.topologies.gates import VERDICT, Person, ruling, shown
 from epsilon_lab.topologies.judged_plan import Judge, JudgedPlan
-from epsilon_lab.topologies.manifest import AnyText, Natural, convert
+from epsilon_lab.topologies.manifest import AnyText, Manifest, Natural, convert
 from epsilon_lab.topologies.nodes import NodeSpec
-from epsilon_lab.topologies.plan import Emit, Finish, PlanEffect, Revise, read_rules, save_rules
-from epsilon_lab.topologies.quality import answering
+from epsilon_lab.topologies.plan import Emit, Finish, Plan, PlanEffect, Revise, read_rules, save_rules
+from epsilon_lab.topologies.quality import Checked, Inspection, answering
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import RunDirectory
 
 GATE = "gate"
+LEAST_STAGES, MOST_STAGES = 3, 10
+"""Stages that a model may take a piece of work apart into; the same bounds as Epsilon's `decompose_pipeline`."""
+
 _WHAT = "Pipeline"
+_IN_STAGES = f"""\
+Here the nodes are stages, {LEAST_STAGES} to {MOST_STAGES} of them, done one after the other in the order of your \
+list. Each is given what those before it made, so "depends_on" is not needed."""
 _JUDGE = "Judge the output below. Let it pass, or fail it and give the reason, so that whoever made it can mend it."
 
 
@@ -65,13 +81,23 @@ class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
     person: Person | None = None
 
 
+class PlannedPipeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A pipeline, as a manifest states it."""
+
+    stages: Annotated[list[PlannedStage], Meta(min_length=1, description="a list of one or more stages")]
+    input: Annotated[Any, Meta(description="any value")] = None
+
+
 class PipelineRules(msgspec.Struct, frozen=True):
     """What a pipeline is played by."""
 
     dag: DagRules
-    """Its stages."""
+    """Its stages, in order."""
 
     gates: dict[str, Gate]
+    """By stage; "" is what stands behind every other."""
+
+    input: StoredValue
 
 
 class PipelinePlan(JudgedPlan):
@@ -84,6 +110,7 @@ class PipelinePlan(JudgedPlan):
     def __init__(self, rules: PipelineRules) -> None:
         super().__init__(rules.dag, suffix=GATE)
         self._gates = rules.gates
+        self._input = rules.input
         self._docket = Docket()
         self._cases: dict[str, str] = {}
         """Case -> the task that it is about."""
@@ -99,12 +126,35 @@ class PipelinePlan(JudgedPlan):
         """A case was decided; or as for all plans."""
         return decision_in(line) or super().news_in(line)
 
+    def _accept(self, plan: Worded) -> None:
+        if not LEAST_STAGES <= len(plan.nodes) <= MOST_STAGES:
+            bounds = f"{LEAST_STAGES} to {MOST_STAGES}"
+            raise InvalidInput("decomposition: $.nodes", f"must be {bounds} stages, got {len(plan.nodes)}")
+
+    def _begin(self, specs: Sequence[NodeSpec]) -> list[PlanEffect]:
+        """Make a chain of them: each is given what all before it made, the first one the input."""
+        first, *_ = specs
+        given = {first.id: msgspec.structs.replace(first.call, argument=self._input)}
+        return self._nodes.add(
+            msgspec.structs.replace(
+                spec,
+                call=given.get(spec.id, spec.call),
+                kind="stage",
+                depends_on=tuple(before.id for before in specs[:place]),
+                is_reviewed=self._gate(spec.id) is not None,
+            )
+            for place, spec in enumerate(specs)
+        )
+
+    def _gate(self, name: str) -> Gate | None:
+        return self._gates.get(name) or self._gates.get("")
+
     # -- judging ------------------------------------------------------------------------------------------------------
 
     def _judge(self, name: str) -> list[PlanEffect]:
         if self._nodes.state(name) != "done":
             return self._nodes.accept(name)
-        gate = self._gates[name]
+        gate = self._gate(name) or Gate()
         if gate.judge is not None:
             return self._ask(name, gate.judge)
         person = gate.person or Person()
@@ -135,8 +185,8 @@ class PipelinePlan(JudgedPlan):
                 return {"output": shown(output)}
 
     def _answered(self, name: str, outcome: TaskOutcome) -> list[PlanEffect]:
-        judge = self._gates[name].judge
-        by = judge.name if judge else GATE
+        gate = self._gate(name)
+        by = gate.judge.name if gate and gate.judge else GATE
         if outcome.status != "completed":
             error = outcome.failure.error if outcome.failure else outcome.status
             return self._closed(name, f"its gate {by} failed: {error}", by)
@@ -169,7 +219,8 @@ class PipelinePlan(JudgedPlan):
             return []
         task_id = self._cases[by.case_id]
         name = origin(task_id)
-        passes = verdict.verdict in (self._gates[name].person or Person()).passes
+        gate = self._gate(name) or Gate()
+        passes = verdict.verdict in (gate.person or Person()).passes
         why = Feedback("person", verdict.note or verdict.verdict, by.case_id)
         effects: list[PlanEffect] = []
         if task_id == self._nodes.task_id(name):  # else it was done again since, and the verdict changes nothing
@@ -200,8 +251,13 @@ class PipelinePlan(JudgedPlan):
         if failed is not None:
             done = f"{sum(self._nodes.state(name) == 'done' for name in names)} of {len(names)} stages are done"
             return [Finish("failed", f"{done}; {failed}: {failures[failed].error}")]
-        outcome = self._nodes.outcome(names[-1])
-        return [Finish("completed", f"{len(names)} stages are done", outcome.output if outcome else None)]
+        return [Finish("completed", f"{len(names)} stages are done", self._output())]
+
+    def _output(self) -> Value | None:
+        """What the last stage gave, where it counts."""
+        *_, last = self._nodes
+        outcome = self._nodes.outcome(last)
+        return outcome.output if outcome is not None and self._nodes.state(last) == "done" else None
 
 
 class Pipeline:
@@ -212,13 +268,18 @@ class Pipeline:
             async, also one defined in a cell; an `LLM`, an `Agent`, a `Command`; `"module:function"` or
             `"file.py:function"`, which is given the whole request; a text, which `agent` does; or a dict with such a
             `task` and as wanted `id`, `gate`, `retries`, `agent`, `role`, `inputs`, `outputs`, `acceptance`,
-            `time_limit_s`. Whoever sees the request has the outputs of all stages before by their ids.
+            `time_limit_s`. Whoever sees the request has the outputs of all stages before by their ids. Or a sentence
+            that says what is to be done: `agent` takes it apart first, into 3 to 10 stages, and does them.
         input: What the first stage is given; anything picklable.
         agent: Who does stages that are texts: one, or a dict of several by name, of which a stage's `agent` names one.
         gate: What stands behind every stage that names none itself: a function of the stage's output that returns None
             or True to let it through, False or a text, the reason, to reject it; an `Agent`, an `LLM` or a `Command`
             that answers `{"verdict": "pass" or "fail", "reason": ...}`; `"person"` or a `Person`, who is asked by
             `run.cases`; or a text, which says what must hold and `agent` judges by.
+        qa: Looks at the product once the last stage is let through: `qa({id: output})`, an `Agent` or a `Command`; what
+            it finds goes back to the stage that made it, as of a `Dag`.
+        fix_waves: As of a `Dag`.
+        assign: As of a `Dag`.
         retries: How often a stage is done again when it fails, and when its gate rejects it; whoever does it is told
             why. Once more, and the run fails there.
         time_limit_s: Seconds one go at a stage may take, where the stage says nothing; None for no limit.
@@ -233,28 +294,95 @@ class Pipeline:
 
     def __init__(
         self,
-        stages: Sequence[Any],
+        stages: Sequence[Any] | str,
         *,
         input: Any = None,  # noqa: A002 - the word for it
         agent: Any = None,
         gate: Any = None,
+        qa: Task | None = None,
+        fix_waves: int = 3,
+        assign: Task | None = None,
         retries: int = 1,
         time_limit_s: float | None = None,
     ) -> None:
-        if isinstance(stages, str | bytes | Mapping) or not isinstance(stages, Sequence):
-            raise InvalidInput(_WHAT, f"stages must be a list, got {type(stages).__name__}")
-        self._crew = Crew(_WHAT, agent)
-        self._gates: dict[str, Gate] = {}
-        self._stages: list[NodeSpec] = []
         self.retries = whole(f"{_WHAT} retries", retries, least=0)
         self.time_limit_s = (
             None if time_limit_s is None else number(f"{_WHAT} time_limit_s", time_limit_s, least=0, above=True)
         )
+        self._crew = Crew(_WHAT, agent)
+        self._qa = Inspection.of(_WHAT, qa, assign, fix_waves)
         self._input = pack(input)
-        if not stages:
+        self._gates: dict[str, Gate] = {}
+        self._stages: list[NodeSpec] = []
+        self._sentence = stages.strip() if isinstance(stages, str) else ""
+        self._decompose: NodeSpec | None = None
+        self._hands: dict[str, Hand] = {}
+        if isinstance(stages, str):
+            self._take_sentence(gate)
+        elif isinstance(stages, bytes | Mapping) or not isinstance(stages, Sequence):
+            raise InvalidInput(f"{_WHAT} stages", f"must be a list or a sentence, got {type(stages).__name__}")
+        elif not stages:
             raise InvalidInput(f"{_WHAT} stages", "are none", "give one or more")
-        for place, given in enumerate(stages):
-            self._take(place, given, gate)
+        else:
+            for place, given in enumerate(stages):
+                self._take(place, given, gate)
+        self._title = slug(self._sentence) if self._sentence else " → ".join(spec.id for spec in self._stages)
+
+    @classmethod
+    def from_manifest(cls, path: str | Path, **more: Any) -> Pipeline:
+        """Read the stages from a JSON file: `{"stages": [...], "input": ...}`, with the fields above.
+
+        A task or gate `file.py:function` is a file below the manifest's directory; a gate may also be `"person"`, or an
+        object with the fields of a `Person`.
+
+        Args:
+            path: The file.
+            more: The other arguments of `Pipeline`.
+
+        Raises:
+            InvalidInput: Naming the place in the document. Nothing has run by then, but the top level of modules.
+        """
+        manifest = Manifest(path, PlannedPipeline)
+        stages = []
+        for place, stage in enumerate(manifest.values.stages):
+            fields = {name: value for name, value in msgspec.to_builtins(stage).items() if value is not None}
+            if not isinstance(stage.task, str):
+                raise manifest.refused(f"$.stages[{place}].task", "must be a text or 'module:function'")
+            for name in ("task", "gate"):
+                named = fields.get(name)
+                if isinstance(named, str) and is_entry(named) and ".py:" in named:
+                    file, _, function = named.rpartition(":")
+                    fields[name] = f"{manifest.locate(f'$.stages[{place}].{name}', file)}:{function}"
+            stages.append(fields)
+        made = cls(stages, **{"input": manifest.values.input, **more})
+        made._title = Path(path).stem
+        return made
+
+    def _take_sentence(self, gate: Any) -> None:
+        """Have the work taken apart by an agent, who does its stages too."""
+        agents = self._crew.agents
+        if not self._sentence:
+            raise InvalidInput(f"{_WHAT} stages", "are blank", "say what is to be done, or give the stages")
+        if not agents:
+            remedy = "agent=Agent(...)"
+            raise InvalidInput(f"{_WHAT} stages", "are a sentence, and there is no agent to take it apart", remedy)
+        what = f"{_WHAT} agent"
+        self._hands = {name: hand_of(self._crew.work(what, each, form="request")) for name, each in agents.items()}
+        divider = agents.get("") or next(iter(agents.values()))
+        first = self._crew.work(what, answering(divider, Worded), form="request")
+        asked = decomposition_request(self._sentence, list(agents)) + _IN_STAGES
+        self._decompose = NodeSpec(
+            id=DECOMPOSE,
+            kind=DECOMPOSE,
+            call=call_of(first.call(instructions=asked)),
+            lane=first.lane,
+            entry=first.entry,
+            retries=self.retries,
+            time_limit_s=self.time_limit_s or first.time_limit_s,
+            is_reviewed=True,
+        )
+        found = self._behind(gate, {}, lambda path, *why: InvalidInput(f"{_WHAT} {path.removeprefix('$.')}", *why))
+        self._gates = {} if found is None else {"": found}
 
     def _take(self, place: int, given: Any, gate: Any) -> None:
         """Take a stage in, and what stands behind it."""
@@ -270,7 +398,10 @@ class Pipeline:
         taken = [each for spec in self._stages for each in (spec.id, f"{spec.id}.{GATE}")]
         if name in taken or f"{name}.{GATE}" in taken:
             raise refused("$.id", f"{name!r} is the id of another stage, or of its gate", "give each stage its own")
-        found = self._gate(gate if planned.gate is None else planned.gate, name, planned, refused)
+        if name in RESERVED:
+            raise refused("$.id", f"{name!r} names a task of the run itself", "call it otherwise")
+        about = stated(planned)
+        found = self._behind(gate if planned.gate is None else planned.gate, {"stage": name, **about}, refused)
         if found is not None:
             self._gates[name] = found
         self._stages.append(
@@ -280,20 +411,17 @@ class Pipeline:
                     code=work.sha256,
                     form=work.form,
                     instructions=instructions,
-                    about=stated(planned),
+                    about=about,
                     needs_files=files_named(planned.outputs),
                 ),
                 lane=work.lane,
                 entry=work.entry,
-                kind="stage",
-                depends_on=tuple(spec.id for spec in self._stages),
                 retries=self.retries if planned.retries is None else planned.retries,
                 time_limit_s=planned.time_limit_s or self.time_limit_s or work.time_limit_s,
-                is_reviewed=found is not None,
             )
         )
 
-    def _gate(self, gate: Any, name: str, stage: PlannedStage, refused: Refused) -> Gate | None:
+    def _behind(self, gate: Any, about: dict[str, Any], refused: Refused) -> Gate | None:
         """What stands behind a stage."""
         match gate:
             case None:
@@ -303,18 +431,15 @@ class Pipeline:
             case "person":
                 return Gate(person=Person())
             case dict():
-                return Gate(person=convert(gate, Person, lambda path, *why: refused(f"$.gate{path[1:]}", *why)))
-        must_hold = ""
+                return Gate(person=_person(gate, refused))
         if isinstance(gate, str) and not is_entry(gate):
             if "" not in self._crew.agents:
                 raise refused("$.gate", "is a text, and there is no agent to judge by it", "give one: agent=Agent(...)")
-            must_hold, gate = gate, self._crew.agents[""]
+            about, gate = {**about, "what_must_hold": gate}, self._crew.agents[""]
         work = self._crew.work(refused("$.gate", "").what, answering(gate, VERDICT), form="last")
-        about = {"stage": name, **stated(stage)} | ({"what_must_hold": must_hold} if must_hold else {})
         call = Call(code=work.sha256, form=work.form, instructions=_JUDGE, about=about)
-        return Gate(
-            judge=Judge(name=work.name, call=call, lane=work.lane, entry=work.entry, time_limit_s=work.time_limit_s)
-        )
+        limit_s = self.time_limit_s or work.time_limit_s
+        return Gate(Judge(name=work.name, call=call, lane=work.lane, entry=work.entry, time_limit_s=limit_s))
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.title}>"
@@ -324,13 +449,20 @@ class Pipeline:
 
     @property
     def title(self) -> str:
-        """The names of its stages."""
-        return " → ".join(spec.id for spec in self._stages)
+        """The names of its stages, or of the manifest; or the sentence."""
+        return self._title
 
     def config(self) -> dict[str, object]:
         """The arguments, for the `runs` table."""
         gates = {name: gate.judge.name if gate.judge else "person" for name, gate in self._gates.items()}
-        return {"stages": [spec.id for spec in self._stages], "gates": gates, "retries": self.retries}
+        return {
+            "sentence": self._sentence or None,
+            "stages": [spec.id for spec in self._stages],
+            "gates": gates,
+            "retries": self.retries,
+            "time_limit_s": self.time_limit_s,
+            **(self._qa.config() if self._qa else {}),
+        }
 
     def validate(self, budget: Budget | None = None) -> None:
         """Refuse agents, models and programs that cannot be called, before anything is spent.
@@ -339,21 +471,48 @@ class Pipeline:
             InvalidInput: Naming what is missing.
         """
         self._crew.validate(budget)
+        for work in self._qa.works if self._qa else ():
+            work.validate(budget)
 
-    def prepare(self, run: RunDirectory) -> tuple[PipelinePlan, Sequence[Body]]:
+    def prepare(self, run: RunDirectory) -> tuple[Plan, Sequence[Body]]:
         """Write rules, code and input into the run directory."""
-        first = self._stages[0]
-        kept, saved = run.keep(self._input, f"inputs/{first.id}", kind="input", task_id=first.id)
-        call = msgspec.structs.replace(first.call, argument=stored(kept))
-        stages = (msgspec.structs.replace(first, call=call), *self._stages[1:])
-        rules = PipelineRules(DagRules(nodes=stages, models=self._crew.models), self._gates)
-        return PipelinePlan(rules), [*self._crew.save(run), *saved, save_rules(rules, run)]
+        kept, saved = run.keep(self._input, "inputs/pipeline", kind="input")
+        checking = self._qa.works if self._qa else []
+        models = (*self._crew.models, *(work.code_ref for work in checking if work.checked is not None))
+        dag = DagRules(
+            nodes=tuple(self._stages),
+            decompose=self._decompose,
+            hands=self._hands,
+            retries=self.retries,
+            time_limit_s=self.time_limit_s,
+            quality=self._qa.rules(self._sentence, self.time_limit_s) if self._qa else None,
+            models=tuple(dict.fromkeys(models)),
+        )
+        rules = PipelineRules(dag, self._gates, stored(kept))
+        code = [*self._crew.save(run), *(work.save(run) for work in checking)]
+        return _plan(rules), [*code, *saved, save_rules(rules, run)]
 
     @staticmethod
-    def restore(run: RunDirectory, records: Sequence[Record]) -> PipelinePlan:  # noqa: ARG004
-        """Make the rules of a pipeline again.
+    def restore(run: RunDirectory, records: Sequence[Record]) -> Plan:  # noqa: ARG004
+        """Make the rules of a pipeline again. Unpickles nothing.
 
         Raises:
             LabError: They are not there, or cannot be read.
         """
-        return PipelinePlan(read_rules(run, PipelineRules))
+        return _plan(read_rules(run, PipelineRules))
+
+
+def _person(fields: dict[str, Any], refused: Refused) -> Person:
+    """A person as a manifest states one."""
+    if stray := next((name for name in fields if name not in Person.__struct_fields__), None):
+        known = ", ".join(Person.__struct_fields__)
+        raise refused(f"$.gate.{stray}", "is not a field of a person's gate", f"its fields are {known}")
+    try:
+        return Person(**fields)
+    except InvalidInput as error:
+        raise refused("$.gate", str(error)) from None
+
+
+def _plan(rules: PipelineRules) -> Plan:
+    plan = PipelinePlan(rules)
+    return Checked(plan, rules.dag.quality) if rules.dag.quality else plan

@@ -253,7 +253,7 @@ class Checked(Plan):
     def told(self, news: object, now: float) -> list[PlanEffect]:
         """Where work is done again because someone wants it, it is checked again, with all fix waves before it."""
         effects = self.plan.told(news, now)
-        if effects and isinstance(news, Revise | Requeue):
+        if any(isinstance(each, Add | Requeue) for each in effects):
             self._awaited, self._fixes = None, 0
         return self._go_on(effects, now)
 

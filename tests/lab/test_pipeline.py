@@ -70,6 +70,20 @@ def test_large_outputs_that_are_no_json_are_handed_on_and_judged(lab):
     assert run.wait(60).output == 200.0
 
 
+def test_qa_looks_at_the_product_and_sends_a_stage_back_that_a_person_lets_through_again(lab):
+    def qa(outputs):
+        error = {"description": "count the spaces too", "node": "total"}
+        return outputs["total"] > 12 or {"status": "fail", "errors": [error]}
+
+    stages = [words, lengths, {"task": total, "gate": "person"}]
+    run = lab.start(Pipeline(stages, input="an owl is near", qa=qa))
+    for case in ("total", "total~2"):
+        assert wait_until(lambda case=case: case in run.cases, within_s=60)
+        run.cases.decide(case, "pass")
+    assert run.wait(60).output > 12
+    assert run.reason == "3 stages are done; QA passed in wave 2"
+
+
 # -- agents and programs -----------------------------------------------------------------------------------------------
 
 
@@ -87,7 +101,7 @@ def wrote(request):
 PARTS = Cast({
     "Judge the output": Play((judged,)),
     "Write about owls": Play((wrote,)),
-    "Take this work apart": Play((Call("done", {"output": {"nodes": [
+    "Take this piece of work apart": Play((Call("done", {"output": {"nodes": []}}), Call("done", {"output": {"nodes": [
         {"id": "draft", "task": "Write about owls."},
         {"id": "polish", "task": "Write about owls, better."},
         {"id": "print", "task": "Write about owls, for print."},
@@ -122,6 +136,16 @@ def test_agents_and_programs_are_stages_and_gates(lab, monkeypatch):
     assert run.results() == ["Owls hunt in one sentence.", "OWLS HUNT IN ONE SENTENCE.", 26]
     done = ["write", "write.gate", "write~2", "write.gate~2", "shout", "shout.gate", "count"]
     assert list(run.frame("tasks").query("status == 'completed'").sort_values("started_at").task_id) == done
+
+
+def test_an_agent_takes_a_sentence_apart_and_does_the_stages(lab, monkeypatch):
+    monkeypatch.setenv("LAB_TEST_KEY", "sk-test")
+    with ModelServer(PARTS) as server:
+        agent = Agent(LLM("http/tiny", api_base=server.url, api_key_env="LAB_TEST_KEY"))
+        run = lab.start(Pipeline("A leaflet about owls.", agent=agent, gate=lambda text: "Owls" in text)).wait(60)
+    assert list(run.frame("tasks").query("kind == 'stage'").task_id) == ["draft", "polish", "print"]
+    assert run.results() == ["Owls. They hunt. At night."] * 3
+    assert run.output == "Owls. They hunt. At night."
 
 
 # -- kill -9 -----------------------------------------------------------------------------------------------------------
