@@ -15,6 +15,9 @@ AGENT = "tests/agents/test_agent.py"
 REDUCTION = "tests/topologies/test_reduction.py"
 GRAPH = "tests/topologies/test_graph.py"
 PROGRAM = "tests/processes/test_program.py"
+JUDGED = "tests/topologies/test_judged_plan.py"
+SUPERVISION = "tests/topologies/test_supervision.py"
+CASE = "tests/cases/test_case.py"
 WORLDS = "tests/simulation/test_worlds.py::test_no_world_makes_the_broker_break_a_promise"
 
 
@@ -32,6 +35,126 @@ class Plant(NamedTuple):
 
 
 PLANTS = (
+    # -- gates, reviews, cases ----------------------------------------------------------------------------------------
+    Plant(
+        "a gate that gave no verdict lets the stage through",
+        "topologies/pipeline.py",
+        '            return self._closed(name, f"its gate {by} gave no verdict but {shown(outcome.output)}", by)\n',
+        '            return self._passed(name, "", by)\n',
+        (JUDGED,),
+    ),
+    Plant(
+        "a gate that failed lets the stage through",
+        "topologies/pipeline.py",
+        '            return self._closed(name, f"its gate {by} failed: {error}", by)\n',
+        '            return self._passed(name, "", by)\n',
+        (JUDGED,),
+    ),
+    Plant(
+        "a stage is sent back without end",
+        "topologies/pipeline.py",
+        "        if times > self._nodes.spec(name).retries:\n",
+        "        if False:\n",
+        (JUDGED,),
+    ),
+    Plant(
+        "a judgement of what was done again since counts",
+        "topologies/judged_plan.py",
+        "        if judged != self._nodes.task_id(name):\n            return []\n",
+        "",
+        (JUDGED,),
+    ),
+    Plant(
+        "a case of what is done again stays open",
+        "topologies/pipeline.py",
+        "            if origin(task_id) in names:\n",
+        "            if False:\n",
+        (JUDGED,),
+    ),
+    Plant(
+        "what depends on a refused node begins",
+        "topologies/nodes.py",
+        '                if each.state == "waiting" and each.spec.quorum is None:\n',
+        "                if False:\n",
+        (JUDGED,),
+    ),
+    Plant(
+        "a stopped node comes back although something else that it needs is lacking",
+        "topologies/nodes.py",
+        ' or state in ("waiting", "cancelled") or self._is_kept_back(name, reached):\n',
+        ' or state in ("waiting", "cancelled"):\n',
+        (JUDGED,),
+    ),
+    Plant(
+        "a review passes what has no output",
+        "topologies/supervision.py",
+        '        case "pass" if not has_output:\n',
+        '        case "pass" if False:\n',
+        (SUPERVISION, JUDGED),
+    ),
+    Plant(
+        "a node is retried without end",
+        "topologies/supervision.py",
+        '        case "retry" if books.retries >= limits.retries:\n',
+        '        case "retry" if False:\n',
+        (SUPERVISION, JUDGED),
+    ),
+    Plant(
+        "parts are split without end",
+        "topologies/supervision.py",
+        '        case "split" if books.splits >= limits.split_depth:\n',
+        '        case "split" if False:\n',
+        (SUPERVISION,),
+    ),
+    Plant(
+        "a node is reassigned without end",
+        "topologies/supervision.py",
+        '        case "reassign" if len(books.tried) >= limits.reassign_depth:\n',
+        '        case "reassign" if False:\n',
+        (SUPERVISION,),
+    ),
+    Plant(
+        "a review that is no verdict passes",
+        "topologies/supervision.py",
+        '    return Verdict("fail", f"the review gave no verdict but {shown(output)}")\n',
+        '    return Verdict("pass")\n',
+        (SUPERVISION, JUDGED),
+    ),
+    Plant(
+        "a decided case takes another verdict unforced",
+        "cases/case.py",
+        "        if self.verdicts and not by.force:\n",
+        "        if False:\n",
+        (CASE, JUDGED),
+    ),
+    Plant(
+        "a verdict needs no role",
+        "cases/case.py",
+        "        if self.role and self.role not in by.decider.roles:\n",
+        "        if False:\n",
+        (CASE,),
+    ),
+    Plant(
+        "of two who decide at the very same time, both count",
+        "cases/case.py",
+        "        if by.number != len(self.verdicts) + 1:\n",
+        "        if False:\n",
+        (CASE,),
+    ),
+    Plant(
+        "a verdict is as durable as the rest",
+        "topologies/runner.py",
+        "to_disk=isinstance(body, VerdictGiven)",
+        "to_disk=False",
+        ("tests/lab/test_cases.py",),
+    ),
+    Plant(
+        "an output that a review refused stays a result",
+        "runs.py",
+        '            if task_id in outputs and status != "failed":',
+        "            if task_id in outputs:",
+        ("tests/lab/test_supervisor.py",),
+    ),
     # -- fences and acceptance ----------------------------------------------------------------------------------------
     Plant(
         "no fence test: any answer to a task in a member's hands counts",

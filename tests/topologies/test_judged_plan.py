@@ -332,6 +332,17 @@ def test_a_stage_is_done_again_with_all_that_follow_where_someone_asks_for_it(fo
     assert [line.case_id for line in play.told(CaseFlagged)] == ["c", "c~2"]
 
 
+def test_what_a_gate_says_of_what_is_done_again_since_changes_nothing(folders):
+    play = Play(three(fits, None, None, retries=0), folders(), scripted({"a": ["no"]}))
+    play.turn()
+    late = play.tasks.pop("a.gate")
+    play.tell(Revise({"a": ()}))
+    play.settle(late)
+    assert play.state.status == "running"
+    assert play.play().state.status == "completed"
+    assert "b" in play.ran
+
+
 def test_a_run_that_was_stopped_is_done_to_its_end_where_a_stage_is_done_again(folders):
     play = Play(three(None, fits, None), folders(), works)
     play.turn()
