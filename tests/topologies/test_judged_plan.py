@@ -538,6 +538,12 @@ def test_a_review_that_is_none_fails_the_node(folders, said, why):
     assert "d" not in play.ran
 
 
+def test_a_node_that_lacks_what_was_refused_does_not_begin_because_something_else_is_done_again(folders):
+    play = supervised(folders, {"b": ["no"], "c": [TO_ANN]}, workers=ANNS, retries=0)
+    assert play.ran == ["a", "a.review", "b", "c", "b.review", "c.review", "c~2", "c.review~2"]
+    assert play.state.status == "failed"
+
+
 def test_without_a_review_what_fails_is_tried_again_and_then_given_to_others(folders):
     fails = ["b", "b~2", "b~3"]
     play = Play(diamond(workers=ANNS), folders(), reviewed({}, fails)).play()
