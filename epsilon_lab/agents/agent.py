@@ -90,7 +90,7 @@ class Agent:
 
     def __post_init__(self) -> None:
         self._set("model", _model("Agent model", self.model))
-        self._set("tools", _listed("Agent tools", self.tools, "functions and tools"))
+        self._set("tools", tuple(map(as_tool, _listed("Agent tools", self.tools, "functions and tools"))))
         self._set("steps", whole("Agent steps", self.steps, least=1))
         if self.tokens is not None:
             self._set("tokens", whole("Agent tokens", self.tokens, least=1, most=_MOST))

@@ -180,6 +180,7 @@ class ToolLoop:
             known=self._conversation.known,
         )
         self._charge(reply.receipt)
+        await self._leaf.record()  # what it cost is known before its tools run, which may take long, or be cut off
         return reply
 
     async def _ask(self, model: LLM, prompt: Prompt) -> Reply:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
 from epsilon_lab import LLM, Agent, Budget, Lab, WorkQueue, tools
@@ -60,6 +61,21 @@ def test_what_became_of_an_agent_is_said_in_its_row(lab: Lab) -> None:
     errors = dict(zip(run.failures["task_id"], run.failures["error"], strict=True))
     assert errors["item-000000"].startswith("agent budget of steps: all 6 replies were made and done was not called")
     assert "called no tool in 5 replies in a row; the last one began: I would rather not." in errors["item-000001"]
+
+
+def test_a_stopped_agent_has_told_what_it_cost(lab: Lab) -> None:
+    async def hang(context: tools.ToolContext) -> None:
+        """Hang."""
+        await context.post.publish("hangs", 1)
+        await anyio.sleep_forever()
+
+    with ModelServer(Play((Call("hang"),))) as server:
+        run = lab.start(WorkQueue(["x"], Agent(model(server), tools=[hang])))
+        for _ in lab.subscribe("hangs", timeout_s=30):
+            break
+        run.stop()
+    assert run.frame("llm_calls")["outcome"].tolist() == ["ok"]
+    assert run.frame("tasks")["status"].tolist() == ["cancelled"]
 
 
 def test_the_runs_budget_holds_for_agents(lab: Lab) -> None:

@@ -37,12 +37,20 @@ class FunctionTool:
             given the task that the tool works for. A `Args:` section describes the parameters to the model.
         name: What the model calls it by; None for its own name.
         once: See `Tool.once`.
+        hints: What its annotations mean; None to find out.
 
     Raises:
         InvalidInput: A model could not be told what it does, or how it is called.
     """
 
-    def __init__(self, function: Callable[..., Any], *, name: str | None = None, once: bool = False) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        once: bool = False,
+        hints: dict[str, Any] | None = None,
+    ) -> None:
         self.function = function
         self.once = once
         self.name = tool_name(name or (function.__name__ if inspect.ismethod(function) else name_of(function)))
@@ -51,14 +59,16 @@ class FunctionTool:
         if not docstring or not docstring.strip():
             raise InvalidInput(what, "has no docstring", "a model knows of it what its docstring says")
         self.description, told = _described(docstring)
-        self._parameters, self._context = _parameters(what, function, told)
+        self._hints = _hints(what, function) if hints is None else hints
+        self._parameters, self._context = _parameters(what, function, self._hints, told)
         self.schema = object_schema(self._parameters)
 
     def __repr__(self) -> str:
         return f"<tool {self.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return functools.partial(FunctionTool, name=self.name, once=self.once), (self.function,)
+        # The annotations travel as what they mean: as text they name what a function that travels leaves behind.
+        return _made, (self.function, self.name, self.once, self._hints)
 
     @property
     def provenance(self) -> str:
@@ -95,6 +105,10 @@ async def called(function: Callable[[], Any]) -> Any:
 
 _THREADS = 256
 _threads: RunVar[anyio.CapacityLimiter] = RunVar("threads of tools")
+
+
+def _made(function: Callable[..., Any], name: str, once: bool, hints: dict[str, Any]) -> FunctionTool:
+    return FunctionTool(function, name=name, once=once, hints=hints)
 
 
 def as_tool(value: object) -> Tool:
@@ -144,18 +158,23 @@ def object_schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
     return schema | ({"$defs": definitions} if definitions else {})
 
 
-def _parameters(
-    what: str, function: Callable[..., Any], told: Mapping[str, str]
-) -> tuple[type[msgspec.Struct], str | None]:
-    """The function's parameters as a struct, and the name of the one that takes the context."""
+def _hints(what: str, function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations, as what they mean."""
     plain: Any = function
     while isinstance(plain, functools.partial):
         plain = plain.func
     try:
-        signature = inspect.signature(function)
-        hints = typing.get_type_hints(plain if inspect.isroutine(plain) else type(plain).__call__, include_extras=True)
+        inspect.signature(function)
+        return typing.get_type_hints(plain if inspect.isroutine(plain) else type(plain).__call__, include_extras=True)
     except (NameError, TypeError, ValueError) as error:
         raise InvalidInput(what, f"has annotations that cannot be read ({error})") from error
+
+
+def _parameters(
+    what: str, function: Callable[..., Any], hints: Mapping[str, Any], told: Mapping[str, str]
+) -> tuple[type[msgspec.Struct], str | None]:
+    """The function's parameters as a struct, and the name of the one that takes the context."""
+    signature = inspect.signature(function)
     fields: list[Any] = []
     context = None
     for name, parameter in signature.parameters.items():
