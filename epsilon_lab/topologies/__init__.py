@@ -13,6 +13,10 @@ decomposition.py      a plan of nodes, as a user or a model states it
 quality.py            QA and fixes, around any plan whose tasks can be done again
 dag.py                nodes in the order of what depends on what
 work_queue.py         one task an item
+map_reduce.py, sharded_queue.py   very many items, whose outputs are brought together; itemised.py, what they share
+reduction.py          their rules: items handed out in order, groups of groups reduced; levels.py, the shape of it
+manifest.py           a run stated as a JSON document; template.py, document.py, what is in one
+item_manifest.py      what manifests of items share; queue_manifest.py, reduction_manifest.py, output_layout.py
 population_search.py  a search, as a user states it
 search_plan.py        its rules: candidates, a judge, a brief, the next generation
 """

@@ -8,6 +8,7 @@ lock.py       one writer a workspace; lease.py where locks cannot be relied on, 
 space.py      how much room the disk has, looked at before it is gone
 layers.py     what becomes of files that several tasks made (pure); leaf_files.py, their directories; trees.py lists and
               removes what strangers have filled
+items.py      very many items, a line each, read a page at a time
 outputs.py    what tasks gave, read back from the journal
 tables.py     journals as DuckDB tables and pandas frames, the one door to both; schema.py says which,
               fold.py turns events into their rows, feed.py follows one journal
