@@ -42,14 +42,6 @@ class Levels:
         here, above = self.sizes[spot.level], self.sizes[spot.level + 1]
         return Spot(spot.level + 1, ((spot.place + 1) * above - 1) // here)
 
-    def items(self, spot: Spot) -> range:
-        """The items below a spot."""
-        begin, end = spot.place, spot.place + 1
-        for level in range(spot.level, 0, -1):
-            below, here = self.sizes[level - 1], self.sizes[level]
-            begin, end = begin * below // here, end * below // here
-        return range(begin, end)
-
     def groups(self) -> Iterator[Spot]:
         """Every group, from the items upwards."""
         for level in range(1, self.top + 1):

@@ -118,8 +118,9 @@ class ReductionPlan(Plan):
         """The first item that has not been handed out."""
 
         self._items_out = 0
-        self._items_lost = 0
-        self._groups_lost: set[Spot] = set()
+        self._reach = rules.items
+        """How many items are, or can still be, in the output."""
+
         self._first_error = ""
         self._is_over = False
 
@@ -326,11 +327,8 @@ class ReductionPlan(Plan):
 
     def _lose(self, spot: Spot) -> list[PlanEffect]:
         """Note that there will be no output; end where too few are left."""
-        if spot.level:
-            self._groups_lost.add(spot)
-        else:
-            self._items_lost += 1
-        quorum, reach = self._quorum, self._reach()
+        self._reach -= self._below(spot) if spot.level else 1
+        quorum, reach = self._quorum, self._reach
         if reach >= quorum:
             return []
         first = f"; first failure: {self._first_error}" if self._first_error else ""
@@ -343,19 +341,13 @@ class ReductionPlan(Plan):
     def _quorum(self) -> int:
         return max(1, math.ceil(self._rules.quorum * self._rules.items))
 
-    def _reach(self) -> int:
-        """How many items are, or can still be, in the output."""
-        reach = self._rules.items - self._items_lost
-        for spot in self._groups_lost:
-            if not any(above in self._groups_lost for above in self._above(spot)):
-                below = self._levels.items(spot)
-                reach -= len(below) - self._states[0].count(_LOST, below.start, below.stop)
-        return reach
-
-    def _above(self, spot: Spot) -> Iterable[Spot]:
-        while spot.level < self._levels.top:
-            spot = self._levels.parent(spot)
-            yield spot
+    def _below(self, spot: Spot) -> int:
+        """How many items are, or can still be, in what a group is given."""
+        level, children = spot.level - 1, self._levels.children(spot)
+        states = self._states[level]
+        if not level:
+            return len(children) - states.count(_LOST, children.start, children.stop)
+        return sum(self._below(Spot(level, place)) for place in children if states[place] != _LOST)
 
     # -- the end, and after it ----------------------------------------------------------------------------------------
 
@@ -363,7 +355,7 @@ class ReductionPlan(Plan):
         """End, if nothing is left to do."""
         if self._items_out or self._next < self._rules.items or self._groups:
             return []
-        reach, total = self._reach(), self._rules.items
+        reach, total = self._reach, self._rules.items
         reason = f"{reach} of {total} items" + f"; {total - reach} without output" * (reach < total)
         return self._finish("completed", reason, output if self._levels.top else None)
 
@@ -394,8 +386,6 @@ class ReductionPlan(Plan):
         self._dead = {task_id: spot for task_id, spot in self._dead.items() if spot not in asked}
         for level, place in asked:
             states[level][place] = _OPEN
-        self._items_lost = states[0].count(_LOST)
-        self._groups_lost = set()
         reduced: list[Spot] = []
         touched = {levels.parent(spot) for spot in asked if spot.level < levels.top}
         for spot in levels.groups():
@@ -410,13 +400,13 @@ class ReductionPlan(Plan):
             elif (spot in asked and revised) or (state == _LOST and done and self._is_over):
                 reduced.append(spot)
             else:
-                if state == _LOST:
-                    self._groups_lost.add(spot)
                 continue
             states[level][place] = _OPEN
             if state != _OPEN and level < levels.top:
                 touched.add(levels.parent(spot))
         self._is_over = False
+        lost = states[0].count(_LOST)
+        self._reach = self._below(Spot(levels.top, 0)) if levels.top else self._rules.items - lost
         return [effect for spot in reduced for effect in self._reducer(spot, _Group(0, told=True))]
 
 

@@ -1187,8 +1187,8 @@ PLANTS = (
     Plant(
         "items below a lost reducer count",
         "topologies/reduction.py",
-        "                reach -= len(below) - self._states[0].count(_LOST, below.start, below.stop)\n",
-        "                reach -= 0\n",
+        "        self._reach -= self._below(spot) if spot.level else 1\n",
+        "        self._reach -= not spot.level\n",
         (REDUCTION,),
     ),
     Plant(
