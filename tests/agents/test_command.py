@@ -109,7 +109,7 @@ ENDS = {
     "say(type='done', summary='in words')": "in words",
     "say(type='done')": None,
     "sys.stdin.close(); say(type='done', result=1)": 1,
-    "print(*['flood'] * 10**6, sep='\\n'); say(type='done', result=3)": 3,
+    "print(*['flood'] * 10**5, sep='\\n'); say(type='done', result=3)": 3,
     "say(type='done', result='x' * 200_000)": "x" * 200_000,
 }
 

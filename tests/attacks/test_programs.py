@@ -166,7 +166,7 @@ def test_what_it_takes_is_bounded_and_nothing_is_left(tier: str, greed: str, tmp
     if greed == "a fork bomb" and tier == "limits" and os.geteuid() == 0:
         pytest.skip("the kernel counts no processes of root's, so that it is ended only when all have been caught")
     done = run_program(
-        [sys.executable, "-c", code], cwd=tmp_path, timeout_s=1.5 if "timeout" in outcomes else 20, most=tier,
+        [sys.executable, "-c", code], cwd=tmp_path, timeout_s=0.7 if "timeout" in outcomes else 20, most=tier,
         memory_mb=200, processes=30, disk_mb=30, output_limit=10_000,
     )  # fmt: skip
     assert done.outcome in outcomes

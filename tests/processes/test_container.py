@@ -175,7 +175,7 @@ def _command_line(pid: int) -> bytes:
 
 # -- candidates -------------------------------------------------------------------------------------------------------
 
-LIMITS = Limits(timeout_s=1, memory_mb=256, output_mb=1)
+LIMITS = Limits(timeout_s=0.7, memory_mb=256, output_mb=1)
 
 
 def test_a_sandbox_lives_in_a_container(engine: StandInEngine):
