@@ -143,6 +143,7 @@ def test_a_server_that_hangs_or_dies_is_told_ended_and_begun_anew(tmp_path, tool
     hang = dataclasses.replace(tools["hang"], timeout_s=3.0)
 
     async def work(context: ToolContext) -> None:
+        assert await tools["remember"].call({"note": "before"}, context) == "1 kept: before"
         with pytest.raises(ToolError, match="no answer in time"):
             await hang.call({"marker": "begun"}, context)
         assert (context.workspace / "begun").exists()

@@ -18,6 +18,9 @@ PROGRAM = "tests/processes/test_program.py"
 JUDGED = "tests/topologies/test_judged_plan.py"
 SUPERVISION = "tests/topologies/test_supervision.py"
 CASE = "tests/cases/test_case.py"
+WORKFLOW = "tests/views/test_workflow.py"
+PACKS = "tests/package/test_packs.py"
+MCP = "tests/agents/test_mcp.py"
 WORLDS = "tests/simulation/test_worlds.py::test_no_world_makes_the_broker_break_a_promise"
 
 
@@ -1218,6 +1221,77 @@ PLANTS = (
         "            if place is not None:\n",
         "            if False:\n",
         ("tests/topologies/test_queue_manifest.py",),
+    ),
+    # -- what is shown, settings, servers of tools --------------------------------------------------------------------
+    Plant(
+        "a node's name is put into the picture as it stands",
+        "views/graph.py",
+        '        f"{formats.escape(label)}</text>"\n',
+        '        f"{label}</text>"\n',
+        (WORKFLOW,),
+    ),
+    Plant(
+        "what only waited for a failure is told as a failure of its own",
+        "views/workflow.py",
+        '    return "blocked" if is_behind_failure and not row.attempts else row.status\n',
+        "    return row.status\n",
+        (WORKFLOW,),
+    ),
+    Plant(
+        "the first go at a node speaks for it",
+        "views/workflow.py",
+        "        if name not in latest or revision(row.task_id) > revision(latest[name].task_id):\n",
+        "        if name not in latest:\n",
+        (WORKFLOW,),
+    ),
+    Plant(
+        "a manifest of settings may hold a key",
+        "packs.py",
+        "    _refuse_keys(manifest)\n",
+        "",
+        (PACKS,),
+    ),
+    Plant(
+        "a pack wins over the environment",
+        "packs.py",
+        "            values[name], origin[name] = value, _PREFIX + name.upper()\n",
+        "            values.setdefault(name, value), origin.setdefault(name, _PREFIX + name.upper())\n",
+        (PACKS,),
+    ),
+    Plant(
+        "a server of tools is not confined",
+        "agents/tools/mcp_server.py",
+        "            confine=self.confine,\n",
+        "            confine=False,\n",
+        (MCP,),
+    ),
+    Plant(
+        "a server of tools that hangs is asked again",
+        "agents/tools/mcp.py",
+        "                session.end()\n",
+        "                pass\n",
+        (MCP,),
+    ),
+    Plant(
+        "a server's error is taken for its answer",
+        "agents/tools/mcp.py",
+        "        if result.is_error:\n",
+        "        if False:\n",
+        (MCP,),
+    ),
+    Plant(
+        "an address on another machine is reached without being allowed",
+        "agents/tools/mcp_server.py",
+        "        if parts.hostname not in _LOCAL and not network:\n",
+        "        if False:\n",
+        (MCP,),
+    ),
+    Plant(
+        "words are found inside of others when a topology is picked",
+        "topologies/auto.py",
+        'return ", ".join(repr(word) for word in known if word in words)\n',
+        'return ", ".join(repr(word) for word in known if word in sentence.lower())\n',
+        ("tests/topologies/test_auto.py",),
     ),
 )
 """All of them."""
