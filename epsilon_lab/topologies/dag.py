@@ -130,6 +130,9 @@ class Dag:
     """
 
     topology = "dag"
+    _what = "Dag"
+    """What messages call it."""
+
     seed: int | None = None
     parent_run_id: str | None = None
 
@@ -144,28 +147,32 @@ class Dag:
         retries: int = 1,
         time_limit_s: float | None = None,
     ) -> None:
-        self.retries = whole("Dag retries", retries, least=0)
+        self.retries = whole(f"{self._what} retries", retries, least=0)
         self.time_limit_s = None
         if time_limit_s is not None:
-            self.time_limit_s = float(number("Dag time_limit_s", time_limit_s, least=0, above=True))
-        agents = _named(agent)
-        self._agents = {name: work_of(_of_agent(name), task, form="request") for name, task in agents.items()}
-        self._qa = Inspection.of("Dag", qa, assign, fix_waves)
+            self.time_limit_s = float(number(f"{self._what} time_limit_s", time_limit_s, least=0, above=True))
+        agents = _named(self._what, agent)
+        self._agents = {
+            name: work_of(_of_agent(self._what, name), task, form="request") for name, task in agents.items()
+        }
+        self._qa = Inspection.of(self._what, qa, assign, fix_waves)
         self._sentence = plan.strip() if isinstance(plan, str) else None
         self._decomposer: Work | None = None
         self._works: dict[str, Work] = {}
         self.plan: Planned | None = None
         if self._sentence is None:
-            self.plan = read_plan(plan, Planned, what="Dag plan", agents=list(self._agents))
+            self.plan = read_plan(plan, Planned, what=f"{self._what} plan", agents=list(self._agents))
             for place, node in enumerate(self.plan.nodes):
-                self._works[node.id] = self._work(node, f"Dag plan: $.nodes[{place}]")
+                self._works[node.id] = self._work(node, f"{self._what} plan: $.nodes[{place}]")
         elif not self._sentence:
-            raise InvalidInput("Dag plan", "is blank", "say what is to be done, or give the nodes")
+            raise InvalidInput(f"{self._what} plan", "is blank", "say what is to be done, or give the nodes")
         elif not self._agents:
-            raise InvalidInput("Dag plan", "is a sentence, and there is no agent to take it apart", "agent=Agent(...)")
+            raise InvalidInput(
+                f"{self._what} plan", "is a sentence, and there is no agent to take it apart", "agent=Agent(...)"
+            )
         else:
             first = agents.get("") or next(iter(agents.values()))
-            self._decomposer = work_of("Dag agent", answering(first, Worded), form="request")
+            self._decomposer = work_of(f"{self._what} agent", answering(first, Worded), form="request")
         self._title = slug(self._sentence) if self._sentence else "dag"
 
     @classmethod
@@ -191,7 +198,7 @@ class Dag:
                 file, _, function = task.rpartition(":")
                 task = f"{manifest.locate(f'$.nodes[{place}].task', file)}:{function}"
             nodes.append(msgspec.to_builtins(node) | {"task": task})
-        read_plan(nodes, Planned, what=manifest.path.name, agents=list(_named(more.get("agent"))))
+        read_plan(nodes, Planned, what=manifest.path.name, agents=list(_named(cls._what, more.get("agent"))))
         made = cls(nodes, **more)
         made._title = Path(path).stem
         return made
@@ -295,19 +302,19 @@ def _plan(rules: DagRules) -> Plan:
     return Checked(plan, rules.quality) if rules.quality else plan
 
 
-def _named(agent: Task | Mapping[str, Task] | None) -> Mapping[str, Task]:
+def _named(what: str, agent: Task | Mapping[str, Task] | None) -> Mapping[str, Task]:
     if agent is None:
         return {}
     if not isinstance(agent, Mapping):
         return {"": agent}
     for name in agent:
         if not isinstance(name, str):
-            raise InvalidInput("Dag agent", f"names must be str, got {name!r}")
+            raise InvalidInput(f"{what} agent", f"names must be str, got {name!r}")
     return agent
 
 
-def _of_agent(name: str) -> str:
-    return f"Dag agent {name!r}" if name else "Dag agent"
+def _of_agent(what: str, name: str) -> str:
+    return f"{what} agent {name!r}" if name else f"{what} agent"
 
 
 def hand_of(work: Work) -> Hand:

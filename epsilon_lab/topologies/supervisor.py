@@ -226,6 +226,12 @@ def join(outputs: dict[str, Any]) -> dict[str, Any]:
     return outputs
 
 
+class _Plan(Dag):
+    """A dag whose mistakes are a supervisor's."""
+
+    _what = "Supervisor"
+
+
 class Supervisor:
     """Run nodes in the order of their dependencies, and have the end of each reviewed.
 
@@ -287,7 +293,7 @@ class Supervisor:
             None if beat_within_s is None else number("Supervisor beat_within_s", beat_within_s, least=0, above=True)
         )
         if not isinstance(plan, Dag):
-            plan = Dag(plan, agent=agent, qa=qa, fix_waves=fix_waves, assign=assign, time_limit_s=time_limit_s)
+            plan = _Plan(plan, agent=agent, qa=qa, fix_waves=fix_waves, assign=assign, time_limit_s=time_limit_s)
         self._dag = plan
         if not isinstance(workers or {}, Mapping):
             raise InvalidInput("Supervisor workers", "must be a dict of workers by name")
@@ -313,7 +319,7 @@ class Supervisor:
             InvalidInput: Naming the place in the document. Nothing has run by then, but the top level of modules.
         """
         names = ("agent", "qa", "fix_waves", "assign", "time_limit_s")
-        plan = Dag.from_manifest(path, **{name: more.pop(name) for name in names if name in more})
+        plan = _Plan.from_manifest(path, **{name: more.pop(name) for name in names if name in more})
         return cls(plan, **more)
 
     def __repr__(self) -> str:
