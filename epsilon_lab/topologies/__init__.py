@@ -12,6 +12,12 @@ nodes.py              named nodes that depend on each other: begun, tried again,
 decomposition.py      a plan of nodes, as a user or a model states it
 quality.py            QA and fixes, around any plan whose tasks can be done again
 dag.py                nodes in the order of what depends on what
+crew.py               who does what in a plan that a user states
+judged_plan.py        nodes whose ends are judged before anything follows; gates.py, supervision.py, the rules of it
+pipeline.py           stages with gates between them
+supervisor.py         nodes that are reviewed: done again, in parts, or by another
+tree.py               teams on git branches of their own; teams.py, how they are stated and become nodes
+auto.py               which of all these fits what is given
 work_queue.py         one task an item
 map_reduce.py, sharded_queue.py   very many items, whose outputs are brought together; itemised.py, what they share
 reduction.py          their rules: items handed out in order, groups of groups reduced; levels.py, the shape of it

@@ -4,8 +4,8 @@ It is there for who asks for it and for nobody else: a run's topology decides wh
 a user who knows which one is wanted names it. What was picked, and why, is on record with the run.
 
 What a sentence says is judged by whole words, as Epsilon's `auto` does by parts of them (its orchestrate.py: words for
-queues, recovery, teams and stages, else a dag). A queue needs items and a pipeline its stages, which a sentence does
-not name, so those two become a dag, where a model names the pieces and what depends on what.
+queues, recovery, teams and stages, else a dag). A queue needs items, which a sentence does not name, so that becomes a
+dag, where a model names the pieces and what depends on what.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _for_sentence(sentence: str) -> Choice:
     if len(words & set(_PARTS)) >= _PARTS_OF_TEAMS:
         return Choice("tree", f"it names {said(*_PARTS)}: parts are built apart and merged")
     if found := said(*_STAGES):
-        return Choice("dag", f"it says {found}, and names no stages: what depends on what keeps their order")
+        return Choice("pipeline", f"it says {found}: one stage follows the other")
     if found := said(*_QUEUES):
         return Choice("dag", f"it says {found}, and gives no items: a model names the pieces first")
     return Choice("dag", "nothing in it asks for another: pieces are done in the order of what depends on what")

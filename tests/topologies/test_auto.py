@@ -34,7 +34,7 @@ def of_inputs(inputs):
         ({"sentence": "Split it into TEAMS."}, "tree", "'teams'"),
         ({"sentence": "frontend, backend, api and database"}, "tree", "'frontend', 'backend', 'api', 'database'"),
         ({"sentence": "frontend and backend"}, "dag", "nothing in it"),
-        ({"sentence": "an ETL pipeline"}, "dag", "'pipeline', 'etl'"),
+        ({"sentence": "an ETL pipeline"}, "pipeline", "'pipeline', 'etl'"),
         ({"sentence": "upload the download page"}, "dag", "nothing in it"),
         ({"sentence": "work through the queue"}, "dag", "gives no items"),
     ],
