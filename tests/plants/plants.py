@@ -1049,8 +1049,8 @@ PLANTS = (
     Plant(
         "a circle of nodes is not seen",
         "topologies/decomposition.py",
-        "            elif name in on_path:\n",
-        "            elif name in on_path and len(path) < 2:\n",
+        "                return [*path[path.index(name) :], name]\n",
+        "                return []\n",
         ("tests/topologies/test_decomposition.py",),
     ),
     Plant(
