@@ -101,6 +101,12 @@ class RunExhausted(Body, frozen=True, kw_only=True):
     reason: str
 
 
+class RunStopping(Body, frozen=True, kw_only=True):
+    """`run.stopping`: someone ends the run early."""
+
+    reason: str
+
+
 class RunEnded(Body, frozen=True, kw_only=True):
     """`run.ended`: the last line, unless the run was interrupted."""
 
@@ -666,6 +672,7 @@ BODIES: dict[str, type[Body]] = {
     "run.paused": RunPaused,
     "run.resumed": RunResumed,
     "run.exhausted": RunExhausted,
+    "run.stopping": RunStopping,
     "run.ended": RunEnded,
     "task.waiting": TasksWaiting,
     "task.submitted": TasksSubmitted,

@@ -17,6 +17,7 @@ from epsilon_lab.messages.events import (
     RunExhausted,
     RunPaused,
     RunResumed,
+    RunStopping,
     TaskPrioritised,
     TasksCancelled,
     TasksWaiting,
@@ -191,7 +192,7 @@ class RunState:
             case Tick():
                 return [] if self._paused_at is not None else self._carry(self._plan.tick(own), own) + self._time(own)
             case Stop(reason=reason):
-                return self._carry(self._plan.stop(reason, own), own)
+                return [Emit(RunStopping(reason=reason)), *self._carry(self._plan.stop(reason, own), own)]
             case Tell(news=news):
                 return self._carry(self._plan.told(news, own), own)
             case Prioritise():

@@ -45,6 +45,7 @@ from epsilon_lab.messages.events import (
     RunPaused,
     RunResumed,
     RunStarted,
+    RunStopping,
     TaskPrioritised,
     TasksAdopted,
     TasksAssigned,
@@ -79,6 +80,7 @@ from epsilon_lab.topologies.engine import (
     Settled,
     Start,
     Stimulus,
+    Stop,
     Submit,
     Tell,
 )
@@ -432,6 +434,8 @@ class _Recovery:
                 return Resume()
             case RunExhausted():
                 return Exhaust(body.reason)
+            case RunStopping():
+                return Stop(body.reason)
             case TaskPrioritised():
                 return Prioritise(body.task_id, body.priority)
             case TasksCancelled():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from epsilon_lab import Lab, LabError, PopulationSearch, WorkQueue, current_task, problems
+from epsilon_lab import Lab, LabError, MapReduce, PopulationSearch, WorkQueue, current_task, problems
 from epsilon_lab.errors import InvalidInput, RunFailed
 from epsilon_lab.testing.census import wait_until
 
@@ -69,6 +69,27 @@ def test_items_are_done_again_live_and_after_the_end(tmp_path: Path, sidecar_pat
             {"item-000000": [], "item-000002": [{"source": "rerun", "text": "think twice"}]},
             {"item-000001": []},
         ]
+
+
+def total(outputs: list[int]) -> int:
+    return sum(outputs)
+
+
+@pytest.mark.parametrize("topology", ["work_queue", "map_reduce"])
+def test_a_run_that_was_stopped_is_taken_up_where_its_tasks_are_done_again(tmp_path: Path, topology: str) -> None:
+    held = partial(patient, tmp_path)
+    work = WorkQueue([3] * 6, held) if topology == "work_queue" else MapReduce([3] * 6, held, total)
+    with Lab(tmp_path / "runs", workers=2) as lab:
+        run = lab.start(work)
+        assert wait_until(lambda: (tmp_path / "tried-3").exists(), within_s=30)
+        run.stop()
+        assert run.wait(60).status == "stopped"
+        (tmp_path / "go").touch()
+        run.rerun(["item-000001", "item-000004"])
+        assert run.wait(60).status == "completed"
+        done = [place for place, output in enumerate(run.results("none")) if output is not None]
+        assert done == [1, 4], "what was stopped stays as it was, and nothing else is done"
+        assert topology == "work_queue" or run.output == sum(run.results("none")[place] for place in done)
 
 
 def test_what_cannot_be_done_again_is_refused_before_anything_changes(tmp_path: Path) -> None:

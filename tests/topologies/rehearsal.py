@@ -22,7 +22,17 @@ from epsilon_lab.messages.events import (
 )
 from epsilon_lab.messages.tasks import Failure, TaskOutcome
 from epsilon_lab.messages.values import stored
-from epsilon_lab.topologies.engine import CancelTasks, End, Resume, RunState, Settled, Start, Submit, cancelled_outcome
+from epsilon_lab.topologies.engine import (
+    CancelAll,
+    CancelTasks,
+    End,
+    Resume,
+    RunState,
+    Settled,
+    Start,
+    Submit,
+    cancelled_outcome,
+)
 from epsilon_lab.topologies.plan import Emit, Requeue, Write
 from epsilon_lab.topologies.recovery import recover
 from epsilon_lab.workspace.journal import Record
@@ -98,6 +108,10 @@ class Rehearsal:
                     self.write(TasksRequeued(task_ids=task_ids))
                 case CancelTasks(task_ids=names, reason=reason):
                     self.cancel([name for name in names if name in self.open], reason)
+                case CancelAll(reason=reason):
+                    if names := (*self.untaken, *self.open):
+                        self.write(TasksCancelled(task_ids=names, reason=reason))
+                    self.untaken, self.open = {}, {}
                 case Emit(body=body):
                     self.write(body)
                 case Write(ref=ref, text=text):

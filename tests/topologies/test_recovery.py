@@ -33,7 +33,7 @@ from epsilon_lab.topologies.engine import (
     Tell,
     Tick,
 )
-from epsilon_lab.topologies.plan import Add, Finish, Requeue, Write
+from epsilon_lab.topologies.plan import Add, Finish, Requeue, Revise, Write
 from epsilon_lab.topologies.recovery import beginning, recover
 from epsilon_lab.topologies.search_plan import BriefEdit, SearchPlan, SearchSettings, Stage
 from epsilon_lab.topologies.work_queue import WorkQueue, WorkQueuePlan
@@ -387,6 +387,29 @@ def test_what_a_person_said_of_tasks_holds_from_any_cut():
         dead = any(r.type == "task.failed" for group in lab.groups[:cut] for r in group)
         assert ("item-2" in got) == (not dead or "task.requeued" in lines)
         assert {f"item-{i}" for i in (1, 3, 4, 5, 6, 7)} <= got
+
+
+def test_a_run_that_was_stopped_is_made_again_and_goes_on_where_tasks_are_done_again():
+    tasks = tuple(
+        TaskSpec(task_id=f"item-{i}", kind="item", lane="process", entry="x", payload=pack(i)) for i in range(6)
+    )
+    lab = Lab(room=3)
+    lab.start(WorkQueuePlan(tasks))
+    lab.assign(["item-1"])
+    lab.settle(["item-1"])
+    lab.tell(Stop("enough"))
+    assert lab.ended.status == "stopped"
+    found = recover("r", WorkQueuePlan(tasks), lab.records)
+    assert (found.state.status, found.state.reason) == ("stopped", "enough; 1 of 6 items were completed")
+    found.tell(Revise({"item-4": ()}))
+    again = Lab(lab.groups, epoch=2)
+    again.resume(WorkQueuePlan(tasks))
+    again.ended = None
+    again.tell(Tell(Revise({"item-4": ()})))
+    assert list(again.open) == ["item-4~2"]
+    again.play(random.Random(1))
+    assert again.ended.reason == "2 of 6 items completed, 4 failed"
+    recover("r", WorkQueuePlan(tasks), again.records)
 
 
 class Chain:
