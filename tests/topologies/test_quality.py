@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.call import Call, Feedback
 from epsilon_lab.messages.events import QualityChecked, TasksRevised
-from epsilon_lab.messages.tasks import Failure, TaskOutcome
+from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value, pack
 from epsilon_lab.topologies.dag import DagPlan, DagRules
-from epsilon_lab.topologies.engine import Exhaust, RunState, Start, Stop, Tell
+from epsilon_lab.topologies.engine import Exhaust, RunState, Settled, Start, Stop, Tell
 from epsilon_lab.topologies.nodes import NodeSpec
 from epsilon_lab.topologies.plan import Requeue, Revise
 from epsilon_lab.topologies.quality import Checked, QualityRules, read_report
+from epsilon_lab.topologies.work_queue import QueueRules, WorkQueuePlan
 from tests.topologies.test_nodes import Play, spec
 
 NODES = (
@@ -249,6 +250,17 @@ def test_what_did_not_pass_when_the_time_was_up_is_no_success():
     play.make()
     play.take(play.state.step(Exhaust("the budget of 5 s was used up"), 0.0))
     assert play.state.status == "failed"
+
+
+def test_nor_where_the_plan_itself_would_take_what_there_is():
+    item = TaskSpec(task_id="item-0", kind="item", lane="process", entry="code:x", payload=pack(1))
+    rules = QualityRules(qa=NodeSpec(id="qa", kind="qa", call=Call(code="q"), lane="process", entry="x"))
+    state = RunState("r", Checked(WorkQueuePlan((item,), QueueRules(quality=rules)), rules))
+    state.step(Start(), 0.0)
+    state.step(Settled((TaskOutcome(run_id="r", task_id="item-0", status="completed", output=pack(2)),)), 0.0)
+    state.step(Exhaust("the budget of 5 s was used up"), 0.0)
+    assert state.status == "failed"
+    assert state.reason.endswith("1 of 1 items were completed; QA had not passed")
 
 
 def test_a_run_that_is_stopped_is_not_checked():
