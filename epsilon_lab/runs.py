@@ -346,8 +346,12 @@ class Run:
 
     @property
     def cases(self) -> CaseBook:
-        """What the run leaves to a decider, and what was decided: `len`, `[case_id]`, `open`, `frame()`, `decide()`."""
-        return CaseBook(self.run_id, self._home.store, self._decide)
+        """What is left to a decider, and what was decided: `wait()`, `open`, `[case_id]`, `decide()`, `frame()`."""
+        return CaseBook(self.run_id, self._home.store, self._decide, self._is_over_within)
+
+    def _is_over_within(self, timeout: float) -> bool:
+        self._home.refuse_on_loop("run.cases.wait()")
+        return self._has_ended_within(timeout)
 
     def _decide(self, said: Decide) -> None:
         if not self._home.steer(self.run_id, Tell(said)):

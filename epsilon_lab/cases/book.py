@@ -9,12 +9,13 @@ from __future__ import annotations
 import getpass
 import html
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from epsilon_lab.arguments import text
+from epsilon_lab.arguments import number, text
 from epsilon_lab.cases.case import Case
 from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.messages.cases import Decide, Decider
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from epsilon_lab.workspace.tables import Tables
+
+_LOOK_S = 0.1
+"""Seconds between two looks at the tables of a run that is waited for."""
 
 _CASE = "case_id, kind, question, options, evidence, flagged_by, reason, role, status"
 _VERDICT = "case_id, number, verdict, decider_kind, decider, note, supersedes, retracted"
@@ -36,12 +40,16 @@ class CaseBook:
         run_id: The run.
         tables: The workspace's tables.
         tell: Hands a decision to the run, and raises a `LabError` where nobody is at it.
+        ends_within: Waits for the run's end at most so many seconds, and says whether it has come.
     """
 
-    def __init__(self, run_id: str, tables: Tables, tell: Callable[[Decide], None]) -> None:
+    def __init__(
+        self, run_id: str, tables: Tables, tell: Callable[[Decide], None], ends_within: Callable[[float], bool]
+    ) -> None:
         self._run_id = run_id
         self._tables = tables
         self._tell = tell
+        self._ends_within = ends_within
 
     def __repr__(self) -> str:
         return f"<CaseBook of {self._run_id}>"
@@ -74,6 +82,30 @@ class CaseBook:
     def open(self) -> list[Case]:
         """Those that nobody has decided, in the order in which they were flagged."""
         return [case for case in self._cases().values() if case.status == "open"]
+
+    def wait(self, timeout: float | None = None) -> Case:
+        """Wait until there is something to decide; Ctrl-C ends the wait, not the run.
+
+        Args:
+            timeout: Seconds to wait at most; None: as long as the run lasts.
+
+        Returns:
+            The open case that was flagged first.
+
+        Raises:
+            TimeoutError: There was none, and the run goes on.
+            LabError: The run is over, and has none.
+        """
+        until = None if timeout is None else time.monotonic() + number("timeout", timeout, least=0)
+        is_over = False
+        while not (found := self.open):
+            if is_over:
+                raise LabError(f"run {self._run_id} is over, and nothing is left to decide; see run.cases.frame()")
+            left = _LOOK_S if until is None else min(_LOOK_S, until - time.monotonic())
+            if left <= 0:
+                raise TimeoutError(f"run {self._run_id} asked nothing within {timeout:g} s; it goes on")
+            is_over = self._ends_within(left)  # and then a last look, for what it asked before
+        return found[0]
 
     def frame(self) -> pd.DataFrame:
         """The table `cases`, this run's rows."""

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from epsilon_lab import Decider, Lab, Person, Pipeline, WorkQueue
+from epsilon_lab import Decider, Lab, Person, Pipeline, WorkQueue, current_task
 from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.testing.census import wait_until
 
@@ -23,8 +23,7 @@ def gated(**more):
 
 
 def open_case(run):
-    assert wait_until(lambda: run.cases.open, within_s=60)
-    return run.cases.open[0]
+    return run.cases.wait(60)
 
 
 def test_a_person_decides_and_the_run_goes_on(lab):
@@ -34,7 +33,7 @@ def test_a_person_decides_and_the_run_goes_on(lab):
     assert case.evidence == {"stage": "draft", "output": {"text": "about owls"}}
     assert run.status == "running"
     assert run.cases.decide("draft", "mend", note="shorter").verdict == "mend"
-    assert wait_until(lambda: run.cases.open, within_s=60)
+    assert run.cases.wait(60).case_id == "draft~2"
     assert run.cases.decide("draft~2", "print", decider="ann").verdicts[0].decider == "ann"
     assert run.wait(60).output == "ABOUT OWLS"
     assert list(run.cases) == ["draft", "draft~2"]
@@ -45,6 +44,17 @@ def test_a_person_decides_and_the_run_goes_on(lab):
     assert run.cases.frame()["status"].tolist() == ["decided", "decided"]
     with pytest.raises(LabError, match="completed, and nobody here is at it to take a verdict"):
         run.cases.decide("draft~2", "drop", force=True)
+
+
+def test_waiting_for_a_case_ends_with_the_run_or_in_time(lab):
+    run = lab.start(Pipeline([{"task": draft, "gate": "person"}, publish], input="owls", retries=0))
+    run.cases.decide(run.cases.wait(60).case_id, "pass")
+    with pytest.raises(LabError, match="is over, and nothing is left to decide"):
+        run.cases.wait()
+    idle = lab.start(WorkQueue([1], lambda item: current_task().messages(timeout_s=None)))
+    with pytest.raises(TimeoutError, match=r"asked nothing within 0\.01 s; it goes on"):
+        idle.cases.wait(0.01)
+    idle.stop()
 
 
 def test_what_is_no_decision_is_refused_and_changes_nothing(lab):
