@@ -34,7 +34,7 @@ class Runs(Mapping[str, Run]):
             known = ", ".join(list(self)[:5]) or "none yet"
             raise KeyError(f"no run {key!r} in {self._home.path}; it has {known}")
         run_id, topology = rows.iloc[0]
-        return self._handles.get(run_id) or open_run(self._home, RunDirectory(self._home.path / run_id), topology)
+        return self._handles.get(run_id) or open_run(self._home, RunDirectory(self._home.path / run_id), topology or "")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._home.store.sql("select run_id from runs order by started_at desc, run_id")["run_id"].tolist())

@@ -121,12 +121,14 @@ class Run:
 
     Attributes:
         run_id: Its id, also the name of its directory.
+        topology: The topology's name.
         path: Its directory.
     """
 
     __epsilon_live__ = True
 
-    def __init__(self, home: Home, directory: RunDirectory, runner: Runner | None = None) -> None:
+    def __init__(self, home: Home, directory: RunDirectory, topology: str, runner: Runner | None = None) -> None:
+        self.topology = topology
         self._home = home
         self._directory = directory
         self._runner = runner
@@ -147,11 +149,6 @@ class Run:
     def name(self) -> str:
         """The name it was started under."""
         return str(self._row("name") or self.run_id)
-
-    @property
-    def topology(self) -> str:
-        """The topology's name."""
-        return str(self._row("topology") or "")
 
     @property
     def status(self) -> str:
@@ -660,4 +657,4 @@ class SearchRun(Run):
 
 def open_run(home: Home, directory: RunDirectory, topology: str, runner: Runner | None = None) -> Run:
     """Make the handle that fits a run's topology."""
-    return (SearchRun if topology == "population_search" else Run)(home, directory, runner)
+    return (SearchRun if topology == "population_search" else Run)(home, directory, topology, runner)

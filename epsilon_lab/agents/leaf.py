@@ -81,7 +81,7 @@ class PlainPost(Protocol):
 
 @dataclass
 class Leaf:
-    """A running task's view of its run. Most never use what begins as None, which therefore stands with the class."""
+    """A running task's view of its run. Most never use what begins as None or empty, so it stands with the class."""
 
     run: RunDirectory
     task_id: str
@@ -110,7 +110,7 @@ class Leaf:
     files: LeafFiles | None = field(default=None, init=False)
     """Its own directory, once it has asked for one."""
 
-    further: list[Value] = field(default_factory=list)
+    further: tuple[Value, ...] = field(default=(), init=False)
     """Items of further tasks that it asked for; they count with its result."""
 
     @property
@@ -176,7 +176,7 @@ class Leaf:
         packed = pack(item)
         if len(packed.data) > INLINE_LIMIT:
             raise InvalidInput("the item", f"has {len(packed.data):,} bytes, more than {INLINE_LIMIT:,}", "name a file")
-        self.further.append(packed)
+        self.further = (*self.further, packed)
         return ids.further(self.task_id, len(self.further))
 
     def emit(self, body: Body) -> None:

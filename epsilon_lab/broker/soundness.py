@@ -39,7 +39,10 @@ def event_problem(event: Event) -> str:
 
 def result_problem(result: Result) -> str:
     """Say why a result cannot be recorded; empty where it can."""
-    return value_problem(result.output) or files_problem(result) or further_problem(result)
+    problem = value_problem(result.output)
+    if result.files or result.further:  # few have any
+        problem = problem or files_problem(result) or further_problem(result)
+    return problem
 
 
 def files_problem(result: Result) -> str:

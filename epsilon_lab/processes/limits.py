@@ -97,6 +97,9 @@ def loosen_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
+_UNBOUNDED = nullcontext()
+
+
 def memory_ceiling(memory_mb: float | None) -> AbstractContextManager[None]:
     """Let this process take only so much more memory while this lasts: a bound on accidents, which code may raise.
 
@@ -105,7 +108,7 @@ def memory_ceiling(memory_mb: float | None) -> AbstractContextManager[None]:
     Args:
         memory_mb: MiB on top of what the process has; each process that it starts may have as much. None: no bound.
     """
-    return nullcontext() if memory_mb is None or sys.platform != "linux" else _ceiling(memory_mb)
+    return _UNBOUNDED if memory_mb is None or sys.platform != "linux" else _ceiling(memory_mb)
 
 
 @contextmanager

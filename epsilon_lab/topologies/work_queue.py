@@ -19,6 +19,7 @@ from epsilon_lab.messages.call import CALL, CALL_ASYNC, Feedback, call_of
 from epsilon_lab.messages.events import Body, TaskLine, TasksRevised, TasksSubmitted, task_spec
 from epsilon_lab.messages.tasks import Retry, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value, as_json, stored
+from epsilon_lab.settings import INLINE_LIMIT
 from epsilon_lab.topologies.manifest import make_root
 from epsilon_lab.topologies.plan import (
     Add,
@@ -239,9 +240,10 @@ class WorkQueue:
             events.append(save_rules(self._rules, run))
         payloads: list[Value] = []
         for task_id, payload in zip(self._ids, self._payloads, strict=True):
-            kept, saved = self._work.keep(run, payload, task_id)
-            payloads.append(kept)
-            events += saved
+            if len(payload.data) > INLINE_LIMIT:
+                payload, saved = self._work.keep(run, payload, task_id)
+                events += saved
+            payloads.append(payload)
         tasks = tuple(
             TaskSpec(
                 task_id=task_id,
@@ -332,13 +334,15 @@ class WorkQueuePlan(Checkable):
         self._open.discard(outcome.task_id)
         effects: list[PlanEffect] = []
         if outcome.status == "completed":
-            item = ids.origin(outcome.task_id)
             if self._rules.root:
-                effects.append(Export(root=self._rules.root, ref=self._rules.refs[item], value=outcome.output))
+                ref = self._rules.refs[ids.origin(outcome.task_id)]
+                effects.append(Export(root=self._rules.root, ref=ref, value=outcome.output))
             if outcome.files:
+                item = ids.origin(outcome.task_id)
                 self._files.pop(item, None)
                 self._files[item] = outcome.files
-            effects += self._take_further(outcome)
+            if outcome.further:
+                effects += self._take_further(outcome)
         else:
             error = outcome.failure.error if outcome.failure else f"it was {outcome.status}"
             self._without.add(ids.origin(outcome.task_id))
@@ -377,7 +381,7 @@ class WorkQueuePlan(Checkable):
             tasks.append(msgspec.structs.replace(parent, task_id=task_id, payload=as_json(asked)))
         self._items |= {task.task_id: task for task in tasks}
         self._open.update(task.task_id for task in tasks)
-        return [Add(tuple(tasks), final=self._is_final)] if tasks else []
+        return [Add(tuple(tasks), final=self._is_final)]
 
     def _is_settled(self, item: str) -> bool:
         return item in self._items and self._latest(item) not in self._open

@@ -112,7 +112,7 @@ class Attempt:
             ended_at=time.time(),
             events=tuple(self.leaf.events),
             files=files,
-            further=tuple(self.leaf.further),
+            further=self.leaf.further,
         )
 
     def failed(self, error: BaseException, tails: tuple[str, str] = ("", "")) -> Failure:
@@ -171,10 +171,12 @@ def execute(
     if capture is not None:
         capture.begin()
     attempt = Attempt(assignment, open_run(assignment))
-    attempt.leaf.plain_post = task = CurrentTask(assignment, peer, attempt.leaf) if peer is not None else None
+    task = CurrentTask(assignment, peer, attempt.leaf) if peer is not None else None
     CURRENT.set(task)
     try:
         entry, arguments = attempt.prepare(in_async_lane=False)
+        if entry.takes_leaf:
+            attempt.leaf.plain_post = task  # a cycle, which a user's function need not leave to the collector
         with memory_ceiling(assignment.task.memory_mb):
             value = entry.call(*arguments)
         attempt.publish()

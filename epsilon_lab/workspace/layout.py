@@ -59,6 +59,7 @@ class RunDirectory:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self._hash = hash(self.path)
         self._known: set[Path] = set()  # directories seen to be inside; no stranger writes here, so they stay there
 
     def __repr__(self) -> str:
@@ -68,7 +69,7 @@ class RunDirectory:
         return type(other) is type(self) and self.path == other.path
 
     def __hash__(self) -> int:
-        return hash(self.path)
+        return self._hash  # what is cached by run is looked up for each task
 
     @property
     def run_id(self) -> str:

@@ -32,7 +32,7 @@ def test_a_topology_that_takes_none_is_said(hand: Hand) -> None:
             hand.call(submit_task, task="x")
     with pytest.raises(ToolError, match="the lab gives its tasks to its agents itself"):
         hand.call(request_task)
-    assert hand.leaf.further == []
+    assert hand.leaf.further == ()
 
 
 def test_tasks_do_not_multiply_without_end(taking: Hand) -> None:
@@ -40,7 +40,7 @@ def test_tasks_do_not_multiply_without_end(taking: Hand) -> None:
         taking.call(submit_task, task="x")
     with pytest.raises(LabError, match="may ask for 100 further ones"):
         taking.call(submit_task, task="x")
-    taking.leaf.further.clear()
+    taking.leaf.further = ()
     with pytest.raises(InvalidInput, match="more than 65,536"):
         taking.call(submit_task, task="x" * INLINE_LIMIT)
     taking.leaf.task_id = "item-000000" + 8 * ".1"
