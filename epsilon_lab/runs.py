@@ -29,6 +29,7 @@ from epsilon_lab.messages.values import is_text, unpack
 from epsilon_lab.search.candidate import Candidate, lineage
 from epsilon_lab.topologies.controls import CONTROL_OF, JUDGED, Controls
 from epsilon_lab.topologies.engine import Cancel, Pause, Prioritise, Resume, Stimulus, Stop, Tell
+from epsilon_lab.topologies.itemised import Itemised
 from epsilon_lab.topologies.plan import Requeue, Revise, Topology
 from epsilon_lab.topologies.runner import Runner
 from epsilon_lab.topologies.search_plan import BriefEdit
@@ -50,6 +51,10 @@ if TYPE_CHECKING:
 _TASKS = "select task_id, status from tasks where run_id = ?"
 _OF_NODES = ("dag", "supervisor")
 """Topologies whose final output says which task has it, for each of several nodes."""
+
+
+_BY_AND_BY = ("map_reduce", "sharded_queue")
+"""Topologies whose items become tasks some at a time."""
 
 
 class Home(Protocol):
@@ -313,7 +318,8 @@ class Run:
         but the latest revision speaks for it from its end on: also where it failed.
 
         Args:
-            tasks: Which, by their ids with or without a revision; all of them settled.
+            tasks: Which, by their ids with or without a revision; all of them settled. In a run that is over also items
+                that were not begun.
             feedback: What to mind this time, for all or by task. An agent or a model reads it in its request, a
                 function in `current_task().feedback`.
             trust: Also of a run that was born in another workspace, whose functions are a stranger's pickles.
@@ -327,7 +333,8 @@ class Run:
             raise InvalidInput("tasks", "names none", "give the ids of those to do again; see run.frame('tasks')")
         known = latest(self._home.store.rows(_TASKS, [self.run_id], run_id=self.run_id))
         origins = [ids.origin(str(name)) for name in names]
-        self._check_tasks([known[name][0] if name in known else name for name in origins], SETTLED)
+        unbegun = () if self.status in LIVE or known.keys() >= set(origins) else frozenset(self._unbegun(known))
+        self._check_tasks([known.get(name, (name,))[0] for name in origins if name not in unbegun], SETTLED)
         said = feedback if isinstance(feedback, Mapping) else dict.fromkeys(names, feedback) if feedback else {}
         if stray := next((name for name in said if name not in names), None):
             raise InvalidInput(f"feedback for {stray!r}", "is for none of the tasks", "name it in tasks= too")
@@ -398,6 +405,7 @@ class Run:
         query = "select task_id, status, error, kind from tasks where run_id = ? and kind in ('item', 'node', 'stage')"
         rows = self._home.store.rows(query, [self.run_id], run_id=self.run_id)
         speaking = latest((row for row in rows if row[1] in SETTLED), latest(rows))
+        speaking.update((name, (name, "not begun", None, "item")) for name in self._unbegun(speaking))
         order = {} if all(row[3] == "item" for row in rows) else submission_order(self._directory)
         results: dict[str, Any] = {}
         for name in sorted(speaking, key=lambda name: (order.get(name, 0), name)):
@@ -411,6 +419,18 @@ class Run:
                 raise RunFailed(self.run_id, self.status, f"{why}; {way}results(failed='none') skips it")
             results[name] = LabError(why) if failed == "keep" else None
         return results
+
+    def _unbegun(self, known: Mapping[str, object]) -> list[str]:
+        """Items that have no task, in order, since a run of very many hands them out by and by.
+
+        Args:
+            known: The tasks that there are, by id.
+        """
+        if self.topology not in _BY_AND_BY:
+            return []
+        if sum(name.startswith("item-") for name in known) >= msgspec.json.decode(self._row("config"))["items"]:
+            return []
+        return [name for name in Itemised.restore(self._directory, ()).item_names() if name not in known]
 
     @property
     def output(self) -> Any:

@@ -137,6 +137,10 @@ class ReductionPlan(Plan):
             return f"reduce-l{level:02d}-n{place:0{max(4, digits)}d}"
         return "reduce-final" if level == self._levels.top else f"reduce-shard-{place:0{max(3, digits)}d}"
 
+    def item_names(self) -> Iterable[str]:
+        """The ids of the items' first tasks, in order."""
+        return (self.name(Spot(0, place)) for place in range(self._rules.items))
+
     def _spot(self, task_id: str) -> Spot | None:
         """The spot that a task, or any of its revisions, belongs to."""
         found = _PLACE.match(task_id)

@@ -22,6 +22,7 @@ from epsilon_lab.views.curve import LIVE, Arm, Curve, Point, Versus, curve
 from epsilon_lab.views.work_tables import read_work
 from epsilon_lab.views.workflow import Workflow
 from epsilon_lab.workspace.layout import RunDirectory
+from epsilon_lab.workspace.outputs import superseded
 from epsilon_lab.workspace.tables import Tables
 
 RECENT_S = 10.0
@@ -311,7 +312,8 @@ class Observer:
             rows = self._rows(
                 "select status, count(*), first(task_id order by finished_at, task_id), "
                 "first(error order by finished_at, task_id) from tasks",
-                "and status in ('failed', 'dead', 'cancelled') group by status order by 2 desc, 1",
+                f"and status in ('failed', 'dead', 'cancelled') and not {superseded()} "
+                "group by status order by 2 desc, 1",
             )
         return tuple(Failures(outcome, count, example, error or "") for outcome, count, example, error in rows)
 

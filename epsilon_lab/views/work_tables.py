@@ -29,6 +29,7 @@ from epsilon_lab.views.workflow import (
     stories_of,
     with_gates,
 )
+from epsilon_lab.workspace.outputs import superseded
 
 LISTS = ("pipeline",)
 """Topologies whose nodes follow one upon the other."""
@@ -90,21 +91,22 @@ def _tasks(rows: Rows, rest: str) -> list[TaskRow]:
 
 
 def _levels(rows: Rows, shards: int, items: int) -> tuple[tuple[Level, ...], int]:
-    """Count tasks by level, items first, then in the order in which they were begun.
+    """Count tasks by level, items first, then in the order in which they were begun; one that was done again, once.
 
     Args:
         rows: Asks.
         shards: How many runs of neighbours the items belong to; 0 for none.
         items: How many items there are.
     """
-    place = "split_part(task_id, '-', 2)::BIGINT"
+    first = "split_part(task_id, '~', 1)"
+    place = f"split_part({first}, '-', 2)::BIGINT"
     shard = f"printf('shard-%03d', (({place} + 1) * {shards} - 1) // {items})"  # as topologies/levels.py has it
     item = shard if shards and items else "'item'"
     found = rows(
         f"select case when kind = 'item' then {item} else "  # noqa: S608 - two whole numbers of ours
-        "regexp_replace(task_id, '[-.]?n?[0-9]+$', '') end as level, kind, "
+        f"regexp_replace({first}, '[-.]?n?[0-9]+$', '') end as level, kind, "
         "status, count(*), min(epoch(started_at)), max(epoch(finished_at)) from tasks",
-        "group by level, kind, status",
+        f"and not {superseded()} group by level, kind, status",
     )
     groups: dict[tuple[bool, str], list[tuple[str, int, float | None, float | None]]] = {}
     failed = 0
@@ -136,7 +138,8 @@ def _whole(value: object) -> int:
 def _first_stories(rows: Rows) -> tuple[Story, ...]:
     found = rows(
         "select task_id, status, error, attempts from tasks",
-        f"and status in ('failed', 'dead') and attempts > 0 order by finished_at, task_id limit {_STORIES}",
+        f"and status in ('failed', 'dead') and attempts > 0 and not {superseded()} "
+        f"order by finished_at, task_id limit {_STORIES}",
     )
     tails = _stderr(rows, [task_id for task_id, *_ in found])
     return tuple(

@@ -58,6 +58,23 @@ def latest(rows: Iterable[Row], otherwise: Mapping[str, Row] = MappingProxyType(
     return {**otherwise, **found}
 
 
+def superseded(statuses: Sequence[str] = ()) -> str:
+    """Whether a later revision speaks for a task, as a condition in SQL on the `tasks` of the run `$run`.
+
+    Revisions are looked for among the few tasks that are some, so that it costs little where tasks are many.
+
+    Args:
+        statuses: Of which statuses that revision has to be; none for any.
+    """
+    wanted = f" and status in {tuple(statuses)}" if statuses else ""
+    again = (
+        "(select task_id, split_part(task_id, '~', 1) as name, split_part(task_id, '~', 2)::integer as number "  # noqa: S608 - our own names
+        f"from tasks where run_id = $run and contains(task_id, '~'){wanted})"
+    )
+    older = f"select task_id from {again} qualify number < max(number) over (partition by name)"  # noqa: S608 - as above
+    return f"task_id in (select name from {again} union all ({older}))"  # noqa: S608 - as above
+
+
 def submission_order(run: RunDirectory) -> dict[str, int]:
     """The places in which a run's tasks were named on record, by task id: those of its plan."""
     places: dict[str, int] = {}

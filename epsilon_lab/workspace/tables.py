@@ -31,6 +31,7 @@ from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
 from epsilon_lab.workspace.feed import Feed
 from epsilon_lab.workspace.fold import Fold, Row
 from epsilon_lab.workspace.layout import JOURNAL
+from epsilon_lab.workspace.outputs import SETTLED, superseded
 from epsilon_lab.workspace.presence import is_there
 from epsilon_lab.workspace.reading import LOCK_DOWN, check_reading
 from epsilon_lab.workspace.schema import TABLES, VIEWS
@@ -113,15 +114,17 @@ class Tables:
         return _with_score_columns(frame) if table == "candidates" else frame
 
     def failures(self, run_id: str) -> pd.DataFrame:
-        """A run's tasks that gave no output, with what their last attempt left behind."""
-        query = """
+        """A run's tasks that gave no output, with what their last attempt left behind; of one that was done again, what
+        its latest revision that is settled says.
+        """
+        query = f"""
             select task_id, kind, task.status, task.error, traceback, stdout_tail, stderr_tail, finished_at
             from tasks task left join attempts using (run_id, task_id)
-            where task.run_id = ? and task.status in ('failed', 'dead')
+            where task.run_id = $run and task.status in ('failed', 'dead') and not {superseded(SETTLED)}
             qualify row_number() over (partition by task_id order by fence desc) = 1
             order by finished_at, task_id
-        """
-        with self._answer(query, [run_id], run_id=run_id) as answer:
+        """  # noqa: S608 - our own names
+        with self._answer(query, {"run": run_id}, run_id=run_id) as answer:
             return answer.df()
 
     def names(self) -> pd.DataFrame:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import select
+from functools import partial
+from pathlib import Path
+
 import pytest
 
 from epsilon_lab import LLM, Budget, MapReduce, ShardedQueue, reducers
 from epsilon_lab.errors import InvalidInput, RunFailed
+from epsilon_lab.testing.census import wait_until
 from epsilon_lab.testing.model_server import ModelServer
 
 
@@ -16,6 +21,12 @@ def words(text: str) -> dict[str, int]:
 def but_threes(number: int) -> int:
     if number % 10 == 3:
         raise ValueError(f"{number} is refused")
+    return number
+
+
+def held(place: Path, number: int) -> int:
+    while not (place / "go").exists():
+        select.select([], [], [], 0.02)
     return number
 
 
@@ -57,6 +68,21 @@ def test_async_functions_and_large_outputs_go_the_same_way(lab):
     assert lab.start(numbers).wait().output == list(range(30))
     large = ShardedQueue(range(6), lambda n: [str(n) * 50_000], shards=2, reduce=joined)
     assert lab.start(large).wait().output == [str(n) * 50_000 for n in range(6)]
+
+
+def test_items_that_were_never_begun_have_their_place_and_can_be_begun_later(lab, tmp_path):
+    run = lab.start(ShardedQueue(range(4100), partial(held, tmp_path), shards=2, reduce=sum))
+    assert wait_until(lambda: len(run.frame("tasks")) == 4096, within_s=30), "so many are handed out at once"
+    run.stop()
+    assert run.wait(60).results(failed="none") == [None] * 4100
+    assert str(run.results(failed="keep")[4099]) == "task item-004099 is not begun"
+    with pytest.raises(RunFailed, match="task item-000000 is cancelled"):
+        run.results()
+    (tmp_path / "go").touch()
+    run.rerun(["item-004099", "item-000002"])
+    assert run.wait(60).output == 4101
+    assert [place for place, output in enumerate(run.results("none")) if output is not None] == [2, 4099]
+    assert len(run.results("none")) == 4100
 
 
 def test_a_model_maps_and_reduces_over_http(lab):

@@ -34,6 +34,7 @@ def test_items_are_done_again_live_and_after_the_end(tmp_path: Path, sidecar_pat
     with Lab(sidecar_path, workers=2, broker=broker) as lab:
         run = lab.start(WorkQueue(range(4), partial(patient, tmp_path)))
         assert wait_until(lambda: list(run.frame("tasks").status).count("completed") == 3, within_s=30)
+        assert wait_until(lambda: (tmp_path / "tried-3").exists(), within_s=30)
         with pytest.raises(InvalidInput, match="task 'item-000003': is running, not completed or failed"):
             run.rerun(["item-000000", "item-000003"])
         run.rerun("item-000000", feedback="once more")

@@ -1126,8 +1126,8 @@ PLANTS = (
     Plant(
         "a task that is running is done again",
         "runs.py",
-        "for name in origins], SETTLED)\n",
-        'for name in origins], (*SETTLED, "running"))\n',
+        "if name not in unbegun], SETTLED)\n",
+        'if name not in unbegun], (*SETTLED, "running"))\n',
         ("tests/lab/test_rerun.py",),
     ),
     Plant(

@@ -307,6 +307,24 @@ def test_items_of_shards_are_counted_by_shard(works):
     assert queue.see().expected == 6
 
 
+def test_what_was_done_again_is_counted_once_as_it_stands_now(works):
+    queue = works("sharded_queue", items=4, shards=2)
+    for name in ("item-000000", "item-000001", "item-000002", "item-000003~2", "item-000003", "item-000003~3"):
+        queue.add(name, kind="item")
+    queue.fail("item-000003", "ValueError: first")
+    queue.fail("item-000003~2", "ValueError: second")
+    queue.fail("item-000001", "ValueError: bad")
+    for name in ("reduce-shard-001", "reduce-shard-001~2", "reduce-final~2"):
+        queue.add(name, kind="reduce")
+    seen = queue.see()
+    assert [(level.name, dict(level.states)) for level in seen.work.levels] == [
+        ("shard-000", {"queued": 1, "failed": 1}), ("shard-001", {"queued": 2}),
+        ("reduce-final", {"queued": 1}), ("reduce-shard", {"queued": 1}),
+    ]  # fmt: skip
+    assert [story.task_id for story in seen.work.stories] == ["item-000001"]
+    assert [(each.count, each.example) for each in seen.failures] == [(1, "item-000001")]
+
+
 def test_a_run_that_ended_keeps_its_durations(works):
     dag = works("dag")
     dag.add("api")

@@ -196,6 +196,19 @@ def test_failures_say_what_the_last_attempt_left_behind(workspace: Workspace, ta
     assert letter["history"] == [{"attempt": 3, "outcome": "failed", "error": "E3", "worker_id": "w"}]
 
 
+def test_a_failure_that_a_later_go_has_settled_is_none(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
+    ids = ("a", "a~2", "b", "b~2", "b~10", "c", "c~2", "d")
+    workspace.write("r", TasksSubmitted(tasks=tuple(map(task, ids))))
+    for name in ("a", "b", "b~2", "b~10", "c", "d"):
+        line = FailedLine(task_id=name, attempt=1, fence=1, outcome="failed", error=f"E-{name}", then="failed")
+        workspace.write("r", TasksFailed(worker_id="w", tasks=(line,)))
+    output = StoredValue(json=msgspec.Raw(b"7"))
+    done = CompletedLine(task_id="a~2", attempt=1, fence=1, output=output, started_at=0.0, ended_at=0.0)
+    workspace.write("r", TasksCompleted(worker_id="w", tasks=(done,)))
+    assert tables.failures("r")["error"].tolist() == ["E-b~10", "E-c", "E-d"], "c~2 is not settled"
+
+
 def test_a_candidates_frame_has_a_column_for_each_score_and_the_seed_first(
     workspace: Workspace, tables: Tables
 ) -> None:
