@@ -28,9 +28,9 @@ from epsilon_lab.messages.cases import Decide
 from epsilon_lab.messages.values import is_text, unpack
 from epsilon_lab.search.candidate import Candidate, lineage
 from epsilon_lab.topologies.controls import CONTROL_OF, JUDGED, Controls
-from epsilon_lab.topologies.engine import Cancel, Pause, Prioritise, Resume, Stimulus, Stop, Tell
+from epsilon_lab.topologies.engine import Pause, Resume, Stimulus, Stop, Tell
 from epsilon_lab.topologies.itemised import Itemised
-from epsilon_lab.topologies.plan import Requeue, Revise, Topology
+from epsilon_lab.topologies.plan import Cancel, Prioritise, Requeue, Revise, Topology
 from epsilon_lab.topologies.runner import Runner
 from epsilon_lab.topologies.search_plan import BriefEdit
 from epsilon_lab.topologies.work_queue import item_name

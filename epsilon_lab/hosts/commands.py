@@ -20,8 +20,8 @@ from epsilon_lab.broker.members import WorkerRow
 from epsilon_lab.broker.stats import Stats
 from epsilon_lab.errors import BadFrame, LabError
 from epsilon_lab.messages.cases import Decide
-from epsilon_lab.topologies.engine import Cancel, Pause, Prioritise, Resume, Stop
-from epsilon_lab.topologies.plan import Requeue, Revise
+from epsilon_lab.topologies.engine import Pause, Resume, Stop
+from epsilon_lab.topologies.plan import Cancel, Prioritise, Requeue, Revise
 from epsilon_lab.topologies.search_plan import BriefEdit
 from epsilon_lab.workers.place import Place
 from epsilon_lab.workspace.journal import Durability

@@ -38,7 +38,7 @@ from epsilon_lab.processes.scratch import sweep
 from epsilon_lab.settings import BrokerSettings
 from epsilon_lab.topologies.catalogue import restore, validate_models
 from epsilon_lab.topologies.engine import Stimulus
-from epsilon_lab.topologies.files import check_files, mend_files
+from epsilon_lab.topologies.files import check_files, mend_files, read_outcome
 from epsilon_lab.topologies.plan import Plan, Requeue, Revise
 from epsilon_lab.topologies.recovery import Recovered, beginning, recover
 from epsilon_lab.topologies.runner import Runner
@@ -294,7 +294,7 @@ class Core:
         self._refuse_namesake(started.name)
         env = granted(started.env, environ)
         plan = restore(run, started, records)
-        found = recover(run.run_id, plan, records, read=run.fetch)
+        found = recover(run.run_id, plan, records, read=partial(read_outcome, run))
         if news is not None:
             found.tell(news)
         check_files(run, found)

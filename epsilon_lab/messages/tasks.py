@@ -182,5 +182,8 @@ class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     files: str = ""
     """Reference of the files that the accepted attempt made, `leaves/<task id>/<fence>`."""
 
+    paths: tuple[str, ...] = ()
+    """Which files these are, for rules that look into outputs."""
+
     further: tuple[Value, ...] = ()
     """Items of further tasks that the accepted attempt asked for."""

@@ -37,11 +37,13 @@ from epsilon_lab.topologies.decomposition import (
 from epsilon_lab.topologies.manifest import Manifest
 from epsilon_lab.topologies.nodes import Nodes, NodeSpec
 from epsilon_lab.topologies.plan import (
+    Cancel,
     Condition,
     Emit,
     Finish,
     Plan,
     PlanEffect,
+    Prioritise,
     Requeue,
     Revise,
     read_rules,
@@ -438,8 +440,13 @@ class DagPlan(Checkable):
         return as_json(found)
 
     def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
-        """Nodes are done again, or dead letters."""
+        """Nodes are done again, or dead letters; or, of those that wait, given up or put before others."""
         match news:
+            case Cancel(task_ids=task_ids, reason=reason):
+                effects = self._nodes.cancel(task_ids, reason)
+                return [*effects, *self._end()] if effects else []
+            case Prioritise(task_id=task_id, priority=priority):
+                return self._nodes.prioritise(task_id, priority)
             case Requeue(task_ids=task_ids):
                 return self._nodes.requeue(task_ids)
             case Revise(feedback=feedback):
@@ -477,4 +484,5 @@ class DagPlan(Checkable):
             },
             final=tuple(name for name in self._nodes.final() if name != DECOMPOSE),
             failures={name: failures[name] for name in names if states[name] == "failed"},
+            writers=self._nodes.writers,
         )

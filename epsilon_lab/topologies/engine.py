@@ -26,7 +26,20 @@ from epsilon_lab.messages.events import (
 from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value, stored
 from epsilon_lab.topologies.graph import NOTHING, Graph, Step
-from epsilon_lab.topologies.plan import Add, Copy, Emit, Export, Finish, Plan, PlanEffect, Requeue, Revise, Write
+from epsilon_lab.topologies.plan import (
+    Add,
+    Cancel,
+    Copy,
+    Emit,
+    Export,
+    Finish,
+    Plan,
+    PlanEffect,
+    Prioritise,
+    Requeue,
+    Revise,
+    Write,
+)
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -61,20 +74,6 @@ class Tell(msgspec.Struct, frozen=True):
     """Someone tells the plan something that only plans of its topology understand."""
 
     news: object
-
-
-class Prioritise(msgspec.Struct, frozen=True, tag=True):
-    """A person puts a task before or behind others; one that is settled or unknown is passed over."""
-
-    task_id: str
-    priority: int
-
-
-class Cancel(msgspec.Struct, frozen=True, tag=True):
-    """A person does not want these tasks any more; settled and unknown ones are passed over."""
-
-    task_ids: tuple[str, ...]
-    reason: str
 
 
 class Exhaust(msgspec.Struct, frozen=True):
@@ -196,7 +195,7 @@ class RunState:
             case Tell(news=news):
                 return self._carry(self._plan.told(news, own), own)
             case Prioritise():
-                return self._prioritise(stimulus)
+                return self._prioritise(stimulus, own)
             case Cancel():
                 return self._cancel(stimulus, own)
             case Exhaust(reason=reason):
@@ -239,21 +238,26 @@ class RunState:
         effects: list[EngineEffect] = [CloseBudget(reason), Emit(RunExhausted(reason=reason))]
         return effects + self._carry(self._plan.exhausted(reason, own), own)
 
-    def _prioritise(self, wanted: Prioritise) -> list[EngineEffect]:
+    def _prioritise(self, wanted: Prioritise, now: float) -> list[EngineEffect]:
         line = Emit(TaskPrioritised(task_id=wanted.task_id, priority=wanted.priority))
         if self._graph.is_out(wanted.task_id):
             return [line, Reprioritise(wanted.task_id, wanted.priority)]
-        return [line] if self._graph.prioritise(wanted.task_id, wanted.priority) else []
+        if self._graph.prioritise(wanted.task_id, wanted.priority):
+            return [line]
+        return self._carry(self._plan.told(wanted, now), now)
 
     def _cancel(self, wanted: Cancel, now: float) -> list[EngineEffect]:
-        """Settle what the broker was not given; it will tell of the rest."""
+        """Settle what the graph holds; the broker tells of what it has, and the plan settles what it keeps back."""
         task_ids = tuple(dict.fromkeys(wanted.task_ids))
         out = tuple(filter(self._graph.is_out, task_ids))
         held = tuple(filter(self._graph.withdraw, task_ids))
+        rest = tuple(task_id for task_id in task_ids if task_id not in {*out, *held})
         effects: list[EngineEffect] = []
         if held:
             effects.append(Emit(TasksCancelled(task_ids=held, reason=wanted.reason)))
             effects += self._settle([cancelled_outcome(self.run_id, task_id, wanted.reason) for task_id in held], now)
+        if rest and not self.ended:
+            effects += self._carry(self._plan.told(Cancel(rest, wanted.reason), now), now)
         if out and not self.ended:
             effects.append(CancelTasks(out, wanted.reason))
         return effects

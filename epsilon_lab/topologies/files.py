@@ -9,16 +9,34 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
+
 from epsilon_lab.errors import LabError, WorkspaceError
+from epsilon_lab.messages.tasks import TaskOutcome
 from epsilon_lab.topologies.plan import Copy, Write
 from epsilon_lab.topologies.recovery import Recovered
 from epsilon_lab.workspace.layout import RunDirectory
+from epsilon_lab.workspace.leaf_files import read_layer
 
 _GIVEN = ("plan", "code", "problem", "input")
 """Kinds of file that a run begins with."""
 
 _MADE = ("source", "file", "layer")
 """Kinds of file that one task makes and others read; while that task is open, the file is not final."""
+
+
+def read_outcome(run: RunDirectory, outcome: TaskOutcome) -> TaskOutcome:
+    """Take back from the disk what rules that look into outputs see: the output itself, and which files there are.
+
+    Raises:
+        OSError: The output's file cannot be read.
+        LabError: What describes the files cannot be read.
+    """
+    if outcome.output is not None and outcome.output.form == "file":
+        outcome = msgspec.structs.replace(outcome, output=run.fetch(outcome.output))
+    if outcome.files:
+        outcome = msgspec.structs.replace(outcome, paths=tuple(read_layer(run, outcome.files).files))
+    return outcome
 
 
 def check_files(run: RunDirectory, found: Recovered) -> None:

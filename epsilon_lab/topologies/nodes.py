@@ -37,7 +37,7 @@ import msgspec
 from epsilon_lab.errors import BudgetExhausted, InvalidInput, ends_run
 from epsilon_lab.ids import origin, revised
 from epsilon_lab.messages.call import Call, Feedback
-from epsilon_lab.messages.events import TasksCancelled, TasksWaiting, task_line
+from epsilon_lab.messages.events import TaskPrioritised, TasksCancelled, TasksWaiting, task_line
 from epsilon_lab.messages.tasks import Failure, Lane, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
 from epsilon_lab.topologies.plan import Add, Condition, Emit, Node, PlanEffect, Requeue
@@ -123,7 +123,7 @@ class _Node:
         """Whether it waits for its review."""
 
         self.is_refused = False
-        """Whether a review does not let it count, or one that it depends on; the engine knows nothing of that."""
+        """Whether a review or a person does not let it count, or one it depends on: nothing the engine knows of."""
 
     @property
     def task_id(self) -> str:
@@ -152,6 +152,9 @@ class Nodes:
         self._nodes: dict[str, _Node] = {}
         self._dependents: dict[str, list[str]] = {}
         self._layers = 0
+        self.writers: dict[str, str] = {}
+        """Path of a file -> the node that wrote it last."""
+
         self.open: set[str] = set()
         """Names of nodes that are not over."""
 
@@ -196,6 +199,7 @@ class Nodes:
         node.state = _state_of(outcome)
         if node.state == "done":
             self._lay(node, outcome.files)
+            self.writers.update(dict.fromkeys(outcome.paths, name))
         elif outcome.status == "failed" and outcome.failure and self._may_retry(node, outcome.failure):
             failed, feedback = node.failed + 1, (*node.feedback, failure_feedback(outcome.failure))
             node.again(feedback)
@@ -217,16 +221,30 @@ class Nodes:
         node = self._nodes[name]
         self._lacks(node, "failed", why)
         node.chain = []
-        reason = f"not started: it depends on {name}, which was refused"
-        stopped, todo = [], [node]
-        while todo:
-            for each in map(self._nodes.__getitem__, self._dependents[todo.pop().spec.id]):
-                if each.state == "waiting" and each.spec.quorum is None:
-                    self._lacks(each, "stopped", reason)
-                    stopped.append(each.task_id)
-                    todo.append(each)
-        said: list[PlanEffect] = [Emit(TasksCancelled(task_ids=tuple(stopped), reason=reason))] if stopped else []
-        return said + self._spread(node)
+        return [*self._stop_behind(node, f"not started: it depends on {name}, which was refused"), *self._spread(node)]
+
+    def cancel(self, task_ids: Container[str], reason: str) -> list[PlanEffect]:
+        """Give up nodes that wait for others, and what cannot do without them; those that do not are passed over."""
+        waiting = [node for node in self._nodes.values() if node.state == "waiting" and node.task_id in task_ids]
+        if not waiting:
+            return []
+        effects: list[PlanEffect] = [
+            Emit(TasksCancelled(task_ids=tuple(each.task_id for each in waiting), reason=reason))
+        ]
+        for node in waiting:
+            self._lacks(node, "cancelled", reason)
+        for node in waiting:
+            effects += self._stop_behind(node, f"not started: it depends on {node.spec.id}, which was cancelled")
+            effects += self._spread(node)
+        return effects
+
+    def prioritise(self, task_id: str, priority: int) -> list[PlanEffect]:
+        """Put a node that waits for others before or behind them; one that does not wait is passed over."""
+        node = self._nodes.get(origin(task_id))
+        if node is None or node.state != "waiting" or node.task_id != task_id:
+            return []
+        node.spec = msgspec.structs.replace(node.spec, priority=priority)
+        return [Emit(TaskPrioritised(task_id=task_id, priority=priority))]
 
     def revise(self, feedback: Mapping[str, tuple[Feedback, ...]], *, mends: bool = False) -> list[PlanEffect]:
         """Do nodes again, and what depends on them; one that has not begun is told only.
@@ -390,6 +408,17 @@ class Nodes:
         node.state, node.is_held, node.is_refused = state, False, True
         node.outcome = TaskOutcome(run_id=run_id, task_id=node.task_id, status="failed", failure=failure)
         self.open.discard(node.spec.id)
+
+    def _stop_behind(self, node: _Node, reason: str) -> list[PlanEffect]:
+        """Stop what cannot do without a node that the engine knows nothing of."""
+        stopped, todo = [], [node]
+        while todo:
+            for each in map(self._nodes.__getitem__, self._dependents[todo.pop().spec.id]):
+                if each.state == "waiting" and each.spec.quorum is None:
+                    self._lacks(each, "stopped", reason)
+                    stopped.append(each.task_id)
+                    todo.append(each)
+        return [Emit(TasksCancelled(task_ids=tuple(stopped), reason=reason))] if stopped else []
 
     def _lay(self, node: _Node, ref: str) -> None:
         if not node.mends:

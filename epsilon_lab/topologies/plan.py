@@ -112,6 +112,24 @@ class Revise(msgspec.Struct, frozen=True, tag=True):
     """Why, by task (the first of its revisions); no reason is needed."""
 
 
+class Prioritise(msgspec.Struct, frozen=True, tag=True):
+    """A person puts a task before or behind others; one that is settled or unknown is passed over. A plan is told of
+    what it has on record as waiting and has not added; it answers with the line `TaskPrioritised`.
+    """
+
+    task_id: str
+    priority: int
+
+
+class Cancel(msgspec.Struct, frozen=True, tag=True):
+    """A person does not want these tasks any more; settled and unknown ones are passed over. A plan is told of those
+    that it has on record as waiting and has not added; it answers with the line `TasksCancelled` and what follows.
+    """
+
+    task_ids: tuple[str, ...]
+    reason: str
+
+
 class Finish(msgspec.Struct, frozen=True):
     """The run ends; what is still queued or running is cancelled."""
 

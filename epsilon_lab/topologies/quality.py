@@ -189,6 +189,9 @@ class Product(NamedTuple):
     failures: Mapping[str, Failure]
     """Nodes that failed for good and may be done again."""
 
+    writers: Mapping[str, str] = {}
+    """Path of a file -> the node that wrote it last."""
+
 
 class Checkable(Plan):
     """A plan that can be checked: told to `Revise`, it does tasks again, also after it said that it is over."""
@@ -353,7 +356,7 @@ class Checked(Plan):
             )
             return [*self._on_record(report, {}), self._over("failed", f"{found}, and {used}: {_first(report)}")]
         product = self.plan.product()
-        unclear = [error for error in report.errors if _owner(error, product.nodes) is None]
+        unclear = [error for error in report.errors if _owner(error, product) is None]
         if self._rules.assign is None or not unclear:
             return self._fix(report, _feedback(report, product, {}), now)
         self._report = report
@@ -471,14 +474,16 @@ def _numbered(report: Report) -> Report:
     return msgspec.structs.replace(report, errors=tuple(errors))
 
 
-def _owner(error: QualityError, nodes: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Whose an error is, as far as its report, or what the nodes were to make, says."""
-    if error.node is not None and origin(error.node) in nodes:
+def _owner(error: QualityError, product: Product) -> str | None:
+    """Whose an error is, as far as its report, or who wrote the file or was to make it, says."""
+    if error.node is not None and origin(error.node) in product.nodes:
         return origin(error.node)
     if not error.file:
         return None
     path = error.file.removeprefix("./")
-    makers = [name for name, about in nodes.items() if path in about.get("outputs", ())]
+    if product.writers.get(path) in product.nodes:
+        return product.writers[path]
+    makers = [name for name, about in product.nodes.items() if path in about.get("outputs", ())]
     return makers[-1] if makers else None
 
 
@@ -486,7 +491,7 @@ def _feedback(report: Report, product: Product, told: Mapping[str, str]) -> Feed
     """Who is told what, in the order of the report."""
     found: Feedbacks = {}
     for error in report.errors:
-        owner = _owner(error, product.nodes) or told.get(error.id)
+        owner = _owner(error, product) or told.get(error.id)
         for name in (owner,) if owner else product.final:
             found[name] = (*found.get(name, ()), Feedback("qa", _text(error), error.id))
     return found

@@ -63,17 +63,15 @@ from epsilon_lab.messages.events import (
 )
 from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
-from epsilon_lab.messages.values import Value, restored
+from epsilon_lab.messages.values import restored
 from epsilon_lab.topologies.divergence import difference, plain
 from epsilon_lab.topologies.engine import (
-    Cancel,
     CloseBudget,
     End,
     EngineEffect,
     Exhaust,
     Hold,
     Pause,
-    Prioritise,
     Reprioritise,
     Resume,
     RunState,
@@ -84,7 +82,7 @@ from epsilon_lab.topologies.engine import (
     Submit,
     Tell,
 )
-from epsilon_lab.topologies.plan import Copy, Emit, Plan, Requeue, Revise, Write, unheard
+from epsilon_lab.topologies.plan import Cancel, Copy, Emit, Plan, Prioritise, Requeue, Revise, Write, unheard
 from epsilon_lab.workspace.journal import Record
 
 _LOSSES = ("crashed", "lost", "expired")
@@ -164,7 +162,11 @@ def beginning(run_id: str, records: Sequence[Record], *, over: bool = False) -> 
 
 
 def recover(
-    run_id: str, plan: Plan, records: Sequence[Record], *, read: Callable[[Value], Value] = lambda value: value
+    run_id: str,
+    plan: Plan,
+    records: Sequence[Record],
+    *,
+    read: Callable[[TaskOutcome], TaskOutcome] = lambda outcome: outcome,
 ) -> Recovered:
     """Put what is on record to fresh rules.
 
@@ -172,7 +174,7 @@ def recover(
         run_id: The run.
         plan: Its rules, as they were before it began.
         records: Its journal, without an end.
-        read: Takes an output back from its file, for rules that read outputs.
+        read: Takes an output back from the disk, for rules that look into outputs.
 
     Raises:
         LabError: The rules give other lines than those on record; the message names the first that differs.
@@ -219,10 +221,10 @@ class _Open:
 class _Recovery:
     """One pass over a journal; most lines are about tasks, a few each, so these are what it is quick with."""
 
-    def __init__(self, run_id: str, plan: Plan, read: Callable[[Value], Value]) -> None:
+    def __init__(self, run_id: str, plan: Plan, read: Callable[[TaskOutcome], TaskOutcome]) -> None:
         self._run_id = run_id
         self._plan = plan
-        self._read = read if plan.reads_outputs else lambda value: value
+        self._read = read if plan.reads_outputs else None
         self._found = Recovered.new(run_id, plan)
         self._open: dict[str, _Open] = {}
         self._pending: deque[EngineEffect] = deque()
@@ -326,17 +328,15 @@ class _Recovery:
         outcomes = []
         for done in body.tasks:
             del self._open[done.task_id]
-            output = self._read(restored(done.output))
-            outcomes.append(
-                TaskOutcome(
-                    run_id=self._run_id,
-                    task_id=done.task_id,
-                    status="completed",
-                    output=output,
-                    files=done.files,
-                    further=tuple(map(restored, done.further)),
-                )
+            outcome = TaskOutcome(
+                run_id=self._run_id,
+                task_id=done.task_id,
+                status="completed",
+                output=restored(done.output),
+                files=done.files,
+                further=tuple(map(restored, done.further)),
             )
+            outcomes.append(outcome if self._read is None else self._read(outcome))
         self._step(Settled(tuple(outcomes)))
 
     def _settle(self, failure: Failure, status: Literal["failed", "dead", "cancelled"]) -> None:

@@ -30,7 +30,6 @@ from epsilon_lab.topologies.engine import (
     End,
     EngineEffect,
     Hold,
-    Prioritise,
     Reprioritise,
     Resume,
     Settled,
@@ -42,7 +41,8 @@ from epsilon_lab.topologies.engine import (
     Tick,
     cancelled_outcome,
 )
-from epsilon_lab.topologies.plan import Copy, Emit, Export, Plan, Requeue, Revise, Write, unheard
+from epsilon_lab.topologies.files import read_outcome
+from epsilon_lab.topologies.plan import Copy, Emit, Export, Plan, Prioritise, Requeue, Revise, Write, unheard
 from epsilon_lab.topologies.recovery import Recovered
 from epsilon_lab.workspace.fold import how_to_resume
 from epsilon_lab.workspace.journal import Journal
@@ -217,15 +217,10 @@ class Runner:
 
     def _settled(self, outcomes: list[TaskOutcome]) -> None:
         if self._reads_outputs:
-            outcomes = [self._read(outcome) for outcome in outcomes]
+            outcomes = [read_outcome(self.run, outcome) for outcome in outcomes]
         self.send(Settled(tuple(outcomes)))
         if self._untaken:
             self._do(self._catch_up)
-
-    def _read(self, outcome: TaskOutcome) -> TaskOutcome:
-        if outcome.output is None or outcome.output.form != "file":
-            return outcome
-        return msgspec.structs.replace(outcome, output=self.run.fetch(outcome.output))
 
     def _carry_out(self, effects: list[EngineEffect]) -> None:
         for effect in effects:

@@ -275,7 +275,11 @@ def test_an_output_in_a_file_is_read_where_the_rules_read_outputs():
     records = [*lab.records]
     records[place] = msgspec.structs.replace(records[place], body=msgspec.Raw(body))
     whole = pack({"outcome": "scored", "score": 0, "checked": True})
-    assert recover("r", search(), records, read=lambda value: whole if value.form == "file" else value).state
+
+    def taken_back(outcome):
+        return msgspec.structs.replace(outcome, output=whole) if outcome.output.form == "file" else outcome
+
+    assert recover("r", search(), records, read=taken_back).state
 
 
 def test_waits_and_ages_go_on_where_they_were():
