@@ -105,7 +105,8 @@ class Agent:
         _ = self.output_schema, self.tools_by_name  # refused now, if they are none
 
     def __getstate__(self) -> dict[str, Any]:
-        return {each.name: getattr(self, each.name) for each in fields(self)}  # and nothing that is made of them
+        state = {each.name: getattr(self, each.name) for each in fields(self)}  # and nothing that is made of them
+        return state if self.output_schema is None else {**state, "schema": self.output_schema.portable}
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)

@@ -55,6 +55,16 @@ class OutputSchema:
                 "Agent schema", f"must be JSON Schema or a type that msgspec knows, got {schema!r} ({error})"
             ) from error
 
+    @property
+    def portable(self) -> Schema:
+        """The schema as it can be pickled: of a user's own types, the JSON Schema.
+
+        A type that was defined in a cell is packed by value, and `msgspec` does not survive that: a dataclass that it
+        has looked at cannot be packed, and a `Struct` comes out without its fields, so that anything would fit.
+        """
+        is_own = str(getattr(self._type, "__module__", "")).startswith("epsilon_lab.")
+        return self._type if self._type is not None and (is_own or "$defs" not in self.told) else self.told
+
     def argument(self, name: str, description: str) -> dict[str, Any]:
         """JSON Schema of an object whose one field is such an output."""
         own = dict(self.told)

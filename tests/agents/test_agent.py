@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import anyio
 import msgspec
@@ -542,6 +544,23 @@ def test_an_agent_travels(plain: Bench) -> None:
     loaded = load_function(plain.run, packed.sha256)
     assert isinstance(loaded, Agent)
     assert list(loaded.tools_by_name) == ["mine", "read", "shell", "sql", "send_message", "fetch_url"]
+
+
+def test_a_schema_of_types_made_in_a_cell_holds_where_it_travels(plain: Bench) -> None:
+    home = {"__name__": "__main__", "msgspec": msgspec, "dataclass": dataclass}
+    exec("class Poem(msgspec.Struct):\n    lines: list[str]\n@dataclass\nclass Page:\n    number: int", home)  # noqa: S102
+    Verse = TypedDict("Verse", {"words": list[str]})  # noqa: UP013
+    for number, schema in enumerate([home["Poem"], home["Page"], list[home["Page"]], Verse]):  # type: ignore[name-defined]
+        agent = Agent("openai/tiny", tools=[], schema=schema)
+        packed = pack_function(agent)
+        plain.run.save(f"code/{packed.sha256}.pkl", packed.blob, kind="code")
+        loaded = load_function(plain.run, packed.sha256)
+        assert isinstance(loaded, Agent)
+        assert loaded.output_schema is not None
+        assert agent.output_schema is not None
+        assert loaded.output_schema.told == agent.output_schema.told, number
+        assert loaded.output_schema.mismatch({"neither": 1})
+    assert pickle.loads(pickle.dumps(Agent("openai/tiny", schema=LlmCall))).schema is LlmCall, "ours are everywhere"
 
 
 def no_annotation(a) -> str:  # type: ignore[no-untyped-def]
