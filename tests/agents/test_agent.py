@@ -547,10 +547,10 @@ def test_an_agent_travels(plain: Bench) -> None:
 
 
 def test_a_schema_of_types_made_in_a_cell_holds_where_it_travels(plain: Bench) -> None:
-    home = {"__name__": "__main__", "msgspec": msgspec, "dataclass": dataclass}
-    exec("class Poem(msgspec.Struct):\n    lines: list[str]\n@dataclass\nclass Page:\n    number: int", home)  # noqa: S102
-    Verse = TypedDict("Verse", {"words": list[str]})  # noqa: UP013
-    for number, schema in enumerate([home["Poem"], home["Page"], list[home["Page"]], Verse]):  # type: ignore[name-defined]
+    cell: dict[str, Any] = {"__name__": "__main__", "msgspec": msgspec, "dataclass": dataclass}
+    exec("class Poem(msgspec.Struct):\n    lines: list[str]\n@dataclass\nclass Page:\n    number: int", cell)
+    poem, page = cell["Poem"], cell["Page"]
+    for number, schema in enumerate([poem, page, list[page], TypedDict("Verse", {"words": list[str]})]):  # type: ignore[operator]
         agent = Agent("openai/tiny", tools=[], schema=schema)
         packed = pack_function(agent)
         plain.run.save(f"code/{packed.sha256}.pkl", packed.blob, kind="code")
