@@ -62,7 +62,10 @@ class Request:
         team, by the names in its plan.
         """
         team = self.about.get("team")
-        given = {origin(task_id): value for task_id, value in self._given() if origin(task_id) != f"{team}.branch"}
+        given = {origin(task_id): value for task_id, value in self._given()}
+        if not team:
+            return {name: self._read(value) for name, value in given.items()}
+        given.pop(f"{team}.branch", None)
         return {name.removeprefix(f"{team}."): self._read(value) for name, value in given.items()}
 
     @property

@@ -149,7 +149,7 @@ class Itemised:
             layout=None if self._manifest is None else self._manifest.layout,
             asks=tuple(work.code_ref for work in self._works() if work.checked is not None),
         )
-        return ReductionPlan(rules, Names(bytes(names))), [*events, *files, save_rules(rules, run)]
+        return ReductionPlan(rules, Names(bytes(names)) if names else None), [*events, *files, save_rules(rules, run)]
 
     @staticmethod
     def restore(run: RunDirectory, records: Sequence[Record]) -> ReductionPlan:  # noqa: ARG004

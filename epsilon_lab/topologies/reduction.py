@@ -82,8 +82,8 @@ class _Group:
         self.left = left
         """Children that are not settled."""
 
-        self.inputs: dict[int, StoredValue] = {}
-        """Their outputs so far, by place."""
+        self.inputs: dict[int, tuple[str, StoredValue]] = {}
+        """Their tasks and outputs so far, by place."""
 
         self.size = 0
         """Bytes of these, about."""
@@ -102,7 +102,7 @@ class ReductionPlan(Plan):
     def __init__(self, rules: ReductionRules, names: Names | None = None) -> None:
         self.models = rules.asks
         self._rules = rules
-        self._names = names or Names()
+        self._names = names
         self._levels = Levels(rules.items, rules.groups)
         self._states = [bytearray(size) for size in self._levels.sizes]
         self._tries = [array("H", bytes(2 * size)) for size in self._levels.sizes]
@@ -110,7 +110,7 @@ class ReductionPlan(Plan):
 
         self._map, self._map_call = _leaf(rules.map)
         self._reduce, self._reduce_call = _leaf(rules.map if rules.reduce is None else rules.reduce)
-        self._digits = max(6, len(str(rules.items - 1)))
+        self._item_name = f"item-%0{max(6, len(str(rules.items - 1)))}d"
         self._groups: dict[Spot, _Group] = {}
         self._out: dict[str, Spot] = {}
         self._dead: dict[str, Spot] = {}
@@ -130,8 +130,8 @@ class ReductionPlan(Plan):
         """The id of a spot's first task."""
         level, place = spot
         if level == 0:
-            own = self._names.id(place)
-            return f"item-{place:0{self._digits}d}" + (f"-{own}" if own else "")
+            name = self._item_name % place
+            return f"{name}-{own}" if self._names and (own := self._names.id(place)) else name
         digits = len(str(self._levels.sizes[level] - 1))
         if not self._rules.is_sharded:
             return f"reduce-l{level:02d}-n{place:0{max(4, digits)}d}"
@@ -174,7 +174,9 @@ class ReductionPlan(Plan):
             self._first_error = self._first_error or f"{outcome.task_id}: {error}"
             if outcome.status == "dead":
                 self._dead[outcome.task_id] = spot
-        effects = self._export(spot, outcome.output) + self._settle(spot, outcome.output, error)
+        effects = self._settle(spot, outcome.task_id, outcome.output, error)
+        if self._rules.layout is not None:
+            effects = self._export(spot, outcome.output) + effects
         if not self._is_over and self._next < self._rules.items:
             effects += self._hand_out()
         return effects
@@ -217,9 +219,10 @@ class ReductionPlan(Plan):
 
     def _hand_out(self) -> list[PlanEffect]:
         """Keep the window full, in steps."""
-        begin, end = self._next, min(self._rules.items, self._next + WINDOW - self._items_out)
-        if end - begin < _STEP and end < self._rules.items:
+        room = WINDOW - self._items_out
+        if room < _STEP and room < self._rules.items - self._next:
             return []
+        begin, end = self._next, min(self._rules.items, self._next + room)
         self._next = end
         return [Add(tuple([self._item(Spot(0, place)) for place in range(begin, end)]), final=True)]
 
@@ -247,7 +250,7 @@ class ReductionPlan(Plan):
             names = tuple(map(self._task_id, done))
         call = msgspec.structs.replace(
             self._reduce_call,
-            inputs=self._inputs(below, group),
+            inputs=self._inputs(group),
             parts=tuple(group.parts),
             recorded=names,
             failed=group.failed,
@@ -272,15 +275,17 @@ class ReductionPlan(Plan):
         children = self._levels.children(spot)
         return self._states[spot.level - 1].count(_DONE, children.start, children.stop)
 
-    def _inputs(self, level: int, group: _Group) -> tuple[tuple[str, StoredValue], ...]:
+    @staticmethod
+    def _inputs(group: _Group) -> tuple[tuple[str, StoredValue], ...]:
         """What a group has taken in, in order."""
-        return tuple((self._task_id(Spot(level, place)), group.inputs[place]) for place in sorted(group.inputs))
+        return tuple(group.inputs[place] for place in sorted(group.inputs))
 
     # -- files outside ------------------------------------------------------------------------------------------------
 
     def _ref(self, spot: Spot) -> str:
         """Where an output goes, below the manifest's root."""
         assert self._rules.layout is not None  # or nobody asks
+        assert self._names is not None
         if not spot.level:
             return self._names.ref(spot.place)
         is_top = spot.level == self._levels.top
@@ -294,7 +299,7 @@ class ReductionPlan(Plan):
 
     # -- outputs ------------------------------------------------------------------------------------------------------
 
-    def _settle(self, spot: Spot, output: Value | None, error: str) -> list[PlanEffect]:
+    def _settle(self, spot: Spot, task_id: str, output: Value | None, error: str) -> list[PlanEffect]:
         """Let an output rise, or the lack of one: through all groups that have nothing left to reduce."""
         levels = self._levels
         while True:
@@ -312,7 +317,7 @@ class ReductionPlan(Plan):
             if output is None:
                 group.failed[self._task_id(spot)] = error
             elif not group.told:
-                group.inputs[place] = stored(output)
+                group.inputs[place] = task_id, stored(output)
                 group.size += len(output.data) + _ENTRY
             if group.left:
                 return self._put_by(above, group) if group.size > INLINE_LIMIT else []
@@ -324,7 +329,7 @@ class ReductionPlan(Plan):
     def _put_by(self, spot: Spot, group: _Group) -> list[PlanEffect]:
         """Write to disk what an open group has taken in."""
         ref = f"inputs/{self.name(spot)}-part-{len(group.parts) + 1:03d}.json"
-        text = msgspec.json.encode(self._inputs(spot.level - 1, group)).decode()
+        text = msgspec.json.encode(self._inputs(group)).decode()
         group.parts.append(ref)
         group.inputs, group.size = {}, 0
         return [Write(ref, text, "input")]

@@ -22,13 +22,16 @@ import msgspec
 
 from epsilon_lab.messages.events import ArtifactSaved
 from epsilon_lab.messages.values import StoredValue, Value, restored, stored
+from epsilon_lab.settings import INLINE_LIMIT
 
 if TYPE_CHECKING:
     from epsilon_lab.workspace.layout import RunDirectory
 
 ITEMS = "items.ndjson"
+_REFERENCE = ITEMS.encode() + b"#%d"
 _INDEX = "items.idx"
 _END = struct.Struct("<Q")
+_ENCODER = msgspec.json.Encoder()
 _PAGE = 256
 """Items a page."""
 
@@ -46,7 +49,7 @@ class SavedItems(NamedTuple):
 
 def item_value(place: int) -> Value:
     """A reference to the item of that place."""
-    return Value("file", b"%b#%d" % (ITEMS.encode(), place))
+    return Value("file", _REFERENCE % place)
 
 
 def save_items(run: RunDirectory, values: Iterable[Value]) -> SavedItems:
@@ -59,9 +62,10 @@ def save_items(run: RunDirectory, values: Iterable[Value]) -> SavedItems:
     count = end = 0
     with _Part(run.locate(ITEMS)) as lines, _Part(run.locate(_INDEX)) as index:
         for value in values:
-            kept, saved = run.keep(value, f"inputs/item-{count:06d}", kind="input")
-            large += saved
-            end += lines.write(msgspec.json.encode(stored(kept)) + b"\n")
+            if len(value.data) > INLINE_LIMIT:
+                value, saved = run.keep(value, f"inputs/item-{count:06d}", kind="input")
+                large += saved
+            end += lines.write(_ENCODER.encode(stored(value)) + b"\n")
             index.write(_END.pack(end))
             count += 1
         files = [part.described() for part in (lines, index)]
@@ -104,31 +108,28 @@ def read_item(run: RunDirectory, ref: str, place: int) -> Value:
     Raises:
         OSError: The file is not there, or has no such item.
     """
-    first = place - place % _PAGE
-    ends = _ends(run, ref.removesuffix(".ndjson") + ".idx", first)
-    at = place - first
-    if place < 0 or at + 1 >= len(ends):
+    number, at = divmod(place, _PAGE)
+    ends, lines = _page(run, ref, number) if place >= 0 else ((), b"")
+    if at + 1 >= len(ends):
         raise FileNotFoundError(f"{ref} of run {run.run_id} has no item {place}")
-    if ends[-1] - ends[0] <= _PAGE_LIMIT:
-        line = _page(run, ref, ends[0], ends[-1] - ends[0])[ends[at] - ends[0] : ends[at + 1] - ends[0]]
-    else:
-        line = run.read_part(ref, ends[at], ends[at + 1] - ends[at])
+    begin, end = ends[at], ends[at + 1]
+    line = lines[begin - ends[0] : end - ends[0]] if lines else run.read_part(ref, begin, end - begin)
     value = restored(_LINE.decode(line))
     return run.fetch(value) if value.form == "file" else value
 
 
-@functools.lru_cache(maxsize=8)
-def _ends(run: RunDirectory, ref: str, first: int) -> tuple[int, ...]:
-    """Where the lines of a page begin, and the last of them ends."""
-    begin = max(0, first - 1) * _END.size
-    found = run.read_part(ref, begin, (_PAGE + (first > 0)) * _END.size)
-    ends = tuple(end for (end,) in _END.iter_unpack(found))
-    return ends if first else (0, *ends)
-
-
 @functools.lru_cache(maxsize=4)
-def _page(run: RunDirectory, ref: str, offset: int, size: int) -> bytes:
-    return run.read_part(ref, offset, size)
+def _page(run: RunDirectory, ref: str, number: int) -> tuple[tuple[int, ...], bytes]:
+    """Where the lines of a page begin, and the last of them ends; the lines, unless they are too long together."""
+    first = number * _PAGE
+    found = run.read_part(
+        ref.removesuffix(".ndjson") + ".idx", max(0, first - 1) * _END.size, (_PAGE + (first > 0)) * _END.size
+    )
+    ends = tuple(end for (end,) in _END.iter_unpack(found))
+    if not first:
+        ends = (0, *ends)
+    size = ends[-1] - ends[0] if ends else 0
+    return ends, run.read_part(ref, ends[0], size) if 0 < size <= _PAGE_LIMIT else b""
 
 
 _LINE = msgspec.json.Decoder(StoredValue)

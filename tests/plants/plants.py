@@ -1162,7 +1162,7 @@ PLANTS = (
     Plant(
         "all items are handed out at once",
         "topologies/reduction.py",
-        "min(self._rules.items, self._next + WINDOW - self._items_out)",
+        "min(self._rules.items, self._next + room)",
         "self._rules.items",
         (REDUCTION,),
     ),
