@@ -74,11 +74,18 @@ class AgentSession:
 
     @classmethod
     def from_stdio(cls) -> AgentSession:
-        """Talk over standard input and output; what is printed meanwhile goes to standard error, which is kept too."""
+        """Talk over standard input and output, and keep them from whatever else runs here.
+
+        What is printed meanwhile goes to standard error, which is kept too. Standard input is empty from then on, also
+        for the programs that are started: the lab's end of it stays open, and who reads it would wait for ever.
+        """
         reader = os.fdopen(os.dup(0), "rb")
         writer = os.fdopen(os.dup(1), "wb")
         sys.stdout.flush()
         os.dup2(2, 1)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
         return cls(reader, writer)
 
     def __enter__(self) -> AgentSession:
@@ -159,13 +166,13 @@ class AgentSession:
 
     def done(self, result: Any = None) -> None:
         """Give the output, plain data, and say that it is whole; end soon after, with exit code 0."""
-        self._is_over = True
         self._write({"type": "done", "result": result})
+        self._is_over = True  # not before: a result that cannot be written is a failure, and is said to be one
 
     def fail(self, error: str) -> None:
         """Say why there is no output."""
-        self._is_over = True
         self._write({"type": "fail", "error": error})
+        self._is_over = True
 
     def _ask(self, action: Dict[str, Any]) -> Dict[str, Any]:  # noqa: UP006
         with self._lock:

@@ -57,6 +57,17 @@ def number(what: str, value: Any, *, least: float = -math.inf, most: float = mat
     raise InvalidInput(what, f"must be a finite number {' and '.join(bounds)}".rstrip() + f", got {_shown(value)}")
 
 
+def switch(what: str, value: Any) -> bool:
+    """True or False.
+
+    Raises:
+        InvalidInput: It is neither.
+    """
+    if not isinstance(value, bool):
+        raise InvalidInput(what, f"must be True or False, got {_shown(value)}")
+    return value
+
+
 def text(what: str, value: Any, *, blank: bool = False) -> str:
     """A text that can be written to a file.
 

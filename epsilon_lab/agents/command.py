@@ -32,7 +32,7 @@ from epsilon_lab.agents.line_protocol import (
     Tell,
     answer_to,
 )
-from epsilon_lab.arguments import number
+from epsilon_lab.arguments import number, switch
 from epsilon_lab.errors import InvalidInput, LabError, LeafFailed
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.post import Message, check_name
@@ -100,6 +100,8 @@ class Command:
             "argv": tuple(_argument(part) for part in _texts("argv", self.argv)),
             "timeout_s": number("Command timeout_s", self.timeout_s, least=0, above=True),
             "env": _texts("env", self.env),
+            "confine": switch("Command confine", self.confine),
+            "network": switch("Command network", self.network),
             "reads": tuple(os.path.abspath(path) for path in _texts("reads", self.reads)),
             "topics": tuple(check_name("Command topics", name) for name in _texts("topics", self.topics)),
         }
@@ -130,11 +132,15 @@ class Command:
         return f"<Command {' '.join(self.argv)[:80]}>"
 
     def validate(self, budget: Budget | None = None) -> None:  # noqa: ARG002 - a program has no price
-        """See that the program and what it reads are there.
+        """See that the program, its variables and what it reads are there.
 
         Raises:
             InvalidInput: They are not.
         """
+        if missing := [name for name in self.env if name not in os.environ]:
+            raise InvalidInput(
+                "Command env", f"{missing[0]!r} is not set in this process", "set it before the lab is made"
+            )
         try:
             if (image := self._image) is not None:
                 check_image(image)
@@ -188,11 +194,11 @@ class Command:
         return image_of("Command", self.executor, self.image)
 
     def _granted(self) -> dict[str, str]:
-        missing = [name for name in self.env if name not in os.environ]
-        if missing:
+        if missing := [name for name in self.env if name not in os.environ]:
+            kind = "looks like a key" if looks_secret(missing[0]) else "was not set when the lab was made"
             raise LeafFailed(
-                f"environment variable {missing[0]} is not set here; set it before the lab is made, "
-                f"and if it looks like a key, grant it to the run: lab.start(..., env=[{missing[0]!r}])"
+                f"environment variable {missing[0]} {kind}, and the run was not granted it: "
+                f"lab.start(..., env=[{missing[0]!r}])"
             )
         return {name: os.environ[name] for name in self.env}
 

@@ -32,6 +32,7 @@ LINE_LIMIT = 1 << 20
 """Bytes of a line."""
 
 _MEANT = re.compile(rb'\s*\{\s*"type"\s*:')
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 _MESSAGES = 50
 
 
@@ -126,6 +127,8 @@ class Dialogue:
             return
         try:
             action = json.loads(line) if line.lstrip()[:1] == b"{" else None
+            if _HALF.search(line):  # half a character, as JavaScript cuts them, can be written to no file
+                action = json.loads(json.dumps(action, ensure_ascii=False).encode("utf-8", "replace"))
         except (ValueError, RecursionError) as error:
             if _MEANT.match(line):
                 yield _error(None, f"a line is not valid JSON: {error}")

@@ -66,7 +66,7 @@ def test_what_it_is_told_and_where_it_is(lab: Lab, tmp_path: Path, monkeypatch: 
     [log] = (lab.path / run.run_id / "logs").rglob("*.txt")
     assert log.read_text() == "[TOWN_TOKEN]\n"
     run = lab.start(WorkQueue([scene], actor(env=["TOWN_TOKEN"])))
-    with pytest.raises(RunFailed, match="grant it to the run"):
+    with pytest.raises(RunFailed, match=r"TOWN_TOKEN looks like a key.* lab.start\(..., env=\['TOWN_TOKEN'\]\)"):
         run.wait(60)
     run = lab.start(WorkQueue([b"bytes"], actor()))
     with pytest.raises(RunFailed, match="cannot be written as JSON"):
@@ -75,6 +75,8 @@ def test_what_it_is_told_and_where_it_is(lab: Lab, tmp_path: Path, monkeypatch: 
         lab.start(WorkQueue([1], Command(["no-such-program"])))
     with pytest.raises(InvalidInput, match="does not exist"):
         lab.start(WorkQueue([1], Command(["true"], reads=[tmp_path / "missing"])))
+    with pytest.raises(InvalidInput, match="'NO_SUCH_VARIABLE' is not set"):
+        lab.start(WorkQueue([1], Command(["true"], env=["NO_SUCH_VARIABLE"])))
 
 
 def test_bad_arguments_are_refused():
@@ -82,6 +84,7 @@ def test_bad_arguments_are_refused():
         with pytest.raises(InvalidInput, match="Command argv"):
             Command(bad)  # type: ignore[arg-type]
     refused = {"timeout_s": 0, "memory_mb": -1, "env": "HOME", "topics": [""], "executor": "moon", "reads": "x"}
+    refused |= {"confine": "no", "network": 1}
     for name, value in refused.items():
         with pytest.raises(InvalidInput, match=f"Command {name}"):
             Command(["true"], **{name: value})
@@ -111,6 +114,7 @@ ENDS = {
     "sys.stdin.close(); say(type='done', result=1)": 1,
     "print(*['flood'] * 10**5, sep='\\n'); say(type='done', result=3)": 3,
     "say(type='done', result='x' * 200_000)": "x" * 200_000,
+    "say(type='log', message='\\ud83d'); say(type='done', result='\\ud83d, not \\U0001f600')": "?, not 😀",
 }
 
 
@@ -203,6 +207,7 @@ def _command_line(pid: int) -> bytes:
 # -- the module for agents --------------------------------------------------------------------------------------------
 
 AGENT = """
+import subprocess
 from {module} import AgentSession
 
 with AgentSession.from_stdio() as session:
@@ -211,6 +216,10 @@ with AgentSession.from_stdio() as session:
     session.send(session.item, topic="items")
     if session.item == "bad":
         raise ValueError("that is bad")
+    if session.item == "asks":
+        session.done(subprocess.run(["cat"], stdout=subprocess.PIPE).stdout.decode() + input())
+    if session.item == "odd":
+        session.done(set())
     session.done([session.item.upper(), session.messages(), session.feedback, session.inputs])
 """
 
@@ -228,9 +237,12 @@ def test_the_module_for_agents_also_copied_into_another_project_and_an_agent_in_
     for module in ("epsilon_lab.agent_sdk", "copied"):
         agent = tmp_path / f"agent_with_{module}.py"
         agent.write_text(AGENT.format(module=module))
-        run = lab.start(WorkQueue(["good", "bad"], Command(["python", str(agent)], reads=[tmp_path]))).wait(60)
-        assert run.results(failed="none") == [["GOOD", [], [], {}], None]
+        items = ["good", "bad", "asks", "odd"]
+        run = lab.start(WorkQueue(items, Command(["python", str(agent)], reads=[tmp_path], timeout_s=30))).wait(60)
+        assert run.results(failed="none") == [["GOOD", [], [], {}], None, None, None]
         assert error(run, 1) == "ValueError: that is bad"
+        assert error(run, 2) == "EOFError: EOF when reading a line"  # and its child did not wait for the lab's words
+        assert error(run, 3) == "TypeError: Object of type set is not JSON serializable"
     shell_agent = tmp_path / "agent.sh"
     shell_agent.write_text(SHELL_AGENT)
     shell_agent.chmod(0o755)
