@@ -37,13 +37,20 @@ class OutputSchema:
             if away := next((ref for ref in _references(self.told) if not ref.startswith("#")), None):
                 raise InvalidInput("Agent schema", f"refers to {away!r}", "put what it means into the schema itself")
             jsonschema = import_module("jsonschema")  # heavy, and only for those who use it
-            referencing = import_module("referencing")
+            referencing = import_module("referencing")  # jsonschema loads its vocabularies
             kind = jsonschema.Draft202012Validator
             try:
                 kind.check_schema(self.told)
             except jsonschema.SchemaError as error:
                 where = "/".join(map(str, error.absolute_path)) or "its top"
                 raise InvalidInput("Agent schema", f"is no JSON Schema: {error.message} (at {where})") from error
+            here = referencing.jsonschema.DRAFT202012.create_resource(self.told)
+            resolver = referencing.Registry().resolver_with_root(here)
+            for ref in _references(self.told):
+                try:
+                    resolver.lookup(ref)
+                except Exception as error:
+                    raise InvalidInput("Agent schema", f"refers to {ref!r}, which is not in it") from error
             self._validator = kind(self.told, registry=referencing.Registry())  # fetches nothing
             return
         try:

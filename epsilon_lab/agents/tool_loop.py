@@ -228,7 +228,9 @@ class ToolLoop:
             raise
         except LabError as error:
             text, outcome = f"error: {error}", "refused"
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a tool raises, the model is told
+        except (anyio.get_cancelled_exc_class(), GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a tool raises, the model is told
             text, outcome = f"error: {_words(error)}", "error"
         text = self._told(text)
         provenance = tool.provenance if tool is not None else ""

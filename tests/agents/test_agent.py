@@ -193,10 +193,25 @@ def leave() -> str:
     sys.exit(3)
 
 
+def interrupt() -> str:
+    """Raise what no tool should."""
+    raise KeyboardInterrupt
+
+
+def close() -> str:
+    """Raise what would close a coroutine."""
+    raise GeneratorExit
+
+
+def test_the_room_of_tools_shows_what_an_agent_can_be_given_and_no_module():
+    assert {"Shell", "fetch_url", "mcp_tools", "shell", "sql", "write"} <= set(dir(tools)) == set(tools.__all__)
+    assert not [name for name in dir(tools) if isinstance(getattr(tools, name), type(os))]
+
+
 @pytest.mark.parametrize(
     ("call", "answer", "outcome"),
     [
-        (Call("fly", {}), "error: there is no tool 'fly'; the tools are read, add, explode, leave, done", "refused"),
+        (Call("fly", {}), "error: there is no tool 'fly'; the tools are read, add, explode, ", "refused"),
         (Call("read", {"path": "none.txt"}), "error: none.txt: No such file or directory", "refused"),
         (Call("read", {}), "error: the arguments do not fit: Object missing required field `path`", "refused"),
         (Call("add", {"a": "1"}), "error: the arguments do not fit: Expected `int`, got `str` - at `$.a`", "refused"),
@@ -212,6 +227,8 @@ def leave() -> str:
         (Call("add", '{"a": ' + "1" * 1_000_000 + "}"), "error: the arguments have 1,000,007 characters", "refused"),
         (Call("explode", {"what": "boom"}), "error: KeyError: 'boom'", "error"),
         (Call("leave"), "error: SystemExit: 3", "error"),
+        (Call("interrupt"), "error: KeyboardInterrupt", "error"),
+        (Call("close"), "error: RuntimeError: GeneratorExit", "error"),
         (Call("done", {}), "error: done takes one argument, output", "refused"),
         (Call("done", {"output": ""}), "error: output must be a text, got ''", "refused"),
         (Call("done", '{"output": '), "error: the arguments are not JSON", "refused"),
@@ -221,7 +238,9 @@ def leave() -> str:
 )
 def test_an_error_is_told_to_the_model(plain: Bench, call: Call, answer: str, outcome: str) -> None:
     with play(call, DONE) as server:
-        assert plain.perform(plain.agent(server, tools=[tools.read, add, explode, leave])) == "finished"
+        assert (
+            plain.perform(plain.agent(server, tools=[tools.read, add, explode, leave, interrupt, close])) == "finished"
+        )
         [said] = told(server)
     assert said.startswith(answer), said
     assert plain.tool_calls[0].outcome == outcome
@@ -605,6 +624,7 @@ def done(output: str) -> str:
         ({"seconds": 0}, "Agent seconds"),
         ({"schema": {"type": "nonsense"}}, "Agent schema: is no JSON Schema"),
         ({"schema": {"$ref": "http://127.0.0.1/x.json"}}, "Agent schema: refers to 'http://127.0.0.1/x.json'"),
+        ({"schema": {"$ref": "#/$defs/poem"}}, "Agent schema: refers to '#/\\$defs/poem', which is not in it"),
         ({"schema": Path}, "Agent schema"),
         ({"schema": "str"}, "Agent schema: must be JSON Schema or a type"),
         ({"delegates": "openai/x"}, "Agent delegates: must be a list"),

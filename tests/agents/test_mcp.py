@@ -196,6 +196,7 @@ def test_a_server_at_an_address_of_this_machine_is_used_as_well(tmp_path, use):
     ("server", "given", "said"),
     [
         ([], {}, "is empty"),
+        (None, {}, "must be a list of program and arguments"),
         ("notes", {}, "must be a list of program and arguments, or a URL"),
         ("http://user:pass@127.0.0.1/mcp", {}, "holds a user or password"),
         ("http://192.0.2.1/mcp", {}, "allow it: network=True"),
@@ -210,8 +211,9 @@ def test_a_server_at_an_address_of_this_machine_is_used_as_well(tmp_path, use):
     ],
 )
 def test_a_server_that_cannot_be_is_refused_before_anything_is_spent(server, given, said):
-    with pytest.raises(InvalidInput, match=said):
+    with pytest.raises(InvalidInput, match=said) as refused:
         mcp_tools(server, **given)
+    assert refused.value.__suppress_context__ or refused.value.__context__ is None  # no tree of the package's groups
 
 
 def test_a_tool_that_is_not_there_is_refused_by_name():

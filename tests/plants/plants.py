@@ -732,7 +732,7 @@ PLANTS = (
     Plant(
         "what a tool raises ends the attempt",
         "agents/tool_loop.py",
-        "        except (Exception, SystemExit) as error:",
+        "        except BaseException as error:",
         "        except ZeroDivisionError as error:",
         (AGENT,),
     ),

@@ -16,31 +16,49 @@ A function of one's own, plain or async, with annotations and a docstring is a t
 
 from __future__ import annotations
 
-from epsilon_lab.agents.tools.commands import Shell as Shell
-from epsilon_lab.agents.tools.commands import shell as shell
-from epsilon_lab.agents.tools.files import edit as edit
-from epsilon_lab.agents.tools.files import read as read
-from epsilon_lab.agents.tools.files import write as write
-from epsilon_lab.agents.tools.function_tool import FunctionTool as FunctionTool
-from epsilon_lab.agents.tools.further import request_task as request_task
-from epsilon_lab.agents.tools.further import submit_task as submit_task
-from epsilon_lab.agents.tools.mcp import mcp_tools as mcp_tools
-from epsilon_lab.agents.tools.messages import check_messages as check_messages
-from epsilon_lab.agents.tools.messages import publish as publish
-from epsilon_lab.agents.tools.messages import send_message as send_message
-from epsilon_lab.agents.tools.planning import mark_complete as mark_complete
-from epsilon_lab.agents.tools.planning import plan as plan
-from epsilon_lab.agents.tools.planning import submit_plan as submit_plan
-from epsilon_lab.agents.tools.queries import Sql as Sql
-from epsilon_lab.agents.tools.queries import sql as sql
-from epsilon_lab.agents.tools.tool import OUTPUT_LIMIT as OUTPUT_LIMIT
-from epsilon_lab.agents.tools.tool import Tool as Tool
-from epsilon_lab.agents.tools.tool import ToolContext as ToolContext
-from epsilon_lab.agents.tools.tool import ToolError as ToolError
-from epsilon_lab.agents.tools.web import FetchUrl as FetchUrl
-from epsilon_lab.agents.tools.web import WebSearch as WebSearch
-from epsilon_lab.agents.tools.web import fetch_url as fetch_url
-from epsilon_lab.agents.tools.web import web_search as web_search
+from epsilon_lab.agents.tools.commands import Shell, shell
+from epsilon_lab.agents.tools.files import edit, read, write
+from epsilon_lab.agents.tools.function_tool import FunctionTool
+from epsilon_lab.agents.tools.further import request_task, submit_task
+from epsilon_lab.agents.tools.mcp import mcp_tools
+from epsilon_lab.agents.tools.messages import check_messages, publish, send_message
+from epsilon_lab.agents.tools.planning import mark_complete, plan, submit_plan
+from epsilon_lab.agents.tools.queries import Sql, sql
+from epsilon_lab.agents.tools.tool import OUTPUT_LIMIT, Tool, ToolContext, ToolError
+from epsilon_lab.agents.tools.web import FetchUrl, WebSearch, fetch_url, web_search
+
+__all__ = [
+    "OUTPUT_LIMIT",
+    "FetchUrl",
+    "FunctionTool",
+    "Shell",
+    "Sql",
+    "Tool",
+    "ToolContext",
+    "ToolError",
+    "WebSearch",
+    "check_messages",
+    "edit",
+    "fetch_url",
+    "mark_complete",
+    "mcp_tools",
+    "plan",
+    "publish",
+    "read",
+    "request_task",
+    "send_message",
+    "shell",
+    "sql",
+    "submit_plan",
+    "submit_task",
+    "web_search",
+    "write",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__  # what a person may want, and no module of ours
+
 
 DEFAULT = (shell, read, write, edit, plan, submit_plan, mark_complete)
 """What an agent has that was given no tools."""

@@ -100,7 +100,14 @@ async def called(function: Callable[[], Any]) -> Any:
     except LookupError:
         limiter = anyio.CapacityLimiter(_THREADS)
         _threads.set(limiter)
-    return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiter)
+    return await anyio.to_thread.run_sync(_in_thread, function, abandon_on_cancel=True, limiter=limiter)
+
+
+def _in_thread(function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except GeneratorExit as error:  # to a coroutine that waits, it would mean that it is to be closed itself
+        raise RuntimeError("GeneratorExit") from error
 
 
 _THREADS = 256

@@ -177,6 +177,8 @@ def reached(
         if isinstance(name, str):
             raise InvalidInput("mcp_tools", f"env and reads are lists, got {name!r}")
     names = tuple(text("mcp_tools env", name) for name in env)
+    if not isinstance(server, str | Sequence):
+        raise InvalidInput("mcp_tools server", f"must be a list of program and arguments, or a URL, got {server!r}")
     if isinstance(server, str):
         parts = urlsplit(server)
         if parts.scheme not in ("http", "https") or not parts.hostname:
