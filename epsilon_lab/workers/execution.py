@@ -25,9 +25,11 @@ from epsilon_lab.broker.client import Peer
 from epsilon_lab.errors import BudgetExhausted, DiskFull, InvalidInput, LabError, LeafFailed, ModelRefused
 from epsilon_lab.messages.call import CALL, CALL_ASYNC, is_users
 from epsilon_lab.messages.events import ArtifactSaved
+from epsilon_lab.messages.secrets import conceal
 from epsilon_lab.messages.tasks import Assignment, AttemptOutcome, Failure, Result
 from epsilon_lab.messages.values import as_json, pack, unpack
 from epsilon_lab.processes.account import printable
+from epsilon_lab.processes.environment import held_secrets
 from epsilon_lab.processes.limits import memory_ceiling
 from epsilon_lab.workers.capture import Capture
 from epsilon_lab.workers.current import CURRENT, CurrentTask
@@ -116,18 +118,22 @@ class Attempt:
         )
 
     def failed(self, error: BaseException, tails: tuple[str, str] = ("", "")) -> Failure:
-        """Say why there is no output. What it wrote is left to be looked at, unless nobody could."""
+        """Say why there is no output, in words without this process's keys, which the kernel's own process has.
+
+        What it wrote is left to be looked at, unless nobody could.
+        """
         if self.leaf.files is not None and (isinstance(error, KeyboardInterrupt) or not self.leaf.run.is_here):
             self.leaf.files.discard()
+        told = functools.partial(conceal, secrets=held_secrets())
         return Failure(
             task_id=self._assignment.task.task_id,
             run_id=self._assignment.run_id,
             fence=self._assignment.fence,
             outcome=_outcome(error),
-            error=error_line(error) + self._bound(error),
-            traceback=_traceback(error),
-            stdout_tail=printable(tails[0]),
-            stderr_tail=printable(tails[1]),
+            error=told(error_line(error) + self._bound(error)),
+            traceback=told(_traceback(error)),
+            stdout_tail=told(printable(tails[0])),
+            stderr_tail=told(printable(tails[1])),
             started_at=self.started_at,
             ended_at=time.time(),
             error_types=tuple(kind.__name__ for kind in type(error).__mro__[:-1]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,19 @@ async def test_what_one_leaf_raises_no_other_notices(desk: Desk) -> None:
             "ValueError: no good",
             "ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)",
         }
+
+
+async def test_what_a_leaf_raises_tells_no_key_of_the_process_it_runs_in(desk: Desk, monkeypatch) -> None:
+    monkeypatch.setenv("LAB_TEST_API_KEY", "sk-kernels-own-0123")
+
+    async def fetch(item: str) -> str:
+        raise ConnectionError(f"GET https://127.0.0.1/{item}?key={os.environ['LAB_TEST_API_KEY']}")
+
+    async with lane_at(desk):
+        desk.assign(LANE, desk.assignment(fetch, "x", lane="async"))
+        [answer] = await desk.answers(1)
+        assert answer.error == "ConnectionError: GET https://127.0.0.1/x?key=[LAB_TEST_API_KEY]"
+        assert "sk-kernels-own" not in answer.traceback
 
 
 async def test_a_plain_function_is_refused_unrun(desk: Desk) -> None:
