@@ -47,6 +47,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NEAR = 0.85
 
 NOT_TAKEN = {
+    "API_KEY": "a key is given by its name: EPSILON_API_KEY_ENV names the variable that holds it",
     "FIX_ITERATIONS": "a repair is the repaired node's own task, done again by the same agent",
     "FIX_RUNTIME_SECONDS": "a repair is the repaired node's own task, done again by the same agent",
     "WORK_QUEUE_MAX_CONCURRENT_LOCAL": "a worker runs one task at a time; Lab(workers=...) says how many there are",
@@ -139,7 +140,7 @@ _ARGUMENTS = {
         "retries": "supervisor_max_stage_retries",
         "reassign_depth": "supervisor_max_reassign_depth",
     },
-    "work_queue": {"retries": "work_queue_stage_retries"},
+    "work_queue": {"retries": "work_queue_stage_retries", "fix_waves": "max_waves"},
     "sharded_queue": {"retries": "work_queue_stage_retries"},
     "map_reduce": {"retries": "work_queue_stage_retries"},
 }
@@ -198,6 +199,9 @@ class Settings:
             raise AttributeError(f"there is no setting {name!r}; {_nearest(name, _SAID)}")
         return self._values.get(name)
 
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *_SAID]
+
     def __repr__(self) -> str:
         said = ", ".join(f"{name}={value!r} ({self.origin[name]})" for name, value in self._told())
         return f"<Settings {said or 'all by default'}>"
@@ -236,8 +240,10 @@ class Settings:
     def agent(self, **arguments: Any) -> Agent:
         """Make an agent; `Agent`'s own arguments win.
 
+        Where `api_base` was said, that server is asked for its delegates as well, with the same key.
+
         Raises:
-            InvalidInput: No model was said, or an argument is none of `Agent`'s.
+            InvalidInput: No model was said, or an argument has a wrong type or value.
         """
         return self._agent("max_iterations", arguments)
 
@@ -249,12 +255,14 @@ class Settings:
         from epsilon_lab.agents.agent import Agent  # noqa: PLC0415 - what an agent needs loads with the first one
         from epsilon_lab.agents.llm import LLM  # noqa: PLC0415 - as above
 
+        server = {"api_key_env": self.api_key_env, "api_base": self.api_base}
         if "model" not in arguments:
             if self.model is None:
                 raise InvalidInput("Settings model", "was not said", "say it: Settings.load(model=...)")
-            named = {"api_key_env": self.api_key_env, "api_base": self.api_base, "max_tokens": self.max_tokens}
-            arguments["model"] = LLM(self.model, **{name: value for name, value in named.items() if value is not None})
-        ours = {"steps": self._values.get(steps), "seconds": self.max_runtime_seconds, "delegates": self.delegates}
+            arguments["model"] = LLM(self.model, max_tokens=self.max_tokens, **server)
+        beside = server if self.api_base is not None else {}  # a key goes to no other provider than its own
+        delegates = [LLM(name, **beside) for name in self.delegates]
+        ours = {"steps": self._values.get(steps), "seconds": self.max_runtime_seconds, "delegates": delegates}
         return Agent(**{name: value for name, value in ours.items() if value} | arguments)
 
 
@@ -293,10 +301,10 @@ def _of_manifest(path: str | Path, pack: str | None) -> list[tuple[str, Any, str
             raise manifest.refused(f"{place}.budget", "limits nothing", "leave it out")
         found.append(("budget", Budget(**given), f"{manifest.path.name} {place}"))
     told = _part(manifest, "$.delegate_llm", manifest.values.delegate_llm or {}, Delegates)
+    first = [] if told.default_model is None else [told.default_model]
+    if told.enabled and not {*first} <= {*told.allowed_models}:
+        raise manifest.refused("$.delegate_llm.default_model", "is not one of allowed_models", "add it there")
     if told.enabled and told.allowed_models:
-        first = [] if told.default_model is None else [told.default_model]
-        if first and told.default_model not in told.allowed_models:
-            raise manifest.refused("$.delegate_llm.default_model", "is not one of allowed_models", "add it there")
         models = tuple(dict.fromkeys([*first, *told.allowed_models]))
         found.append(("delegates", models, f"{manifest.path.name} $.delegate_llm"))
     return found

@@ -65,6 +65,7 @@ def test_without_a_manifest_there_is_the_environment(monkeypatch):
     settings = Settings.load()
     assert settings.arguments("supervisor") == {"retries": 0, "fix_waves": 1}
     assert settings.arguments("tree") == {}
+    assert settings.arguments("work_queue") == {"fix_waves": 1}
 
 
 def test_a_switch_turns_delegates_off(manifest):
@@ -94,6 +95,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("defaultSettingsPack", "fastt", "did you mean fast"),
         ("delegate_llm.limits", {"max_tokens_max": 5}, r"\$.delegate_llm.limits: is not a field"),
         ("delegate_llm.default_model", "c", "is not one of allowed_models"),
+        ("delegate_llm.allowed_models", [], "is not one of allowed_models"),
         ("settings_packs", {}, "did you mean settingsPacks"),
     ],
 )
@@ -161,6 +163,7 @@ def test_an_argument_that_is_no_setting_is_refused():
         Settings.load().arguments("dagg")
     with pytest.raises(AttributeError, match="did you mean max_tokens"):
         Settings.load().max_token  # noqa: B018
+    assert {"model", "max_tokens", "agent"} <= set(dir(Settings.load()))
 
 
 def test_settings_become_arguments_that_their_piece_has():
@@ -188,5 +191,8 @@ def test_an_agent_is_made_of_settings_and_its_own_arguments_win(manifest):
     assert settings.qa_agent().steps == 7
     assert Settings.load(model="m", max_iterations=9).qa_agent().steps == 9
     assert Settings.load(manifest(PACKS), pack="fast").agent().model.api_key_env == "MY_KEY"
+    here = Settings.load(model="http/a", delegates=["http/b"], api_base="http://127.0.0.1:1/v1", api_key_env="MY_KEY")
+    [delegate] = here.agent().delegates
+    assert (delegate.api_base, delegate.api_key_env) == ("http://127.0.0.1:1/v1", "MY_KEY")
     with pytest.raises(InvalidInput, match="model: was not said"):
         Settings.load().agent()
