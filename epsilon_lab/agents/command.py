@@ -74,7 +74,7 @@ class Command:
         confine: Whether it is kept from everything else, as strongly as the machine allows (`lab.isolation`). Without,
             it can do what you can.
         network: Whether it may reach the network.
-        memory_mb: MiB that its processes may take in all.
+        memory_mb: MiB that its processes may take in all; None for no limit, but 4,096 in a container.
         topics: What is said on these, besides to itself, it finds by `check_messages`.
         executor: `host`, or `docker` for a container of its own.
         image: The container's image; None for this project's own (its Dockerfile). What `argv` begins with is found

@@ -28,6 +28,7 @@ IMAGE = "epsilon-lab"
 """The image that the Dockerfile of this project makes: Python, numpy and this package."""
 
 _ASK_S = 60.0
+_MEMORY_MB = 4_096
 _TEMPORARY_MB = 1024
 
 
@@ -133,7 +134,7 @@ def start_command(
         arguments: The program in it, and the program's arguments.
         user: `<user id>:<group id>`.
         network: Whether it may reach the network.
-        memory_mb: MiB it may take in all, without swap; None: no limit.
+        memory_mb: MiB it may take in all, without swap; None: 4,096, so that none can take the machine's.
         processes: Processes and threads at once.
         writable: A directory that it sees by the same path and writes to, which is its working directory.
         readable: Files and directories that it sees by the same path.
@@ -145,8 +146,8 @@ def start_command(
     command += ["--network=none"] * (not network)
     command += ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", f"--user={user}"]
     command += [f"--pids-limit={processes}", "--ulimit=core=0"]
-    if memory_mb is not None:
-        command += [f"--memory={int(memory_mb)}m", f"--memory-swap={int(memory_mb)}m"]
+    memory = int(_MEMORY_MB if memory_mb is None else memory_mb)
+    command += [f"--memory={memory}m", f"--memory-swap={memory}m"]
     command += [
         f"--tmpfs=/tmp:rw,nosuid,nodev,exec,mode=1777,size={temporary_mb}m",
         "--env=HOME=/tmp",

@@ -58,10 +58,15 @@ def test_the_command_leaves_nothing_to_the_engine():
     ]  # fmt: skip
 
 
+def test_a_container_is_limited_also_where_nobody_says_so():
+    command = start_command("/usr/bin/docker", "one", "image", ["prog"], user="1:1")
+    assert {"--memory=4096m", "--memory-swap=4096m", "--pids-limit=256", "--network=none"} <= set(command)
+
+
 def test_podman_maps_ids_and_the_network_is_asked_for():
     command = start_command("/usr/bin/podman", "one", "image", ["prog"], user="1:1", network=True)
     assert {"--userns=keep-id", "--security-opt=label=disable"} <= set(command)
-    assert not [part for part in command if part.startswith(("--network", "--memory"))]
+    assert not [part for part in command if part.startswith("--network")]
     with pytest.raises(NoEngine, match="comma"):
         start_command("docker", "one", "image", ["prog"], user="1:1", writable="/data/a,b")
 
