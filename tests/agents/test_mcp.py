@@ -140,7 +140,7 @@ def test_a_key_that_was_named_reaches_the_server(use, monkeypatch, tools):
 
 
 def test_a_server_that_hangs_or_dies_is_told_ended_and_begun_anew(tmp_path, tools, use):
-    hang = dataclasses.replace(tools["hang"], timeout_s=3.0)
+    hang = dataclasses.replace(tools["hang"], timeout_s=1.0)
 
     async def work(context: ToolContext) -> None:
         assert await tools["remember"].call({"note": "before"}, context) == "1 kept: before"

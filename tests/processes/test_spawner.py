@@ -174,9 +174,9 @@ def test_files_survive_a_program_of_the_same_user(tier: str) -> None:
 
 
 @pytest.mark.parametrize("tier", ["namespaces", "limits"])
-def test_a_directory_nested_ten_thousand_deep_is_wiped(tier: str) -> None:
+def test_a_directory_nested_beyond_a_paths_length_is_wiped(tier: str) -> None:
     """Without landlock, which walks the whole way up at every step, so that the nesting itself takes long."""
-    program = "import os\nfor _ in range(10_000):\n    os.mkdir('d')\n    os.chdir('d')\ndef solve(x): return 0"
+    program = "import os\nfor _ in range(3_000):\n    os.mkdir('d')\n    os.chdir('d')\ndef solve(x): return 0"
     with Spawner(side(), FILES, limits(), tier=at_most(tier)) as spawner:
         assert output(spawner.run(program, seed=1)) == 0
         assert output(spawner.run(solve("import os\nreturn len(os.listdir('.'))"), seed=1)) == len(FILES)
