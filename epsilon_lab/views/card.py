@@ -37,6 +37,10 @@ def headline(snapshot: RunSnapshot) -> str:
     return " · ".join(parts)
 
 
+_WIDTH, _GRAPH_WIDTH = 820, 1200
+"""Pixels: lines that can be read, and seven layers of a graph beside each other."""
+
+
 def text(snapshot: RunSnapshot) -> str:
     """The run as a few lines of text."""
     end = f": {formats.one_line(snapshot.reason)}" if snapshot.reason else ""
@@ -62,7 +66,9 @@ def card(snapshot: RunSnapshot, *, note: str = "") -> str:
     parts += [work(snapshot), best(snapshot), troubles(snapshot)]
     if note:
         parts.append(f'<div style="{formats.FAINT};font-size:12px">{formats.escape(note)}</div>')
-    return f'<div class="lab-card" style="{formats.FONT};{formats.TEXT};max-width:820px">{"".join(parts)}</div>'
+    is_wide = snapshot.work is not None and work_card.is_graph(snapshot.work)
+    width = _GRAPH_WIDTH if is_wide else _WIDTH
+    return f'<div class="lab-card" style="{formats.FONT};{formats.TEXT};max-width:{width}px">{"".join(parts)}</div>'
 
 
 def head(snapshot: RunSnapshot) -> str:

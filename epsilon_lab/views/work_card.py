@@ -50,13 +50,18 @@ def picture(work: Workflow) -> str:
     parts = [_call(question) for question in work.questions]
     if work.nodes and work.is_list:
         parts.append(_list(in_order(work.nodes), work.at))
-    elif work.nodes and len(work.nodes) <= MOST_NODES:
+    elif is_graph(work):
         parts.append(graph(work.nodes, work.at))
     elif levels := _levels(work):
         parts.append(_bars(levels, work.at))
     if work.reviews:
         parts.append(formats.table(("quality", "", "found"), map(_finding, work.reviews)))
     return "".join(parts)
+
+
+def is_graph(work: Workflow) -> bool:
+    """Whether its tasks are drawn one by one, and what depends on what."""
+    return not work.is_list and 0 < len(work.nodes) <= MOST_NODES
 
 
 def stories(work: Workflow) -> str:
@@ -107,6 +112,9 @@ def _bars(levels: Sequence[Level], now: float) -> str:
     return f'<table style="border-collapse:collapse;margin:4px 0;{formats.TEXT}"><tbody>{body}</tbody></table>{rest}'
 
 
+_CELL = "padding:3px 14px 3px 0;vertical-align:top;text-align:left"
+
+
 def _list(nodes: Sequence[Node], now: float) -> str:
     rows = []
     for place, node in enumerate(nodes, 1):
@@ -119,7 +127,7 @@ def _list(nodes: Sequence[Node], now: float) -> str:
             formats.escape(facts(node, now)),
             formats.escape(told),
         )
-        rows.append("".join(f'<td style="padding:3px 14px 3px 0;vertical-align:top">{cell}</td>' for cell in cells))
+        rows.append("".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells))
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return f'<table style="border-collapse:collapse;margin:4px 0;{formats.TEXT}"><tbody>{body}</tbody></table>'
 
@@ -143,12 +151,18 @@ def _story(story: Story, *, opened: bool) -> str:
     rows = [("attempts", str(story.attempts))] if story.attempts > 1 else []
     rows += [("told before another go", formats.one_line(line, 400)) for line in story.feedback]
     rows += [("blocked", formats.some(story.blocked))] if story.blocked else []
-    tail = f"<div>it printed</div>{formats.program(story.stderr_tail)}" if story.stderr_tail else ""
-    error = formats.program(story.error) if len(story.error.splitlines()) > 1 else ""
+    traceback, stderr = story.last_words
+    printed = f"<div>it printed</div>{formats.program(stderr)}" if stderr else ""
+    error = formats.program(traceback or story.error) if traceback or len(story.error.splitlines()) > 1 else ""
+    head = (
+        f'<b style="color:{state.colour}">{state.sign} {formats.escape(story.task_id)}</b> '
+        f"{formats.escape(formats.one_line(story.error))}"
+    )
+    if not (rows or error or printed):
+        return f"<div>{head}</div>"
     return (
-        f'<details{" open" if opened else ""}><summary><b style="color:{state.colour}">{state.sign} '
-        f"{formats.escape(story.task_id)}</b> {formats.escape(formats.one_line(story.error))}</summary>"
-        f'<div style="margin-left:18px">{formats.table((), rows)}{error}{tail}</div></details>'
+        f"<details{' open' if opened else ''}><summary>{head}</summary>"
+        f'<div style="margin-left:18px">{formats.table((), rows)}{error}{printed}</div></details>'
     )
 
 

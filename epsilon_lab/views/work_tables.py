@@ -16,8 +16,10 @@ from epsilon_lab.messages.events import QualityChecked, StageReviewed, TasksRevi
 from epsilon_lab.views.workflow import (
     FAILED,
     INNER,
+    NO_WORDS,
     Gate,
     Judgement,
+    LastWords,
     Level,
     Question,
     Review,
@@ -71,7 +73,7 @@ def read_work(topology: str, config: Mapping[str, Any], rows: Rows) -> Workflow:
         nodes=nodes,
         is_list=topology in LISTS,
         reviews=reviews,
-        stories=stories_of(nodes, feedback=_feedback(tasks, rows), stderr=lambda ids: _stderr(rows, ids)),
+        stories=stories_of(nodes, feedback=_feedback(tasks, rows), last_words=lambda ids: _last_words(rows, ids)),
         failed=sum(node.state in FAILED for node in nodes),
         questions=questions,
     )
@@ -141,20 +143,24 @@ def _first_stories(rows: Rows) -> tuple[Story, ...]:
         f"and status in ('failed', 'dead') and attempts > 0 and not {superseded()} "
         f"order by finished_at, task_id limit {_STORIES}",
     )
-    tails = _stderr(rows, [task_id for task_id, *_ in found])
+    words = _last_words(rows, [task_id for task_id, *_ in found])
     return tuple(
-        Story(task_id, status, error or "", attempts, stderr_tail=tails.get(task_id, ""))
+        Story(task_id, status, error or "", attempts, last_words=words.get(task_id, NO_WORDS))
         for task_id, status, error, attempts in found
     )
 
 
-def _stderr(rows: Rows, task_ids: Sequence[str]) -> Mapping[str, str]:
+def _last_words(rows: Rows, task_ids: Sequence[str]) -> Mapping[str, LastWords]:
     found = rows(
-        "select task_id, stderr_tail from attempts",
-        "and list_contains($tasks, task_id) and stderr_tail is not null order by fence",
+        "select task_id, traceback, stderr_tail from attempts",
+        "and list_contains($tasks, task_id) and coalesce(traceback, stderr_tail) is not null order by fence",
         tasks=list(task_ids),
     )
-    return {task_id: "\n".join(tail.rstrip().splitlines()[-_TAIL_LINES:]) for task_id, tail in found}
+    return {task_id: LastWords(*map(_tail, words)) for task_id, *words in found}
+
+
+def _tail(text: str | None) -> str:
+    return "\n".join((text or "").rstrip().splitlines()[-_TAIL_LINES:])
 
 
 def _questions(rows: Rows) -> tuple[Question, ...]:

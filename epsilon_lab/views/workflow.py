@@ -113,6 +113,16 @@ class Review:
     """(whose it is, what it is), as far as it was said."""
 
 
+class LastWords(NamedTuple):
+    """What an attempt left behind that failed."""
+
+    traceback: str = ""
+    stderr: str = ""
+
+
+NO_WORDS = LastWords()
+
+
 @dataclass(frozen=True)
 class Story:
     """How a task came to nothing."""
@@ -124,7 +134,7 @@ class Story:
     feedback: tuple[str, ...] = ()
     """What it was told between one go and the next, in order."""
 
-    stderr_tail: str = ""
+    last_words: LastWords = NO_WORDS
     blocked: tuple[str, ...] = ()
     """What could not begin because of it."""
 
@@ -225,14 +235,14 @@ def stories_of(
     nodes: Sequence[Node],
     *,
     feedback: Mapping[str, Sequence[str]],
-    stderr: Callable[[Sequence[str]], Mapping[str, str]],
+    last_words: Callable[[Sequence[str]], Mapping[str, LastWords]],
 ) -> tuple[Story, ...]:
     """Tell how nodes failed, the first ones first.
 
     Args:
         nodes: All of them.
         feedback: What each was told between its goes, by node.
-        stderr: Reads what the last attempts of tasks printed, by task id.
+        last_words: Reads what the last attempts of tasks left behind, by task id.
     """
     broken = [node for node in nodes if node.state in FAILED][:_SHOWN_STORIES]
     if not broken:
@@ -245,7 +255,7 @@ def stories_of(
     tasks = {
         node.node_id: revised(node.node_id, node.revision) if node.revision > 1 else node.node_id for node in broken
     }
-    tails = stderr(tuple(tasks.values()))
+    words = last_words(tuple(tasks.values()))
     return tuple(
         Story(
             task_id=tasks[node.node_id],
@@ -253,7 +263,7 @@ def stories_of(
             error=node.note,
             attempts=node.attempts,
             feedback=tuple(feedback.get(node.node_id, ())),
-            stderr_tail=tails.get(tasks[node.node_id], ""),
+            last_words=words.get(tasks[node.node_id], NO_WORDS),
             blocked=_behind(node.node_id, dependents),
         )
         for node in broken

@@ -80,11 +80,11 @@ class Work:
         done = CompletedLine(task_id, 1, self._fence, value, now, now + took)
         self.write(TasksCompleted(worker_id="w", tasks=(done,)))
 
-    def fail(self, task_id: str, error: str, *, stderr: str = "") -> None:
+    def fail(self, task_id: str, error: str, *, stderr: str = "", traceback: str = "") -> None:
         self.begin(task_id)
         line = FailedLine(
             task_id=task_id, attempt=1, fence=self._fence, outcome="failed", error=error, then="failed",
-            stderr_tail=stderr,
+            stderr_tail=stderr, traceback=traceback,
         )  # fmt: skip
         self.write(TasksFailed(worker_id="w", tasks=(line,)))
 
@@ -167,7 +167,7 @@ def test_a_failure_has_its_story_and_what_only_waited_for_it_has_none(works):
     seen = dag.see()
     (story,) = seen.work.stories
     assert (story.task_id, story.attempts, story.blocked) == ("api", 1, ("ui", "tests"))
-    assert story.stderr_tail == "warning: old schema"
+    assert story.last_words == ("", "warning: old schema")
     assert "api failed after 1 attempt: ValueError: no route; blocked: ui, tests" in text(seen).splitlines()
     page = card(seen)
     assert "warning: old schema" in page
@@ -283,16 +283,18 @@ def test_many_tasks_are_counted_by_level(works):
         reduction.add(name, *after, kind="reduce")
     reduction.add("reduce-l02-n0000", "reduce-l01-n0000", kind="reduce")
     reduction.complete("item-000000-a0")
-    reduction.fail("item-000001-a1", "ValueError: bad byte", stderr="at byte 7")
+    reduction.fail("item-000001-a1", "ValueError: bad byte", traceback='File "<i>.py", line 7')
     seen = reduction.see()
     assert [(level.name, dict(level.states)) for level in seen.work.levels] == [
         ("item", {"completed": 1, "failed": 1, "queued": 2}),
         ("reduce-l01", {"waiting": 2}),
         ("reduce-l02", {"waiting": 1}),
     ]
-    assert [(story.task_id, story.stderr_tail) for story in seen.work.stories] == [("item-000001-a1", "at byte 7")]
+    assert [(story.task_id, story.last_words.traceback) for story in seen.work.stories] == [
+        ("item-000001-a1", 'File "<i>.py", line 7')
+    ]
     assert "item: 4 · 1 completed, 2 about to start, 1 failed" in text(seen).splitlines()
-    assert "at byte 7" in card(seen)
+    assert "&lt;i&gt;.py&quot;, line 7" in card(seen)
 
 
 def test_items_of_shards_are_counted_by_shard(works):
