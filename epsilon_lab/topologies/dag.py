@@ -386,7 +386,7 @@ class DagPlan(Checkable):
 
     def _take_apart(self, outcome: TaskOutcome) -> list[PlanEffect]:
         """Take a model's plan, or tell it once what is wrong with it."""
-        plan, effects = self._parted(DECOMPOSE, outcome, read_answer)
+        plan, effects = self._parted(DECOMPOSE, outcome, self._read)
         return effects if plan is None else [*self._nodes.accept(DECOMPOSE), *self._begin(self._worded(plan))]
 
     def _parted(
@@ -395,28 +395,33 @@ class DagPlan(Checkable):
         """What a model made of a piece of work, or what follows where that is none."""
         if outcome.output is None:
             error = outcome.failure.error if outcome.failure else outcome.status
-            return None, self._give_up("failed", f"the work was not taken apart: {error}")
+            return None, self._unparted(name, f"the work was not taken apart: {error}")
         try:
             if outcome.output.form != "json":
                 raise InvalidInput("decomposition: $", "is not JSON", "answer with one JSON object alone")
             return read(unpack(outcome.output), list(self._rules.hands)), []
         except InvalidInput as error:
             if name in self._mistaken:
-                return None, self._give_up("failed", f"the work was taken apart wrongly, twice: {error}")
+                return None, self._unparted(name, f"the work was taken apart wrongly, twice: {error}")
             self._mistaken.add(name)
             return None, self._nodes.revise({name: (Feedback("review", str(error)),)})
+
+    def _unparted(self, name: str, why: str) -> list[PlanEffect]:  # noqa: ARG002
+        """A piece of work was not taken apart: there is nothing to do."""
+        return self._give_up("failed", why)
+
+    def _read(self, answer: object, agents: Sequence[str]) -> Worded:
+        """Hold a model's plan to the rules.
+
+        Raises:
+            InvalidInput: Naming what is wrong, in words that the model can mend it by.
+        """
+        return read_answer(answer, agents)
 
     def _worded(self, plan: Worded) -> list[NodeSpec]:
         """The nodes of a model's plan."""
         hands, limit_s = self._rules.hands, self._rules.time_limit_s
         return [node_spec(node, hands[node.agent or ""], self._rules.retries, limit_s) for node in plan.nodes]
-
-    def _accept(self, plan: Worded) -> None:
-        """Refuse a model's plan that the topology has no use for.
-
-        Raises:
-            InvalidInput: Naming what is wrong, in words that the model can mend it by.
-        """
 
     def _end(self) -> list[PlanEffect]:
         if self._nodes.open:

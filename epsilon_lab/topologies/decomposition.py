@@ -20,8 +20,8 @@ from epsilon_lab.topologies.manifest import AnyText, Natural, Text, convert
 RESERVED = ("qa", "assign", "decompose")
 """Names of tasks that a run has by itself."""
 
-MOST_DECOMPOSED, LEAST_DECOMPOSED = 30, 2
-"""Nodes that a model may take a piece of work apart into; the same bounds as Epsilon's `decompose_task`."""
+DECOMPOSED = 2, 30
+"""Nodes, at least and at most, that a model may take work apart into; the bounds of Epsilon's `decompose_task`."""
 
 NodeId = Annotated[
     str,
@@ -95,9 +95,9 @@ class Worded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     nodes: Annotated[
         list[WordedNode],
         Meta(
-            min_length=LEAST_DECOMPOSED,
-            max_length=MOST_DECOMPOSED,
-            description=f"a list of {LEAST_DECOMPOSED} to {MOST_DECOMPOSED} nodes",
+            min_length=DECOMPOSED[0],
+            max_length=DECOMPOSED[1],
+            description=f"a list of {DECOMPOSED[0]} to {DECOMPOSED[1]} nodes",
         ),
     ]
 
@@ -221,12 +221,14 @@ def files_named(outputs: Sequence[str]) -> tuple[str, ...]:
 # -- asking a model ----------------------------------------------------------------------------------------------------
 
 
-def decomposition_request(work: str, agents: Sequence[str], *, taken: Sequence[str] = RESERVED) -> str:
-    """What a model is asked, to take a piece of work apart."""
+def decomposition_request(
+    work: str, agents: Sequence[str], *, taken: Sequence[str] = RESERVED, bounds: tuple[int, int] = DECOMPOSED
+) -> str:
+    """What a model is asked, to take a piece of work apart into so many nodes, none of them named as one of `taken`."""
     named = [name for name in agents if name]
     who = f'- "agent": who does it, one of {listed(named)}{"" if "" in agents else " (required)"}.\n' if named else ""
     return f"""\
-Take this piece of work apart into {LEAST_DECOMPOSED} to {MOST_DECOMPOSED} nodes that others will do. A node begins as \
+Take this piece of work apart into {bounds[0]} to {bounds[1]} nodes that others will do. A node begins as \
 soon as all that it depends on is done, so let nodes depend on each other only where one needs what another makes.
 
 The work:
@@ -244,19 +246,30 @@ Answer with one JSON object and nothing else: {{"nodes": [...]}}. Each node has
 {who}"""
 
 
-def read_answer(answer: object, agents: Sequence[str]) -> Worded:
+def read_answer(
+    answer: object, agents: Sequence[str], *, taken: Sequence[str] = (), bounds: tuple[int, int] = DECOMPOSED
+) -> Worded:
     """Hold a model's answer to the rules for a plan.
 
     Args:
         answer: What it gave: the document, or a text that contains it.
         agents: Names of agents.
+        taken: Names that no node may have, beside those of a run's own tasks.
+        bounds: How many nodes it may have, at least and at most.
 
     Raises:
         InvalidInput: Naming what is wrong, in words that the model can mend it by.
     """
     document = document_in(answer) if isinstance(answer, str) else answer
     plan = read_plan(document, Worded, what="decomposition", agents=agents)
+    if not bounds[0] <= len(plan.nodes) <= bounds[1]:
+        raise InvalidInput(
+            "decomposition: $.nodes", f"must be {bounds[0]} to {bounds[1]} of them, got {len(plan.nodes)}"
+        )
     for place, node in enumerate(plan.nodes):
+        if node.id in taken:
+            problem = f"{node.id!r} names a task of the run itself"
+            raise InvalidInput(f"decomposition: $.nodes[{place}].id", problem, "call it otherwise")
         if is_entry(node.task):  # a model names no code to be run
             problem = "must say in words what is to be done"
             raise InvalidInput(f"decomposition: $.nodes[{place}].task", problem)

@@ -36,6 +36,7 @@ from epsilon_lab.topologies.decomposition import (
     decomposition_request,
     files_named,
     is_entry,
+    read_answer,
 )
 from epsilon_lab.topologies.gates import VERDICT, Person, ruling, shown
 from epsilon_lab.topologies.judged_plan import Judge, JudgedPlan
@@ -47,13 +48,13 @@ from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import RunDirectory
 
 GATE = "gate"
-LEAST_STAGES, MOST_STAGES = 3, 10
-"""Stages that a model may take a piece of work apart into; the same bounds as Epsilon's `decompose_pipeline`."""
+STAGES = 3, 10
+"""At least and at most, of a model; the bounds of Epsilon's `decompose_pipeline`."""
 
 _WHAT = "Pipeline"
-_IN_STAGES = f"""\
-Here the nodes are stages, {LEAST_STAGES} to {MOST_STAGES} of them, done one after the other in the order of your \
-list. Each is given what those before it made, so "depends_on" is not needed."""
+_IN_STAGES = """\
+Here the nodes are stages, done one after the other in the order of your list. Each is given what those before it \
+made, so "depends_on" is not needed."""
 _JUDGE = "Judge the output below. Let it pass, or fail it and give the reason, so that whoever made it can mend it."
 
 
@@ -126,10 +127,8 @@ class PipelinePlan(JudgedPlan):
         """A case was decided; or as for all plans."""
         return decision_in(line) or super().news_in(line)
 
-    def _accept(self, plan: Worded) -> None:
-        if not LEAST_STAGES <= len(plan.nodes) <= MOST_STAGES:
-            bounds = f"{LEAST_STAGES} to {MOST_STAGES}"
-            raise InvalidInput("decomposition: $.nodes", f"must be {bounds} stages, got {len(plan.nodes)}")
+    def _read(self, answer: object, agents: Sequence[str]) -> Worded:
+        return read_answer(answer, agents, bounds=STAGES)
 
     def _begin(self, specs: Sequence[NodeSpec]) -> list[PlanEffect]:
         """Make a chain of them: each is given what all before it made, the first one the input."""
@@ -370,7 +369,7 @@ class Pipeline:
         self._hands = {name: hand_of(self._crew.work(what, each, form="request")) for name, each in agents.items()}
         divider = agents.get("") or next(iter(agents.values()))
         first = self._crew.work(what, answering(divider, Worded), form="request")
-        asked = decomposition_request(self._sentence, list(agents)) + _IN_STAGES
+        asked = decomposition_request(self._sentence, list(agents), bounds=STAGES) + _IN_STAGES
         self._decompose = NodeSpec(
             id=DECOMPOSE,
             kind=DECOMPOSE,

@@ -10,6 +10,7 @@ How teams become nodes, teams.py says; what git does as a task, agents/teamwork.
 
 from __future__ import annotations
 
+import functools
 import html
 import os
 import stat
@@ -153,17 +154,19 @@ class TreePlan(JudgedPlan):
 
     def _divide(self, name: str, outcome: TaskOutcome) -> list[PlanEffect]:
         """Take a team's plan, which a model made."""
-        plan, effects = self._parted(name, outcome, read_answer)
+        plan, effects = self._parted(name, outcome, functools.partial(read_answer, taken=OWN_NODES))
         if plan is None:
             return effects
         team = name.removesuffix(f".{DECOMPOSE}")
         nodes = [within(team, node) for node in self._worded(plan)]
-        if taken := [node.id for node in nodes if node.id in self._nodes]:
-            return self._nodes.refuse(name, f"{taken[0]} names a task of the run itself")
         effects = self._nodes.add(nodes)
         self._nodes.redirect(name, tuple(final(nodes)))
         self._nodes.tell(f"{team}.{COMMIT}", messages=messages(nodes))
         return [*effects, *self._nodes.accept(name)]
+
+    def _unparted(self, name: str, why: str) -> list[PlanEffect]:
+        """A team that cannot begin ends no other's work."""
+        return super()._unparted(name, why) if name == DECOMPOSE else self._nodes.refuse(name, why)
 
     # -- conflicts ----------------------------------------------------------------------------------------------------
 
@@ -254,7 +257,8 @@ class TreePlan(JudgedPlan):
         }
         suffix = f".{COMMIT}"
         teams = {name.removesuffix(suffix): commit for name, commit in commits.items() if name.endswith(suffix)}
-        return as_json({"commit": commits.get(self._head, ""), "teams": teams})
+        main = [commit for name, commit in commits.items() if self._nodes.spec(name).kind == MERGE or "." not in name]
+        return as_json({"commit": main[-1] if main else "", "teams": teams})
 
     def product(self) -> Product:
         """The outputs and files of all nodes that people or agents do."""

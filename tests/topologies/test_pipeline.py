@@ -6,7 +6,9 @@ import pytest
 
 from epsilon_lab import LLM, Agent, Person, Pipeline
 from epsilon_lab.errors import InvalidInput
+from epsilon_lab.messages.call import call_of
 from epsilon_lab.workspace.layout import RunDirectory
+from tests.topologies.test_judged_plan import Play
 
 AGENT = Agent(LLM("http/tiny", api_base="http://127.0.0.1:9", api_key_env="LAB_TEST_KEY"))
 
@@ -98,3 +100,24 @@ def test_a_manifest_names_functions_in_files_beside_it_and_its_mistakes_by_their
     path.write_text(json.dumps({"stages": []}))
     with pytest.raises(InvalidInput, match=r"\$\.stages"):
         Pipeline.from_manifest(path)
+
+
+@pytest.mark.parametrize("number", [2, 11])
+def test_a_sentence_comes_to_three_to_ten_stages_and_its_agent_is_told_so(tmp_path, number):
+    def parts(many):
+        return {"nodes": [{"id": f"s{place}", "task": "write"} for place in range(many)]}
+
+    answers = {"decompose": parts(number), "decompose~2": parts(3)}
+    topology = Pipeline("Write about owls.", agent=clean)
+    asked = {}
+
+    def answer(task):
+        asked[task.task_id] = call_of(task.payload)
+        return answers.get(task.task_id, "done")
+
+    play = Play(topology, tmp_path / "r", answer).play()
+    assert "3 to 10 nodes" in asked["decompose"].instructions
+    [why] = asked["decompose~2"].feedback
+    assert f"must be 3 to 10 of them, got {number}" in why.text
+    assert play.state.status == "completed"
+    assert play.ran == ["decompose", "decompose~2", "s0", "s1", "s2"]

@@ -17,7 +17,7 @@ from epsilon_lab import Tree
 from epsilon_lab.agents.teamwork import RESOLUTION
 from epsilon_lab.ids import origin, revision
 from epsilon_lab.messages.call import call_of
-from epsilon_lab.messages.events import CompletedLine, FailedLine, TasksCompleted, TasksFailed
+from epsilon_lab.messages.events import CompletedLine, FailedLine, RunEnded, TasksCompleted, TasksFailed
 from epsilon_lab.messages.tasks import Failure, TaskOutcome
 from epsilon_lab.messages.values import as_json, stored
 from epsilon_lab.processes.repository import is_installed
@@ -171,3 +171,41 @@ def test_a_merge_is_told_of_every_resolution_there_was(tmp_path):
     assert told == ["leaves/b.merge.resolve/1", "leaves/b.merge.resolve~2/1"]
     assert asked["b.merge.resolve~2"].layers[-1] == "leaves/b.merge~2/1", "a fixer sees what conflicts now"
     assert "leaves/a.work/1" in asked["b.merge.resolve"].layers
+
+
+def test_a_team_whose_work_is_taken_apart_wrongly_is_told_once_and_ends_no_other(tmp_path):
+    parts = {"nodes": [{"id": "x", "task": "do x"}, {"id": "y", "task": "do y"}]}
+
+    told = {}
+
+    class Dividing(TreePlay):
+        def gives(self, task):
+            told[task.task_id] = [why.text for why in call_of(task.payload).feedback]
+            if task.kind != "decompose":
+                return super().gives(task)
+            again = "~" in task.task_id and task.task_id.startswith(self.mends)
+            return parts if task.task_id.startswith("good") or again else self.wrong
+
+    for wrong in ({"nodes": [{"id": "merge", "task": "do"}, {"id": "y", "task": "do"}]}, "no plan"):
+        for mends in ("bad", "nobody"):
+            Dividing.wrong, Dividing.mends = wrong, mends
+            tree = Tree([{"id": "bad", "task": "be bad"}, {"id": "good", "task": "be good"}], agent=fix)
+            play = Dividing(tree, tmp_path / f"{mends}-{len(wrong)}", lambda *_: False).play()
+            [why] = told["bad.decompose~2"]
+            assert "'merge' names a task of the run itself" in why or "is not JSON" in why
+            assert "good.commit" in play.ran, "the other team goes on"
+            assert play.state.status == ("completed" if mends == "bad" else "failed")
+            assert mends == "bad" or "bad.decompose: the work was taken apart wrongly, twice" in play.state.reason
+
+
+def test_a_run_that_failed_names_the_last_commit_of_main(tmp_path):
+    class Conflicting(TreePlay):
+        def gives(self, task):
+            stuck = {"team": "b", "commit": "", "conflicts": ["same.txt"]}
+            return stuck if task.task_id == "b.merge" else super().gives(task)
+
+    tree = Tree([{"id": "a", "task": work}, {"id": "b", "task": work}])
+    play = Conflicting(tree, tmp_path / "r", lambda *_: False).play()
+    assert play.state.status == "failed"
+    [end] = play.told(RunEnded)
+    assert msgspec.json.decode(end.output.json) == {"commit": "a.merge", "teams": {"a": "a.commit", "b": "b.commit"}}
