@@ -19,6 +19,12 @@ from typing import Any
 from epsilon_lab.errors import InvalidInput
 
 _SHOWN = 80
+_ENTRY = re.compile(r"[^\s:]+:[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+def is_entry(task: object) -> bool:
+    """Tell whether a task names a function, `module:function` or `file.py:function`, and is not said in words."""
+    return isinstance(task, str) and _ENTRY.match(task) is not None
 
 
 def find_function(

@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
+from epsilon_lab.agents.entry_point import is_entry
 from epsilon_lab.agents.work import Work, work_of
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.call import Form
 from epsilon_lab.messages.events import ArtifactSaved
-from epsilon_lab.topologies.decomposition import is_entry
 from epsilon_lab.workspace.layout import RunDirectory
 
 Refused = Callable[..., InvalidInput]

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from epsilon_lab.agents.entry_point import is_entry
 from epsilon_lab.agents.work import Task, Work, work_of
 from epsilon_lab.arguments import number, whole
 from epsilon_lab.errors import InvalidInput, ends_run
@@ -30,7 +31,7 @@ from epsilon_lab.topologies.decomposition import (
     Worded,
     decomposition_request,
     files_named,
-    is_entry,
+    located,
     read_answer,
     read_plan,
 )
@@ -191,15 +192,7 @@ class Dag:
             InvalidInput: Naming the place in the document. Nothing has run by then, but the top level of modules.
         """
         manifest = Manifest(path, Planned)
-        nodes = []
-        for place, node in enumerate(manifest.values.nodes):
-            task = node.task
-            if not isinstance(task, str):
-                raise manifest.refused(f"$.nodes[{place}].task", "must be a text or 'module:function'")
-            if is_entry(task) and ".py:" in task:
-                file, _, function = task.rpartition(":")
-                task = f"{manifest.locate(f'$.nodes[{place}].task', file)}:{function}"
-            nodes.append(msgspec.to_builtins(node) | {"task": task})
+        nodes = located(manifest, manifest.values)
         read_plan(nodes, Planned, what=manifest.path.name, agents=list(_named(cls._what, more.get("agent"))))
         made = cls(nodes, **more)
         made._title = Path(path).stem

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from epsilon_lab.agents.entry_point import is_entry
 from epsilon_lab.errors import InvalidInput
-from epsilon_lab.topologies.manifest import AnyText, Natural, Text, convert
+from epsilon_lab.topologies.manifest import AnyText, Manifest, Natural, Text, convert
 
 RESERVED = ("qa", "assign", "decompose")
 """Names of tasks that a run has by itself."""
@@ -175,6 +176,18 @@ def _check_agent(node: PlannedNode, place: str, agents: Sequence[str], refused: 
         raise refused(f"{place}.task", "is a text, and there is no agent to do it", remedy)
 
 
+def located(manifest: Manifest[Any], plan: Planned, *, where: str = "$") -> list[dict[str, Any]]:
+    """The nodes of a plan that a manifest states at `where`, with their files found.
+
+    Raises:
+        InvalidInput: A task is no text, or names a file that is not below the manifest's directory.
+    """
+    return [
+        msgspec.to_builtins(node) | {"task": manifest.performer(f"{where}.nodes[{place}].task", node.task)}
+        for place, node in enumerate(plan.nodes)
+    ]
+
+
 def find_circle(edges: Mapping[str, Sequence[str]]) -> list[str]:
     """Find names that depend on each other in a circle.
 
@@ -204,13 +217,7 @@ def find_circle(edges: Mapping[str, Sequence[str]]) -> list[str]:
     return []
 
 
-_ENTRY = re.compile(r"[^\s:]+:[A-Za-z_][A-Za-z0-9_]*\Z")
 _FILE = re.compile(r"(?!/)(?!.*(?:^|/)\.\.(?:/|$))[\w./-]*\.[A-Za-z]\w{0,7}\Z")
-
-
-def is_entry(task: object) -> bool:
-    """Tell whether a task names a function, `module:function` or `file.py:function`."""
-    return isinstance(task, str) and _ENTRY.match(task) is not None
 
 
 def files_named(outputs: Sequence[str]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from msgspec import Meta
 
-from epsilon_lab.agents.entry_point import find_function
+from epsilon_lab.agents.entry_point import find_function, is_entry
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.topologies.document import Document, Malformed
 from epsilon_lab.topologies.template import Misfit, parsed
@@ -125,6 +125,19 @@ class Manifest(Generic[T]):
             return self.read(place, ref).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise self.refused(place, f"{_shown(ref)} is not a text in UTF-8 ({error.reason})") from error
+
+    # -- work ---------------------------------------------------------------------------------------------------------
+
+    def performer(self, place: str, task: object) -> str:
+        """Who does a task: words for an agent, or the name of a function, whose file is below the manifest's directory.
+
+        Raises:
+            InvalidInput: It is neither, or the file is elsewhere.
+        """
+        if not isinstance(task, str):
+            raise self.refused(place, f"must be a text or 'module:function', got {_shown(task)}")
+        file, _, function = task.rpartition(":")
+        return f"{self.locate(place, file)}:{function}" if is_entry(task) and file.endswith(".py") else task
 
     # -- templates and handlers ---------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from epsilon_lab.agents.entry_point import is_entry
 from epsilon_lab.agents.work import Task
 from epsilon_lab.arguments import number, whole
 from epsilon_lab.cases.docket import Docket, decision_in
@@ -35,7 +36,6 @@ from epsilon_lab.topologies.decomposition import (
     Worded,
     decomposition_request,
     files_named,
-    is_entry,
     read_answer,
 )
 from epsilon_lab.topologies.gates import VERDICT, Person, ruling, shown
@@ -82,11 +82,20 @@ class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
     person: Person | None = None
 
 
-class PlannedPipeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+_SOME = Meta(min_length=1, description="a list of one or more stages")
+
+
+class StatedPipeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A pipeline, as a dict states it."""
+
+    stages: Annotated[list[Any], _SOME]
+    input: Annotated[Any, Meta(description="any value")] = None
+
+
+class PlannedPipeline(StatedPipeline, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A pipeline, as a manifest states it."""
 
-    stages: Annotated[list[PlannedStage], Meta(min_length=1, description="a list of one or more stages")]
-    input: Annotated[Any, Meta(description="any value")] = None
+    stages: Annotated[list[PlannedStage], _SOME]
 
 
 class PipelineRules(msgspec.Struct, frozen=True):
@@ -267,8 +276,9 @@ class Pipeline:
             async, also one defined in a cell; an `LLM`, an `Agent`, a `Command`; `"module:function"` or
             `"file.py:function"`, which is given the whole request; a text, which `agent` does; or a dict with such a
             `task` and as wanted `id`, `gate`, `retries`, `agent`, `role`, `inputs`, `outputs`, `acceptance`,
-            `time_limit_s`. Whoever sees the request has the outputs of all stages before by their ids. Or a sentence
-            that says what is to be done: `agent` takes it apart first, into 3 to 10 stages, and does them.
+            `time_limit_s`; or all of it as `{"stages": [...], "input": ...}`. Whoever sees the request has the outputs
+            of all stages before by their ids. Or a sentence that says what is to be done: `agent` takes it apart first,
+            into 3 to 10 stages, and does them.
         input: What the first stage is given; anything picklable.
         agent: Who does stages that are texts: one, or a dict of several by name, of which a stage's `agent` names one.
         gate: What stands behind every stage that names none itself: a function of the stage's output that returns None
@@ -293,7 +303,7 @@ class Pipeline:
 
     def __init__(
         self,
-        stages: Sequence[Any] | str,
+        stages: Sequence[Any] | Mapping[str, Any] | str,
         *,
         input: Any = None,  # noqa: A002 - the word for it
         agent: Any = None,
@@ -310,21 +320,24 @@ class Pipeline:
         )
         self._crew = Crew(_WHAT, agent)
         self._qa = Inspection.of(_WHAT, qa, assign, fix_waves)
-        self._input = pack(input)
         self._gates: dict[str, Gate] = {}
         self._stages: list[NodeSpec] = []
         self._sentence = stages.strip() if isinstance(stages, str) else ""
         self._decompose: NodeSpec | None = None
         self._hands: dict[str, Hand] = {}
+        if isinstance(stages, Mapping):
+            stated = convert(stages, StatedPipeline, lambda place, *why: InvalidInput(f"{_WHAT}: {place}", *why))
+            stages, input = stated.stages, stated.input if input is None else input  # noqa: A001
         if isinstance(stages, str):
             self._take_sentence(gate)
-        elif isinstance(stages, bytes | Mapping) or not isinstance(stages, Sequence):
-            raise InvalidInput(f"{_WHAT} stages", f"must be a list or a sentence, got {type(stages).__name__}")
+        elif isinstance(stages, bytes) or not isinstance(stages, Sequence):
+            raise InvalidInput(f"{_WHAT} stages", f"must be a list, a dict or a sentence, got {type(stages).__name__}")
         elif not stages:
             raise InvalidInput(f"{_WHAT} stages", "are none", "give one or more")
         else:
             for place, given in enumerate(stages):
                 self._take(place, given, gate)
+        self._input = pack(input)
         self._title = slug(self._sentence) if self._sentence else " → ".join(spec.id for spec in self._stages)
 
     @classmethod
@@ -345,13 +358,9 @@ class Pipeline:
         stages = []
         for place, stage in enumerate(manifest.values.stages):
             fields = {name: value for name, value in msgspec.to_builtins(stage).items() if value is not None}
-            if not isinstance(stage.task, str):
-                raise manifest.refused(f"$.stages[{place}].task", "must be a text or 'module:function'")
-            for name in ("task", "gate"):
-                named = fields.get(name)
-                if isinstance(named, str) and is_entry(named) and ".py:" in named:
-                    file, _, function = named.rpartition(":")
-                    fields[name] = f"{manifest.locate(f'$.stages[{place}].{name}', file)}:{function}"
+            fields["task"] = manifest.performer(f"$.stages[{place}].task", stage.task)
+            if isinstance(stage.gate, str):
+                fields["gate"] = manifest.performer(f"$.stages[{place}].gate", stage.gate)
             stages.append(fields)
         made = cls(stages, **{"input": manifest.values.input, **more})
         made._title = Path(path).stem

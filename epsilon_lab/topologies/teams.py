@@ -18,9 +18,10 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from epsilon_lab.agents.entry_point import is_entry
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.call import Call
-from epsilon_lab.topologies.decomposition import document_in, find_circle, is_entry, listed
+from epsilon_lab.topologies.decomposition import document_in, find_circle, listed
 from epsilon_lab.topologies.manifest import Text, convert
 from epsilon_lab.topologies.nodes import NodeSpec
 

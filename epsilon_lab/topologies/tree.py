@@ -39,9 +39,9 @@ from epsilon_lab.topologies.dag import (
     hand_of,
     node_spec,
 )
-from epsilon_lab.topologies.decomposition import Planned, Worded, decomposition_request, read_answer, read_plan
+from epsilon_lab.topologies.decomposition import Planned, Worded, decomposition_request, located, read_answer, read_plan
 from epsilon_lab.topologies.judged_plan import Judge, JudgedPlan
-from epsilon_lab.topologies.manifest import Manifest
+from epsilon_lab.topologies.manifest import Manifest, convert
 from epsilon_lab.topologies.nodes import NodeSpec
 from epsilon_lab.topologies.plan import Finish, Plan, PlanEffect, Revise, read_rules, save_rules
 from epsilon_lab.topologies.quality import Checked, Inspection, Product, answering
@@ -381,15 +381,17 @@ class Tree:
     def from_manifest(cls, path: str | Path, **more: Any) -> Tree:
         """Read the teams from a JSON file: `{"teams": [...]}`, with the fields above.
 
+        A task `file.py:function` is a file below the manifest's directory.
+
         Args:
             path: The file.
             more: The other arguments of `Tree`.
 
         Raises:
-            InvalidInput: Naming the place in the document.
+            InvalidInput: Naming the place in the document. Nothing has run by then, but the top level of modules.
         """
         manifest = Manifest(path, PlannedTeams)
-        made = cls(msgspec.to_builtins(manifest.values), **more)
+        made = cls([_located(manifest, place, team) for place, team in enumerate(manifest.values.teams)], **more)
         made.title = Path(path).stem
         return made
 
@@ -497,6 +499,22 @@ class Tree:
 def _plan(rules: TreeRules) -> Plan:
     plan = TreePlan(rules)
     return Checked(plan, rules.dag.quality) if rules.dag.quality else plan
+
+
+def _located(manifest: Manifest[PlannedTeams], place: int, team: PlannedTeam) -> dict[str, Any]:
+    """A team as a manifest states it, with the files of its functions found."""
+    where = f"$.teams[{place}]"
+    fields: dict[str, Any] = msgspec.to_builtins(team)
+    if team.task is not None:
+        fields["task"] = manifest.performer(f"{where}.task", team.task)
+    if team.plan is not None:
+
+        def refused(path: str, problem: str, remedy: str = "") -> InvalidInput:
+            return manifest.refused(f"{where}.plan{path.removeprefix('$')}", problem, remedy)
+
+        plan = convert({"nodes": team.plan} if isinstance(team.plan, list) else team.plan, Planned, refused)
+        fields["plan"] = located(manifest, plan, where=f"{where}.plan")
+    return fields
 
 
 def _base(given: str | Path | None) -> dict[str, Path]:

@@ -2,11 +2,13 @@
 
 import json
 
+import msgspec
 import pytest
 
 from epsilon_lab import LLM, Agent, Person, Pipeline
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.call import call_of
+from epsilon_lab.messages.events import TasksSubmitted, task_spec
 from epsilon_lab.workspace.layout import RunDirectory
 from tests.topologies.test_judged_plan import Play
 
@@ -27,7 +29,10 @@ def good(text):
         ([], r"Pipeline stages: are none"),
         ("  ", r"Pipeline stages: are blank"),
         ("Write about owls.", r"Pipeline stages: are a sentence, and there is no agent"),
-        ({"a": clean}, r"Pipeline stages: must be a list or a sentence, got dict"),
+        ({"a": clean}, r"Pipeline: \$\.a: is not a field"),
+        ({"stages": []}, r"Pipeline: \$\.stages: must be a list of one or more stages, got \[\]"),
+        ({"stages": [{"id": "a"}]}, r"Pipeline: \$\.stages\[0\]\.task: is missing"),
+        (3, r"Pipeline stages: must be a list, a dict or a sentence, got int"),
         ([3], r"Pipeline: \$\.stages\[0\]\.task: must be a function"),
         ([clean, "Say it better."], r"Pipeline: \$\.stages\[1\]\.task: is a text, and there is no agent to do it"),
         ([clean, {"id": "x"}], r"Pipeline: \$\.stages\[1\]\.task: is missing"),
@@ -121,3 +126,14 @@ def test_a_sentence_comes_to_three_to_ten_stages_and_its_agent_is_told_so(tmp_pa
     assert f"must be 3 to 10 of them, got {number}" in why.text
     assert play.state.status == "completed"
     assert play.ran == ["decompose", "decompose~2", "s0", "s1", "s2"]
+
+
+def test_stages_may_be_a_dict_with_their_input(tmp_path):
+    document = {"stages": [clean, {"id": "b", "task": clean}], "input": "owls"}
+    for place, (more, given) in enumerate([({}, "owls"), ({"input": "moths"}, "moths")]):
+        pipeline = Pipeline(document, **more)
+        assert pipeline.title == "clean → b"
+        play = Play(pipeline, tmp_path / f"r{place}", lambda task: call_of(task.payload).argument is None).play()
+        [first, _] = [task for each in play.told(TasksSubmitted) for task in each.tasks]
+        asked = call_of(task_spec(first).payload)
+        assert msgspec.json.decode(asked.argument.json) == given

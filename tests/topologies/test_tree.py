@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from epsilon_lab import Tree
 from epsilon_lab.agents.teamwork import RESOLUTION
+from epsilon_lab.errors import InvalidInput
 from epsilon_lab.ids import origin, revision
 from epsilon_lab.messages.call import call_of
 from epsilon_lab.messages.events import CompletedLine, FailedLine, RunEnded, TasksCompleted, TasksFailed
@@ -209,3 +211,26 @@ def test_a_run_that_failed_names_the_last_commit_of_main(tmp_path):
     assert play.state.status == "failed"
     [end] = play.told(RunEnded)
     assert msgspec.json.decode(end.output.json) == {"commit": "a.merge", "teams": {"a": "a.commit", "b": "b.commit"}}
+
+
+def test_a_manifests_teams_name_functions_beside_it_and_nowhere_else(tmp_path):
+    (tmp_path / "inside").mkdir()
+    for folder in (tmp_path, tmp_path / "inside"):
+        (folder / "parts.py").write_text("def work(request):\n    return 1\n")
+    path = tmp_path / "inside" / "shop.json"
+
+    def read(task):
+        teams = [{"id": "a", "task": task}, {"id": "b", "plan": {"nodes": [{"id": "n", "task": task}]}}]
+        for stated in (teams, teams[::-1]):
+            path.write_text(json.dumps({"teams": stated}))
+            yield lambda: Tree.from_manifest(path)
+
+    for made in read("parts.py:work"):
+        assert repr(made()) == "<Tree shop: 2 teams>"
+    for elsewhere in ("../parts.py:work", f"{tmp_path / 'inside' / 'parts.py'}:work"):
+        for place, refused in zip((r"\.task", r"\.plan\.nodes\[0\]\.task"), read(elsewhere), strict=True):
+            with pytest.raises(InvalidInput, match=rf"shop.json: \$\.teams\[0\]{place}: leads outside"):
+                refused()
+    for wrong in read(3):
+        with pytest.raises(InvalidInput, match=r"task: must be a text or 'module:function', got 3"):
+            wrong()
