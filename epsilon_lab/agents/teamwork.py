@@ -73,7 +73,7 @@ class GitWork:
         about = request.about
         team: str = about.get("of") or ""
         start = _commit(request, about["onto"]) if "onto" in about else ""
-        others = [_commit(request, name) for name in about.get("with", ())]
+        others = {name.rpartition(".")[0]: _commit(request, name) for name in about.get("with", ())}
         match self.act:
             case "create":
                 met = Merge(repository.create(_base(leaf.run, about["files"])))
@@ -82,7 +82,7 @@ class GitWork:
             case "commit":
                 return {"team": team, "commit": repository.commit(team or None, start, _steps(request, leaf.run))}
             case "merge":
-                [other] = others
+                [other] = others.values()
                 met = repository.merge(start, other, f"Merge team {team}", _resolved(request, leaf.run))
         tree: Mapping[str, File | None] = repository.files(met.commit or start)
         _show(request.workspace(), {**tree, **met.conflicts})

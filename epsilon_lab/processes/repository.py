@@ -113,14 +113,18 @@ class Repository:
             return self._commit(self.path, Step(_HOUSE, "What the teams begin from", files))
 
     def branch(
-        self, team: str, start: str, others: Sequence[str] = (), resolved: Mapping[str, File | None] | None = None
+        self,
+        team: str,
+        start: str,
+        others: Mapping[str, str] | None = None,
+        resolved: Mapping[str, File | None] | None = None,
     ) -> Merge:
         """Check out a team's branch, anew where there is one, in its own worktree.
 
         Args:
             team: Its name; the branch is `team/<name>`.
             start: The commit to begin from.
-            others: Commits of the teams it depends on, merged in turn, up to one that conflicts.
+            others: Commits of the teams it depends on, by their names, merged in turn, up to one that conflicts.
             resolved: What to put where they conflict, as for `merge`.
 
         Raises:
@@ -134,8 +138,8 @@ class Repository:
             self._git(self.path, "worktree", "prune")
             self._git(self.path, "worktree", "add", "-q", "-f", "-B", f"team/{team}", str(place), start)
             merged = Merge(start)
-            for other in others:
-                merged = self._merge(place, other, f"Begin from {other[:12]} too", resolved or {})
+            for name, other in (others or {}).items():
+                merged = self._merge(place, other, f"Begin with the work of team {name}", resolved or {})
                 if not merged.commit:
                     return merged
             return merged

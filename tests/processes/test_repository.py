@@ -56,7 +56,9 @@ def test_a_team_begins_from_what_it_depends_on(repository: Repository) -> None:
     repository.branch("data", start)
     api = repository.commit("api", start, [Step("a", "a", of({"api.py": b"a"}))])
     data = repository.commit("data", start, [Step("d", "d", of({"data.py": b"d"}))])
-    begun = repository.branch("web", start, [api, data])
+    begun = repository.branch("web", start, {"api": api, "data": data})
+    begins = ["Begin with the work of team data", "Begin with the work of team api"]
+    assert git(repository.path, "log", "--merges", "--format=%s", "team/web").splitlines() == begins
     assert contents(repository, begun.commit) == {"api.py": b"a", "data.py": b"d"}
 
 
@@ -90,7 +92,7 @@ def test_a_team_whose_dependencies_conflict_is_told_so(repository: Repository) -
     for team in ("x", "y"):
         repository.branch(team, start)
         ends.append(repository.commit(team, start, [Step(team, "", of({"a": team.encode()}))]))
-    assert list(repository.branch("z", start, ends).conflicts) == ["a"]
+    assert list(repository.branch("z", start, dict(zip("xy", ends, strict=True))).conflicts) == ["a"]
 
 
 def test_every_act_may_be_done_again_after_a_worker_died_in_it(repository: Repository, tmp_path: Path) -> None:
