@@ -53,7 +53,11 @@ def find_function(
     except InvalidInput:
         raise
     except Exception as error:
-        raise InvalidInput(what, f"{module_name} cannot be imported ({type(error).__name__}: {error})") from error
+        said = f"{module_name} cannot be imported ({type(error).__name__}: {error})"
+        beside = where.joinpath(module_name).parent
+        if isinstance(error, ModuleNotFoundError) and error.name and beside.joinpath(f"{error.name}.py").is_file():
+            raise InvalidInput(what, said, f"it lies beside it: sys.path.insert(0, {str(beside)!r})") from error
+        raise InvalidInput(what, said) from error
     found = getattr(module, function_name, None)
     if not callable(found):
         raise InvalidInput(what, f"{module_name} has no function {function_name}")

@@ -33,6 +33,9 @@ def test_a_module_that_needs_what_is_not_there_says_what(tmp_path: Path) -> None
     (tmp_path / "needy.py").write_text("import nowhere_at_all\n")
     with pytest.raises(InvalidInput, match=r"task: .*needy\.py cannot be imported .*nowhere_at_all"):
         find_function("task", f"{tmp_path / 'needy.py'}:f")
+    (tmp_path / "nowhere_at_all.py").write_text("")
+    with pytest.raises(InvalidInput, match=rf"nowhere_at_all.*it lies beside it: sys.path.insert\(0, '{tmp_path}'\)"):
+        find_function("task", f"{tmp_path / 'needy.py'}:f")
     (tmp_path / "needy.py").write_text("X = 1\n")
     with pytest.raises(InvalidInput, match="has no function X"):
         find_function("task", f"{tmp_path / 'needy.py'}:X")

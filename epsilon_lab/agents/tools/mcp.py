@@ -184,10 +184,10 @@ async def _listed(server: McpServer, timeout_s: float) -> tuple[list[Any], str]:
                         break
                 told = client.server_info
                 who = f"mcp {told.name} {told.version}".strip() if told is not None else "mcp"
+            return found, f"{who} ({server})"[:200]
     except Exception as error:  # noqa: BLE001 - the package's own, in groups of groups; the words say all they do
         said = str(error) if isinstance(error, ServerLost) else f"the tool server {server}: {words(error)}"
-        raise InvalidInput("mcp_tools server", said) from None
-    return found, f"{who} ({server})"[:200]
+    raise InvalidInput("mcp_tools server", said)
 
 
 def _schema(tool: Any) -> dict[str, Any]:
