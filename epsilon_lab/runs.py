@@ -430,7 +430,7 @@ class Run:
             return []
         if sum(name.startswith("item-") for name in known) >= msgspec.json.decode(self._row("config"))["items"]:
             return []
-        return [name for name in Itemised.restore(self._directory, ()).item_names() if name not in known]
+        return [name for name in Itemised.item_ids(self._directory) if name not in known]
 
     @property
     def output(self) -> Any:

@@ -170,6 +170,10 @@ class RunState:
         """Whether the run is over."""
         return self.status not in ("running", "paused")
 
+    def reads(self, task_id: str) -> bool:
+        """Whether its rules look into this task's output."""
+        return self._plan.reads_outputs and self._plan.reads(task_id)
+
     def step(self, stimulus: Stimulus, now: float) -> list[EngineEffect]:
         """Say what follows from a stimulus.
 
@@ -291,6 +295,8 @@ class RunState:
                     for task_id in task_ids:
                         self._graph.reopen(task_id)
                     effects.append(effect)
+                case Cancel():
+                    effects += self._cancel(effect, now)
                 case Finish():
                     return effects + self._finish(effect)
         for outcome in settled:

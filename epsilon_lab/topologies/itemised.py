@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 
 import msgspec
 
-from epsilon_lab.agents.work import Work
+from epsilon_lab.agents.work import Task, Work
 from epsilon_lab.arguments import number, text, whole
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.budget import Budget
@@ -22,8 +22,9 @@ from epsilon_lab.messages.tasks import Retry, TaskSpec
 from epsilon_lab.messages.values import Value, as_json, pack
 from epsilon_lab.topologies.manifest import make_root
 from epsilon_lab.topologies.output_layout import NAMES, Names
-from epsilon_lab.topologies.plan import read_rules, save_rules
-from epsilon_lab.topologies.reduction import ReductionPlan, ReductionRules
+from epsilon_lab.topologies.plan import Plan, read_rules, save_rules
+from epsilon_lab.topologies.quality import Inspection
+from epsilon_lab.topologies.reduction import ReductionPlan, ReductionRules, reduction_plan
 from epsilon_lab.topologies.reduction_manifest import ReductionManifest
 from epsilon_lab.workspace.items import ITEMS, save_items
 from epsilon_lab.workspace.journal import Record
@@ -51,6 +52,9 @@ class Itemised:
         quorum: float,
         retries: int | Retry,
         time_limit_s: float | None,
+        qa: Task | None,
+        fix_waves: int,
+        assign: Task | None,
     ) -> None:
         if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
             raise InvalidInput(f"{self.kind} items", f"must be an iterable of items, got {type(items).__name__}")
@@ -70,6 +74,7 @@ class Itemised:
                 ("item", "reduce"), ("instructions", "reduce_instructions"), instructions, strict=True
             )
         }
+        self._qa = Inspection.of(self.kind, qa, assign, fix_waves)
         self._title = work.name
         self._count = len(items) if isinstance(items, Sized) else None
         self._manifest: ReductionManifest[Any] | None = None
@@ -113,6 +118,7 @@ class Itemised:
             "quorum": self.quorum,
             "retries": self.retry.limit,
             "time_limit_s": self.time_limit_s,
+            **(self._qa.config() if self._qa else {}),
         }
 
     def validate(self, budget: Budget | None = None) -> None:
@@ -124,7 +130,7 @@ class Itemised:
         for work in self._works():
             work.validate(budget)
 
-    def prepare(self, run: RunDirectory) -> tuple[ReductionPlan, Sequence[Body]]:
+    def prepare(self, run: RunDirectory) -> tuple[Plan, Sequence[Body]]:
         """Write the functions, the items and the rules into the run directory.
 
         Raises:
@@ -147,22 +153,31 @@ class Itemised:
             map=self._line(self._work, "item"),
             reduce=None if self._reducer is None else self._line(self._reducer, "reduce"),
             layout=None if self._manifest is None else self._manifest.layout,
-            asks=tuple(work.code_ref for work in self._works() if work.checked is not None),
+            asks=tuple(work.code_ref for work in (self._work, self._reducer) if work and work.checked is not None),
+            quality=None if self._qa is None else self._qa.rules(),
         )
-        return ReductionPlan(rules, Names(bytes(names)) if names else None), [*events, *files, save_rules(rules, run)]
+        return reduction_plan(rules, Names(bytes(names)) if names else None), [*events, *files, save_rules(rules, run)]
 
     @staticmethod
-    def restore(run: RunDirectory, records: Sequence[Record]) -> ReductionPlan:  # noqa: ARG004
+    def restore(run: RunDirectory, records: Sequence[Record]) -> Plan:  # noqa: ARG004
         """Make the rules again, from the run directory alone.
 
         Raises:
             LabError: They are not there, or cannot be read.
         """
-        rules = read_rules(run, ReductionRules)
-        return ReductionPlan(rules, None if rules.layout is None else Names(run.read_bytes(NAMES)))
+        return reduction_plan(*_kept(run))
+
+    @staticmethod
+    def item_ids(run: RunDirectory) -> Iterable[str]:
+        """What the tasks of a run's items are called, or would be, in order.
+
+        Raises:
+            LabError: Its rules are not there, or cannot be read.
+        """
+        return ReductionPlan(*_kept(run)).item_names()
 
     def _works(self) -> list[Work]:
-        return [self._work] if self._reducer is None else [self._work, self._reducer]
+        return [self._work, *([self._reducer] if self._reducer else ()), *(self._qa.works if self._qa else ())]
 
     def _values(self, names: bytearray) -> Iterator[Value]:
         """The items, packed one by one; a manifest's give their names too."""
@@ -198,3 +213,8 @@ class Itemised:
                 time_limit_s=self.time_limit_s or work.time_limit_s,
             )
         )
+
+
+def _kept(run: RunDirectory) -> tuple[ReductionRules, Names | None]:
+    rules = read_rules(run, ReductionRules)
+    return rules, None if rules.layout is None else Names(run.read_bytes(NAMES))

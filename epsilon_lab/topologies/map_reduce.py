@@ -41,6 +41,11 @@ class MapReduce(Itemised):
         quorum: Share of the items, 0 to 1, that must be in the last output; at least one.
         retries: How often a task that failed is tried again; or a `Retry`.
         time_limit_s: Seconds one attempt may take; None for no limit.
+        qa: Looks at the last reducer's output, `qa({its task: output})`, as it does for `Dag`. What it finds goes back
+            to the items and reducers that it names in `node`, or else to the last reducer. They are told in
+            `current_task().feedback`, and what is made of them is made again.
+        fix_waves: As for `Dag`.
+        assign: As for `Dag`.
 
     Raises:
         InvalidInput: An argument has a wrong type or value, or a function cannot travel.
@@ -61,6 +66,9 @@ class MapReduce(Itemised):
         quorum: float = 0.0,
         retries: int | Retry = 0,
         time_limit_s: float | None = None,
+        qa: Task | None = None,
+        fix_waves: int = 3,
+        assign: Task | None = None,
     ) -> None:
         self.arity = whole("MapReduce arity", arity, least=2)
         super().__init__(
@@ -72,6 +80,9 @@ class MapReduce(Itemised):
             quorum=quorum,
             retries=retries,
             time_limit_s=time_limit_s,
+            qa=qa,
+            fix_waves=fix_waves,
+            assign=assign,
         )
 
     @classmethod

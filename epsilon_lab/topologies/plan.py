@@ -124,6 +124,7 @@ class Prioritise(msgspec.Struct, frozen=True, tag=True):
 class Cancel(msgspec.Struct, frozen=True, tag=True):
     """A person does not want these tasks any more; settled and unknown ones are passed over. A plan is told of those
     that it has on record as waiting and has not added; it answers with the line `TasksCancelled` and what follows.
+    As a plan's own effect, the same of tasks that it has added: it is told of each end, as of any other.
     """
 
     task_ids: tuple[str, ...]
@@ -138,7 +139,7 @@ class Finish(msgspec.Struct, frozen=True):
     output: Value | None = None
 
 
-PlanEffect = Add | Emit | Write | Copy | Export | Requeue | Finish
+PlanEffect = Add | Emit | Write | Copy | Export | Requeue | Cancel | Finish
 
 
 class Plan(ABC):
@@ -163,6 +164,10 @@ class Plan(ABC):
     @abstractmethod
     def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
         """A task was settled: completed, failed, dead or cancelled."""
+
+    def reads(self, task_id: str) -> bool:  # noqa: ARG002
+        """Where they do: whether into this task's."""
+        return True
 
     def tick(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Time went by. It may end the run and nothing else: ticks are not on record, so no one could repeat them."""

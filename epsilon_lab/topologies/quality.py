@@ -223,6 +223,9 @@ class Checked(Plan):
         self._retries = 0
         self._waves = 0
         self._fixes = 0
+        self._is_spent = False
+        """Whether the budget of seconds is used up."""
+
         self._end: Finish | None = None
         """How the plan would have ended."""
 
@@ -257,7 +260,7 @@ class Checked(Plan):
         """Where work is done again because someone wants it, it is checked again, with all fix waves before it."""
         effects = self.plan.told(news, now)
         if any(isinstance(each, Add | Requeue) for each in effects):
-            self._awaited, self._fixes = None, 0
+            self._awaited, self._fixes, self._is_spent = None, 0, False
         return self._go_on(effects, now)
 
     def news_in(self, line: Body) -> object | None:
@@ -265,8 +268,13 @@ class Checked(Plan):
         return self.plan.news_in(line)
 
     def exhausted(self, reason: str, now: float) -> list[PlanEffect]:
-        """Nothing more is begun; what did not pass is no success."""
+        """Nothing more is begun, QA neither; what did not pass is no success."""
+        self._is_spent = True
         return self._unchecked(self.plan.exhausted(reason, now))
+
+    def reads(self, task_id: str) -> bool:
+        """What QA says, and what the plan wants to see."""
+        return origin(task_id) in self._asked or (self.plan.reads_outputs and self.plan.reads(task_id))
 
     def stop(self, reason: str, now: float) -> list[PlanEffect]:
         """End early."""
@@ -276,6 +284,8 @@ class Checked(Plan):
 
     def _go_on(self, effects: list[PlanEffect], now: float) -> list[PlanEffect]:
         """Where the plan would end, look at its product first."""
+        if self._is_spent:
+            return self._unchecked(effects)
         if not effects or not isinstance(effects[-1], Finish) or effects[-1].status not in ("completed", "failed"):
             return effects
         *before, end = effects

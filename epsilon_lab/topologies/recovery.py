@@ -336,7 +336,9 @@ class _Recovery:
                 files=done.files,
                 further=tuple(map(restored, done.further)),
             )
-            outcomes.append(outcome if self._read is None else self._read(outcome))
+            if self._read is not None and self._plan.reads(done.task_id):
+                outcome = self._read(outcome)
+            outcomes.append(outcome)
         self._step(Settled(tuple(outcomes)))
 
     def _settle(self, failure: Failure, status: Literal["failed", "dead", "cancelled"]) -> None:

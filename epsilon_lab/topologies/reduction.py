@@ -8,6 +8,9 @@ out and the groups that are open, and of the rest a few bytes each, however many
 An item without output is left out: its group is reduced without it, and a group of which nothing is left is left out of
 the one above. The run fails when its last reducer has no output, or when fewer items than the quorum can be in it.
 
+When the budget of seconds is used up, items that are not done are given up, and what there is is reduced: it is paid
+for. A reducer has then as long as its own time limit lets it.
+
 What is done again (a requeued dead letter, a revision) takes the reducers above it along, as revisions too. The outputs
 of its neighbours are in nobody's memory any more; such a reducer is told their names, and reads them off the journal.
 """
@@ -17,7 +20,7 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -30,7 +33,9 @@ from epsilon_lab.messages.values import StoredValue, Value, as_json, stored
 from epsilon_lab.settings import INLINE_LIMIT
 from epsilon_lab.topologies.levels import Levels, Spot
 from epsilon_lab.topologies.output_layout import FINAL, Layout, Names
-from epsilon_lab.topologies.plan import Add, Emit, Export, Finish, Plan, PlanEffect, Requeue, Revise, Write
+from epsilon_lab.topologies.plan import Add, Cancel, Emit, Export, Finish, Plan, PlanEffect, Requeue, Revise, Write
+from epsilon_lab.topologies.quality import Checkable, Checked, Product, QualityRules
+from epsilon_lab.topologies.revision import revise
 from epsilon_lab.workspace.items import item_value
 
 WINDOW = 4096
@@ -72,13 +77,15 @@ class ReductionRules(msgspec.Struct, frozen=True, kw_only=True):
     asks: tuple[str, ...] = ()
     """References, `code/<sha256>.pkl`, of what may be a model, or a program that has to be there."""
 
+    quality: QualityRules | None = None
+
 
 class _Group:
     """Neighbours that are to be reduced."""
 
-    __slots__ = ("failed", "inputs", "left", "parts", "size", "told")
+    __slots__ = ("failed", "feedback", "inputs", "left", "parts", "size", "told")
 
-    def __init__(self, left: int, *, told: bool = False) -> None:
+    def __init__(self, left: int, *, told: bool = False, feedback: Sequence[Feedback] = ()) -> None:
         self.left = left
         """Children that are not settled."""
 
@@ -95,8 +102,11 @@ class _Group:
         self.told = told
         """Whether its task is told the names of its inputs instead."""
 
+        self.feedback = tuple(feedback)
+        """Why it is done again."""
 
-class ReductionPlan(Plan):
+
+class ReductionPlan(Checkable):
     """The rules, at work."""
 
     def __init__(self, rules: ReductionRules, names: Names | None = None) -> None:
@@ -122,7 +132,17 @@ class ReductionPlan(Plan):
         """How many items are, or can still be, in the output."""
 
         self._first_error = ""
-        self._is_over = False
+        self._spent = ""
+        """The budget that is used up, if one is."""
+
+        self._over: Finish | None = None
+        """How it ended, or would end if it passes."""
+
+        self._looked_at = -1 if rules.quality is None else self._levels.top
+        """The level whose outputs QA is given."""
+
+        self._files: dict[Spot, str] = {}
+        """References of what these have published, the last settled last."""
 
     # -- names --------------------------------------------------------------------------------------------------------
 
@@ -169,17 +189,21 @@ class ReductionPlan(Plan):
         error = ""
         if outcome.failure is not None:
             error = outcome.failure.error
-            if self.models and ends_run(error):
-                return self.exhausted(error, now)
-            self._first_error = self._first_error or f"{outcome.task_id}: {error}"
+            if outcome.status != "cancelled" or not self._spent:
+                self._first_error = self._first_error or f"{outcome.task_id}: {error}"
             if outcome.status == "dead":
                 self._dead[outcome.task_id] = spot
+        if outcome.files and self._looked_at == spot.level:
+            self._files.pop(spot, None)
+            self._files[spot] = outcome.files
         effects = self._settle(spot, outcome.task_id, outcome.output, error)
         if self._rules.layout is not None:
             effects = self._export(spot, outcome.output) + effects
-        if not self._is_over and self._next < self._rules.items:
-            effects += self._hand_out()
-        return effects
+        if self._over is not None:
+            return effects
+        if self.models and not self._spent and ends_run(error):
+            return effects + self.exhausted(error, now)
+        return effects + self._hand_out() if self._next < self._rules.items else effects
 
     def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Do again what is to be done again, and what is made of it."""
@@ -188,7 +212,7 @@ class ReductionPlan(Plan):
                 again = {task_id: self._dead.pop(task_id) for task_id in task_ids if task_id in self._dead}
                 if not again:
                     return []
-                effects = self._reopen(again.values())
+                effects = self._reopen(dict.fromkeys(again.values(), ()))
                 self._out.update(pair for pair in again.items() if pair[1] not in self._groups)
                 self._items_out += sum(not spot.level for spot in again.values())
                 return [Requeue(tuple(again)), *effects]
@@ -197,20 +221,49 @@ class ReductionPlan(Plan):
                 if not spots:
                     return []
                 said = TasksRevised(feedback={name: feedback[name] for name in spots})
-                effects = self._reopen(spots.values(), revised=True)
+                effects = self._reopen({spot: feedback[name] for name, spot in spots.items()}, revised=True)
                 items = [self._item(spot, feedback[name]) for name, spot in spots.items() if not spot.level]
-                return [Emit(said), *[Add(tuple(items), final=True)] * bool(items), *effects]
+                return [Emit(said), *[self._add(0, *items)] * bool(items), *effects]
             case _:
                 return []
 
     def exhausted(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
-        """End with what there is: outputs of items, where nothing is to be made of them."""
+        """Give up items that are not done, and reduce what there is."""
+        if self._over is not None:  # and QA has not said what it thinks of it
+            return [msgspec.structs.replace(self._over, reason=f"{reason}; {self._over.reason}")]
         done = self._states[0].count(_DONE)
-        return self._finish("failed" if self._levels.top or not done else "completed", f"{reason}; {self._done()}")
+        if not done or not self._levels.top:
+            return self._finish("completed" if done else "failed", f"{reason}; {self._done()}")
+        self._spent = reason
+        out = tuple(task_id for task_id, spot in self._out.items() if not spot.level)
+        begin, self._next = self._next, self._rules.items
+        effects: list[PlanEffect] = []
+        for place in range(begin, self._rules.items):
+            spot = Spot(0, place)
+            effects += self._settle(spot, self.name(spot), None, reason)
+            if effects and isinstance(effects[-1], Finish):  # there are too few
+                return effects
+        return [*effects, *[Cancel(out, reason)] * bool(out)]
 
     def stop(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Give up what is not done."""
-        return self._finish("stopped", f"{reason}; {self._done()}")
+        output = None if self._over is None else self._over.output
+        return self._finish("stopped", f"{reason}; {self._done()}", output)
+
+    def product(self) -> Product:
+        """The last reducer's output, or those of all items. Every task can be done again; the same answer for what is
+        nobody's.
+        """
+        levels = self._levels
+        looked_at = [Spot(levels.top, place) for place in range(levels.sizes[levels.top])]
+        every = [Spot(level, place) for level, size in enumerate(levels.sizes) for place in range(size)]
+        return Product(
+            tasks=tuple(self._task_id(spot) for spot in looked_at if self._tries[spot.level][spot.place]),
+            layers=tuple(self._files.values()),
+            nodes={self.name(spot): {} for spot in every},
+            final=tuple(map(self.name, looked_at)),
+            failures={},
+        )
 
     def _done(self) -> str:
         return f"{self._states[0].count(_DONE)} of {self._rules.items} items were completed"
@@ -224,15 +277,18 @@ class ReductionPlan(Plan):
             return []
         begin, end = self._next, min(self._rules.items, self._next + room)
         self._next = end
-        return [Add(tuple([self._item(Spot(0, place)) for place in range(begin, end)]), final=True)]
+        return [self._add(0, *[self._item(Spot(0, place)) for place in range(begin, end)])]
+
+    def _add(self, level: int, *tasks: TaskSpec) -> Add:
+        return Add(tasks, final=level != self._looked_at)
 
     def _item(self, spot: Spot, feedback: Sequence[Feedback] = ()) -> TaskSpec:
         payload = item_value(spot.place)
         if self._map_call is not None:
-            call = msgspec.structs.replace(self._map_call, argument=stored(payload), feedback=tuple(feedback))
-            payload = as_json(call)
+            payload = as_json(msgspec.structs.replace(self._map_call, argument=stored(payload)))
         self._items_out += 1
-        return self._task(spot, self._map, payload)
+        task = self._task(spot, self._map, payload)
+        return revise(task, self._tries[0][spot.place], tuple(feedback)) if feedback else task
 
     def _task(self, spot: Spot, leaf: TaskSpec, payload: Value) -> TaskSpec:
         self._tries[spot.level][spot.place] += 1
@@ -253,6 +309,7 @@ class ReductionPlan(Plan):
             inputs=self._inputs(group),
             parts=tuple(group.parts),
             recorded=names,
+            feedback=group.feedback,
             failed=group.failed,
             about=self._reduce_call.about | {"reduce_label": self.name(spot), "child_count": self._children(spot)},
         )
@@ -269,7 +326,7 @@ class ReductionPlan(Plan):
             ref = f"inputs/{task.task_id}.json"
             effects.append(Write(ref, payload.data.decode(), "input"))
             task = msgspec.structs.replace(task, payload=Value("file", ref.encode()))
-        return [*effects, Add((msgspec.structs.replace(task, priority=task.priority + spot.level),), final=True)]
+        return [*effects, self._add(spot.level, msgspec.structs.replace(task, priority=task.priority + spot.level))]
 
     def _children(self, spot: Spot) -> int:
         children = self._levels.children(spot)
@@ -341,6 +398,7 @@ class ReductionPlan(Plan):
         if reach >= quorum:
             return []
         first = f"; first failure: {self._first_error}" if self._first_error else ""
+        first = f"; {self._spent}{first}" if self._spent else first
         if not reach:
             return self._finish("failed", f"none of {self._rules.items} items is in the output{first}")
         asked = f"{quorum} of {self._rules.items} items are asked for by quorum={self._rules.quorum:g}"
@@ -366,30 +424,32 @@ class ReductionPlan(Plan):
             return []
         reach, total = self._reach, self._rules.items
         reason = f"{reach} of {total} items" + f"; {total - reach} without output" * (reach < total)
+        reason = f"{self._spent}; {reason}" if self._spent else reason
         return self._finish("completed", reason, output if self._levels.top else None)
 
     def _finish(self, status: str, reason: str, output: Value | None = None) -> list[PlanEffect]:
         """End; what is open is lost with it, unless it is done again."""
-        self._is_over = True
+        self._over = Finish(status, reason, output)
         self._next = self._rules.items
         self._items_out = 0
         self._out.clear()
         self._groups.clear()
-        return [Finish(status, reason, output)]
+        return [self._over]
 
     def _can_revise(self, spot: Spot) -> bool:
-        is_settled = self._is_over or self._states[spot.level][spot.place] != _OPEN
+        is_settled = self._over is not None or self._states[spot.level][spot.place] != _OPEN
         return is_settled and (not spot.level or self._children(spot) > 0)
 
-    def _reopen(self, again: Iterable[Spot], *, revised: bool = False) -> list[PlanEffect]:
+    def _reopen(self, again: Mapping[Spot, Sequence[Feedback]], *, revised: bool = False) -> list[PlanEffect]:
         """Take these up again, and whatever is made of them; the tasks of reducers.
 
         Args:
-            again: Which.
+            again: Which, and why.
             revised: Whether reducers among them need a task, and not just wait for the one they have.
         """
         states, levels = self._states, self._levels
-        if self._is_over:  # whatever had been left open is lost, and only what is said now is open
+        was_over = self._over is not None
+        if was_over:  # whatever had been left open is lost, and only what is said now is open
             self._states[:] = states = [state.replace(bytes([_OPEN]), bytes([_LOST])) for state in states]
         asked = set(again)
         self._dead = {task_id: spot for task_id, spot in self._dead.items() if spot not in asked}
@@ -405,18 +465,26 @@ class ReductionPlan(Plan):
             if spot in touched:
                 if spot not in self._groups and state == _OPEN:  # what its task makes is out of date
                     self._out.pop(self._task_id(spot), None)
-                self._groups[spot] = _Group(left, told=True)
-            elif (spot in asked and revised) or (state == _LOST and done and self._is_over):
+                self._groups[spot] = _Group(left, told=True, feedback=again.get(spot, ()))
+            elif (spot in asked and revised) or (state == _LOST and done and was_over):
                 reduced.append(spot)
             else:
                 continue
             states[level][place] = _OPEN
             if state != _OPEN and level < levels.top:
                 touched.add(levels.parent(spot))
-        self._is_over = False
+        if was_over:
+            self._over, self._spent = None, ""
         lost = states[0].count(_LOST)
         self._reach = self._below(Spot(levels.top, 0)) if levels.top else self._rules.items - lost
-        return [effect for spot in reduced for effect in self._reducer(spot, _Group(0, told=True))]
+        goes = [(spot, _Group(0, told=True, feedback=again.get(spot, ()))) for spot in reduced]
+        return [effect for spot, group in goes for effect in self._reducer(spot, group)]
+
+
+def reduction_plan(rules: ReductionRules, names: Names | None = None) -> Plan:
+    """The rules of a run, with QA where there is any."""
+    plan = ReductionPlan(rules, names)
+    return Checked(plan, rules.quality) if rules.quality else plan
 
 
 def _leaf(line: TaskLine) -> tuple[TaskSpec, Call | None]:

@@ -217,10 +217,13 @@ class Runner:
 
     def _settled(self, outcomes: list[TaskOutcome]) -> None:
         if self._reads_outputs:
-            outcomes = [read_outcome(self.run, outcome) for outcome in outcomes]
+            outcomes = [self._read(outcome) for outcome in outcomes]
         self.send(Settled(tuple(outcomes)))
         if self._untaken:
             self._do(self._catch_up)
+
+    def _read(self, outcome: TaskOutcome) -> TaskOutcome:
+        return read_outcome(self.run, outcome) if self.state.reads(outcome.task_id) else outcome
 
     def _carry_out(self, effects: list[EngineEffect]) -> None:
         for effect in effects:

@@ -36,6 +36,12 @@ class ShardedQueue(Itemised):
         quorum: Share of the items, 0 to 1, that must be in the last output; at least one.
         retries: How often a task that failed is tried again; or a `Retry`.
         time_limit_s: Seconds one attempt may take; None for no limit.
+        qa: Looks at the last reducer's output, `qa({its task: output})`, or without one at those of all items, which
+            are held in memory then; else as for `Dag`. What it finds goes back to the items and reducers that it names
+            in `node`, or else to the last reducer or all items. They are told in `current_task().feedback`, and what is
+            made of them is made again.
+        fix_waves: As for `Dag`.
+        assign: As for `Dag`.
 
     Raises:
         InvalidInput: An argument has a wrong type or value, or a function cannot travel.
@@ -56,6 +62,9 @@ class ShardedQueue(Itemised):
         quorum: float = 0.0,
         retries: int | Retry = 0,
         time_limit_s: float | None = None,
+        qa: Task | None = None,
+        fix_waves: int = 3,
+        assign: Task | None = None,
     ) -> None:
         self.shards = whole("ShardedQueue shards", shards, least=1, most=10_000)
         super().__init__(
@@ -67,6 +76,9 @@ class ShardedQueue(Itemised):
             quorum=quorum,
             retries=retries,
             time_limit_s=time_limit_s,
+            qa=qa,
+            fix_waves=fix_waves,
+            assign=assign,
         )
 
     @classmethod

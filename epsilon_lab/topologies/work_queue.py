@@ -212,6 +212,7 @@ class WorkQueue:
             "retries": self.retry.limit,
             "time_limit_s": self.time_limit_s,
             **{name: value for name in _BOUNDS if (value := getattr(self, name)) is not None},
+            **(self._qa.config() if self._qa else {}),
         }
 
     def validate(self, budget: Budget | None = None) -> None:

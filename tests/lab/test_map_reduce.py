@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from epsilon_lab import LLM, Budget, MapReduce, ShardedQueue, reducers
+from epsilon_lab import LLM, Budget, MapReduce, ShardedQueue, current_task, reducers
 from epsilon_lab.errors import InvalidInput, RunFailed
 from epsilon_lab.testing.census import wait_until
 from epsilon_lab.testing.model_server import ModelServer
@@ -68,6 +68,73 @@ def test_async_functions_and_large_outputs_go_the_same_way(lab):
     assert lab.start(numbers).wait().output == list(range(30))
     large = ShardedQueue(range(6), lambda n: [str(n) * 50_000], shards=2, reduce=joined)
     assert lab.start(large).wait().output == [str(n) * 50_000 for n in range(6)]
+
+
+def drafted(item: int) -> str:
+    told = "; ".join(each.text for each in current_task().feedback)
+    return f"{item}{'!' if told else ''}"
+
+
+def collected(outputs: list[str]) -> str:
+    told = "; ".join(each.text for each in current_task().feedback)
+    return ",".join(outputs) + (f" ({told})" if told else "")
+
+
+def looked_at(outputs: dict[str, str]) -> object:
+    """Item 2 has to be drafted again, then the last reducer has to add a word."""
+    ((_, answer),) = outputs.items()
+    errors = []
+    if "2!" not in answer:
+        errors = [{"description": "think again", "node": "item-000002"}]
+    elif "(" not in answer:
+        errors = [{"description": "in a word", "id": "w"}]
+    return {"status": "fail" if errors else "pass", "summary": "", "errors": errors}
+
+
+@pytest.mark.parametrize("shape", ["map_reduce", "sharded_queue"])
+def test_qa_sends_what_it_finds_to_the_item_or_the_reducer_and_the_answer_is_made_again(lab, shape):
+    if shape == "map_reduce":
+        work = MapReduce(range(6), drafted, collected, arity=3, qa=looked_at)
+    else:
+        work = ShardedQueue(range(6), drafted, shards=2, reduce=collected, qa=looked_at)
+    run = lab.start(work).wait(60)
+    assert run.output == "0,1,2!,3,4,5 (in a word)"
+    assert run.reason == "6 of 6 items; QA passed in wave 3"
+    first, last = (
+        ("reduce-l01-n0000", "reduce-l02-n0000") if shape == "map_reduce" else ("reduce-shard-000", "reduce-final")
+    )
+    again = [name for name in run.frame("tasks").task_id if "~" in name and not name.startswith("qa")]
+    assert set(again) == {"item-000002~2", f"{first}~2", f"{last}~2", f"{last}~3"}
+    assert run.results() == ["0", "1", "2!", "3", "4", "5"]
+    config = lab.sql(f"select config from runs where run_id = '{run.run_id}'").config[0]
+    assert '"qa":"looked_at"' in config.replace(" ", "")
+    assert "qa 3: pass" in str(run.show())
+
+
+def test_qa_of_items_that_nothing_is_made_of_is_given_all_of_them(lab):
+    def all_there(outputs):
+        return len(outputs) == 5 or f"only {len(outputs)}"
+
+    run = lab.start(ShardedQueue(range(6), but_threes, shards=2, qa=all_there)).wait(60)
+    assert (run.reason, run.output) == ("5 of 6 items; 1 without output; QA passed in wave 1", [0, 1, 2, None, 4, 5])
+    never = lab.start(MapReduce(range(4), drafted, collected, qa=lambda outputs: "no", fix_waves=1))
+    with pytest.raises(RunFailed, match="QA found 1 error in wave 2, and 1 fix waves are used up: no"):
+        never.wait(60)
+    assert never.output == "0,1,2,3 (no)", "kept all the same"
+
+
+def test_when_time_is_up_what_is_done_is_reduced(lab, tmp_path):
+    run = lab.start(MapReduce([0, 1, 2, *[3] * 4200], partial(but_last, tmp_path), sum), budget=Budget(seconds=2))
+    assert run.wait(60).output == 3
+    assert run.reason == "the budget of 2 s was used up; 3 of 4203 items; 4200 without output"
+    assert run.results("none") == [0, 1, 2, *[None] * 4200]
+    (tmp_path / "go").touch()
+    run.rerun(["item-000007", "item-004202"])
+    assert run.wait(60).output == 9, "the rest can be done all the same"
+
+
+def but_last(place: Path, number: int) -> int:
+    return held(place, number) if number == 3 else number
 
 
 def test_items_that_were_never_begun_have_their_place_and_can_be_begun_later(lab, tmp_path):

@@ -1077,9 +1077,30 @@ PLANTS = (
     Plant(
         "a report on what is being done again counts",
         "topologies/quality.py",
-        "            self._awaited, self._fixes = None, 0\n",
-        "            self._fixes = 0\n",
+        "            self._awaited, self._fixes, self._is_spent = None, 0, False\n",
+        "            self._fixes, self._is_spent = 0, False\n",
         ("tests/topologies/test_quality.py",),
+    ),
+    Plant(
+        "QA is begun after the budget of seconds was used up",
+        "topologies/quality.py",
+        "        if self._is_spent:\n",
+        "        if False:\n",
+        (REDUCTION,),
+    ),
+    Plant(
+        "a run whose time is up waits for the items that are out",
+        "topologies/reduction.py",
+        "        return [*effects, *[Cancel(out, reason)] * bool(out)]\n",
+        "        return effects\n",
+        (REDUCTION,),
+    ),
+    Plant(
+        "a run that was stopped does not say so before its end",
+        "topologies/engine.py",
+        "                return [Emit(RunStopping(reason=reason)), *self._carry(self._plan.stop(reason, own), own)]\n",
+        "                return self._carry(self._plan.stop(reason, own), own)\n",
+        ("tests/topologies/test_recovery.py",),
     ),
     Plant(
         "fix waves have no end",

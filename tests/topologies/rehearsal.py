@@ -107,7 +107,7 @@ class Rehearsal:
                     self.open.update((name, self.dead.pop(name)) for name in task_ids)
                     self.write(TasksRequeued(task_ids=task_ids))
                 case CancelTasks(task_ids=names, reason=reason):
-                    self.cancel([name for name in names if name in self.open], reason)
+                    self.cancel([name for name in names if name in self.open or name in self.untaken], reason)
                 case CancelAll(reason=reason):
                     if names := (*self.untaken, *self.open):
                         self.write(TasksCancelled(task_ids=names, reason=reason))
@@ -131,7 +131,7 @@ class Rehearsal:
             self.write(TasksCancelled(task_ids=tuple(names), reason=reason))
             outcomes = [cancelled_outcome("r", name, reason) for name in names]
             for name in names:
-                del self.open[name]
+                del (self.open if name in self.open else self.untaken)[name]
             self.commit()
             self.tell(Settled(tuple(outcomes)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable
 from typing import Any
@@ -12,15 +13,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epsilon_lab import ids
+from epsilon_lab.errors import ModelRefused
 from epsilon_lab.messages.call import Call, Feedback
 from epsilon_lab.messages.events import RunEnded, TaskLine, TasksRevised
 from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import StoredValue, Value, pack, restored, stored, unpack
 from epsilon_lab.topologies import reduction
-from epsilon_lab.topologies.engine import RunState, Settled, Start, Stop, Submit, Tell
+from epsilon_lab.topologies.engine import (
+    CancelTasks,
+    Exhaust,
+    RunState,
+    Settled,
+    Start,
+    Stop,
+    Submit,
+    Tell,
+    cancelled_outcome,
+)
 from epsilon_lab.topologies.levels import Levels, Spot, by_arity, by_shards
 from epsilon_lab.topologies.plan import Emit, Requeue, Revise, Write
-from epsilon_lab.topologies.reduction import ReductionPlan, ReductionRules
+from epsilon_lab.topologies.quality import Inspection
+from epsilon_lab.topologies.reduction import ReductionPlan, ReductionRules, reduction_plan
+from tests.topologies.rehearsal import Rehearsal, completed
 
 NOTHING = StoredValue(msgspec.Raw(b"null"))
 ITEM = TaskLine(task_id="", kind="item", lane="process", entry="code:0", payload=NOTHING)
@@ -80,7 +94,12 @@ class Play:
 
     def output(self, task: TaskSpec) -> list[str]:
         if task.kind == "item":
-            return [f"{task.payload.data.decode().partition('#')[2]}~{ids.revision(task.task_id)}"]
+            item = task.payload
+            if ids.revision(task.task_id) > 1 and item.form == "json":  # told why
+                call = msgspec.json.decode(item.data, type=Call)
+                assert call.feedback
+                item = restored(call.argument)
+            return [f"{item.data.decode().partition('#')[2]}~{ids.revision(task.task_id)}"]
         data = task.payload.data if task.payload.form == "json" else self.files[task.payload.data.decode()]
         call = msgspec.json.decode(data, type=Call)
         parts = [msgspec.json.decode(self.files[ref], type=list[tuple[str, StoredValue]]) for ref in call.parts]
@@ -250,6 +269,117 @@ def test_a_run_in_which_nothing_works_is_told_so_without_a_look_at_all_for_each(
     while play.out and not play.state.ended:
         play.settle(next(iter(play.out)))
     assert play.state.reason == "none of 20000 items is in the output; first failure: item-000000: item-000000 broke"
+
+
+def spend(play: Play) -> None:
+    """Use the budget of seconds up, and have the broker cancel what is not wanted any more."""
+    effects = play.state.step(Exhaust("the budget of 1 s was used up"), 0.0)
+    play.take(effects)
+    gone = [name for effect in effects if isinstance(effect, CancelTasks) for name in effect.task_ids]
+    for name in gone:
+        del play.out[name]
+    play.take(play.state.step(Settled(tuple(cancelled_outcome("run", name, "spent") for name in gone)), 0.0))
+
+
+@few
+@given(shapes, st.randoms(use_true_random=False), st.integers(0, 60))
+def test_when_time_is_up_what_is_done_is_reduced_and_nothing_else_is_begun(shape, dice, when) -> None:
+    items, groups, is_sharded = shape
+    play = Play(ReductionPlan(rules(items, groups, is_sharded=is_sharded)), dice)
+    for _ in range(when):
+        if not play.state.ended:
+            play.settle(dice.choice(sorted(play.out)))
+    done = sorted(int(unpack(output)[0].partition("~")[0]) for name, output in play.outputs.items() if "item" in name)
+    ended = play.state.ended
+    spend(play)
+    assert play.state.ended or all(name.startswith("reduce") for name in play.out)
+    play.run()
+    assert (play.answer or []) == [f"{place}~1" for place in done]
+    missing = f"; {items - len(done)} without output" * (len(done) < items)
+    if not done:
+        assert play.state.reason == f"the budget of 1 s was used up; 0 of {items} items were completed"
+    elif not ended:
+        assert play.state.reason == f"the budget of 1 s was used up; {len(done)} of {items} items{missing}"
+    assert play.state.status == ("completed" if done else "failed")
+
+
+class Journal(Rehearsal):
+    """Tasks answer with a word of their own, or fail."""
+
+    def answer(self, task):
+        return "broken" if task.task_id.endswith("3") else pack(f"{task.task_id} given {hash_of(task.payload.data)}")
+
+
+def hash_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
+
+
+@pytest.mark.parametrize("quality", [False, True])
+def test_cut_between_any_two_lines_a_run_whose_time_is_up_comes_to_the_same_end(quality: bool) -> None:
+    inspection = Inspection.of("MapReduce", qa, None, 3)
+    stated = rules(20, by_arity(20, 3))
+    stated = msgspec.structs.replace(stated, quality=inspection.rules() if quality and inspection else None)
+    whole = Journal(room=9)
+    whole.start(reduction_plan(stated))
+    for place in (0, 1, 2, 4, 7):
+        whole.settle([f"item-{place:06d}"])
+    whole.tell(Exhaust("the budget of 1 s was used up"))
+    whole.play(random.Random(1))
+    assert whole.ended.reason.startswith("the budget of 1 s was used up; 5 of 20 items; 15 without output")
+    assert whole.ended.status == ("failed" if quality else "completed")
+    types = [record.type for record in whole.records]
+    assert "stage.qa" not in types, "it would be begun after the time was up"
+    for cut in range(types.index("run.exhausted") + 1, len(types)):
+        lab = Journal([[record] for record in whole.records[:cut]], epoch=2, room=9)
+        done = completed(lab.records)
+        lab.resume(reduction_plan(stated))
+        lab.play(random.Random(cut))
+        assert lab.ended == whole.ended, f"cut after line {cut}"
+        assert done.isdisjoint(lab.executed)
+
+
+def qa(outputs: dict[str, str]) -> bool:
+    return bool(outputs)
+
+
+def test_items_that_were_not_handed_out_when_time_is_up_are_lost_and_the_quorum_still_holds(monkeypatch):
+    monkeypatch.setattr(reduction, "WINDOW", 8)
+    monkeypatch.setattr(reduction, "_STEP", 2)
+    for quorum, status in ((0.0, "completed"), (0.15, "failed")):
+        play = Play(ReductionPlan(rules(60, by_shards(60, 5), quorum=quorum)), random.Random(1))
+        for _ in range(5):
+            play.settle(min(play.out))
+        assert len(play.begun) < 20
+        spend(play)
+        play.run()
+        assert play.state.status == status
+        assert play.answer == ([f"{place}~1" for place in range(5)] if status == "completed" else None)
+        assert "the budget of 1 s was used up" in play.state.reason
+
+
+def test_a_model_that_refuses_all_ends_the_items_and_a_reducer_that_it_refuses_too_ends_the_run():
+    refused = f"{ModelRefused.PREFIX}the key is wrong"
+    for reducers_too in (False, True):
+        play = Play(
+            ReductionPlan(msgspec.structs.replace(rules(9, by_arity(9, 3)), asks=("code/m.pkl",))), random.Random(1)
+        )
+        play.settle("item-000000")
+        fail = Failure(task_id="item-000001", run_id="run", fence=1, outcome="failed", error=refused)
+        del play.out["item-000001"]
+        outcome = TaskOutcome(run_id="run", task_id="item-000001", status="failed", failure=fail)
+        effects = play.state.step(Settled((outcome,)), 0.0)
+        gone = next(effect.task_ids for effect in effects if isinstance(effect, CancelTasks))
+        assert len(gone) == 7
+        play.take(effects)
+        play.out.clear()
+        play.take(play.state.step(Settled(tuple(cancelled_outcome("run", name, refused) for name in gone)), 0.0))
+        assert list(play.out) == ["reduce-l01-n0000"]
+        if reducers_too:
+            fail = msgspec.structs.replace(fail, task_id="reduce-l01-n0000")
+            outcome = TaskOutcome(run_id="run", task_id="reduce-l01-n0000", status="failed", failure=fail)
+            play.take(play.state.step(Settled((outcome,)), 0.0))
+            assert play.state.reason.startswith(f"none of 9 items is in the output; {refused}; first failure")
+        assert play.run().state.status == ("failed" if reducers_too else "completed")
 
 
 def test_no_items_is_no_failure():
