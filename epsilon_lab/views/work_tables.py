@@ -84,12 +84,26 @@ def _tasks(rows: Rows, rest: str) -> list[TaskRow]:
         "select task_id, kind, status, attempts, depends_on, epoch(started_at), epoch(finished_at), error from tasks",
         f"{rest} order by task_id",
     )
+    returned = _returned(rows, [row[0] for row in found if row[3] > 1])
     return [
         TaskRow(
-            task_id, kind or "", status, attempts, tuple(msgspec.json.decode(others or "[]")), began, ended, error or ""
+            task_id,
+            kind or "",
+            status,
+            attempts - returned.get(task_id, 0),
+            tuple(msgspec.json.decode(others or "[]")),
+            began,
+            ended,
+            error or "",
         )
         for task_id, kind, status, attempts, others, began, ended, error in found
     ]
+
+
+def _returned(rows: Rows, task_ids: Sequence[str]) -> Mapping[str, int]:
+    """How often a worker gave tasks back without a try at them, as far as anyone knows."""
+    wanted = "and list_contains($tasks, task_id) and outcome = 'lost' group by task_id"
+    return dict(rows("select task_id, count(*) from attempts", wanted, tasks=list(task_ids))) if task_ids else {}
 
 
 def _levels(rows: Rows, shards: int, items: int) -> tuple[tuple[Level, ...], int]:
@@ -144,8 +158,11 @@ def _first_stories(rows: Rows) -> tuple[Story, ...]:
         f"order by finished_at, task_id limit {_STORIES}",
     )
     words = _last_words(rows, [task_id for task_id, *_ in found])
+    returned = _returned(rows, [task_id for task_id, *_ in found])
     return tuple(
-        Story(task_id, status, error or "", attempts, last_words=words.get(task_id, NO_WORDS))
+        Story(
+            task_id, status, error or "", attempts - returned.get(task_id, 0), last_words=words.get(task_id, NO_WORDS)
+        )
         for task_id, status, error, attempts in found
     )
 

@@ -28,6 +28,7 @@ from epsilon_lab.messages.events import (
     TasksCancelled,
     TasksCompleted,
     TasksFailed,
+    TasksReleased,
     TasksRevised,
     TasksSubmitted,
     TasksWaiting,
@@ -273,6 +274,17 @@ def test_what_a_supervisor_said_stands_at_the_node(works):
     supervised.complete("api")
     supervised.write(StageReviewed(node="api", task_id="api", verdict="pass", by="boss", then="accepted"))
     assert "  1 ✓ api  1.0 s: pass by boss" in text(supervised.see()).splitlines()
+
+
+def test_what_a_worker_gave_back_untried_is_no_try(works):
+    dag = works("dag")
+    dag.add("api")
+    dag.begin("api")
+    dag.write(TasksReleased(worker_id="w", reason="recalled for an idle worker", tasks=(("api", 1, dag._fence),)))
+    dag.begin("api", attempt=2)
+    (node,) = dag.see().work.nodes
+    assert node.attempts == 1
+    assert "try" not in card(dag.see())
 
 
 def test_many_tasks_are_counted_by_level(works):
