@@ -8,7 +8,7 @@ data.py         outputs are data: encoded by strangers, decoded without trust
 arrays.py       numpy values as bytes, the one door to numpy here
 channel.py      messages between two processes of ours
 companion.py    a warm process at the other end of a channel, replaced when lost
-limits.py       what one program may take
+limits.py       what one program may take; bounds.py, as the kernel counts it
 confinement.py  what keeps a program away from everything else, by tiers
 namespaces.py   a world of its own for a sandbox
 landlock.py     which files a program may read and write

@@ -24,10 +24,10 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from epsilon_lab.processes import namespaces, native, tree
+from epsilon_lab.processes.bounds import Bounds, running_processes
 from epsilon_lab.processes.channel import Channel, ChannelClosed
 from epsilon_lab.processes.confinement import spare_uids, usable_uid
 from epsilon_lab.processes.enclosure import Enclosure, Refused
-from epsilon_lab.processes.limits import Bounds, running_processes
 from epsilon_lab.processes.orphans import die_with_parent
 from epsilon_lab.processes.scratch import Scratch
 

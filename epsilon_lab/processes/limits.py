@@ -10,9 +10,11 @@ import math
 import os
 import resource
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+
+from epsilon_lab.processes.bounds import Bounds, running_processes
 
 _MIB = 1 << 20
 _SPARE = 64 * _MIB
@@ -70,26 +72,6 @@ class Limits:
         return Bounds(found)
 
 
-class Bounds:
-    """Kernel limits, ready to be set. None is raised above what this process has."""
-
-    def __init__(self, limits: Mapping[str, tuple[int, int]]) -> None:
-        self._limits: list[tuple[int, tuple[int, int]]] = []
-        for name, (soft, hard) in limits.items():
-            number = getattr(resource, name, None)
-            if number is None:
-                continue
-            ceiling = resource.getrlimit(number)[1]
-            if ceiling != resource.RLIM_INFINITY:
-                soft, hard = min(soft, ceiling), min(hard, ceiling)
-            self._limits.append((number, (soft, hard)))
-
-    def impose(self) -> None:
-        """Put this process under them, for good."""
-        for number, limit in self._limits:
-            resource.setrlimit(number, limit)
-
-
 def loosen_memory() -> None:
     """After a MemoryError: take the spare room, to be able to report it."""
     with suppress(ValueError, OSError):
@@ -126,12 +108,3 @@ def _ceiling(memory_mb: float) -> Iterator[None]:
 def _address_space() -> int:
     with open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[0]) * resource.getpagesize()
-
-
-def running_processes() -> int:
-    """How many processes and threads run on this machine: no fewer than this user's."""
-    try:
-        with open("/proc/loadavg", "rb") as file:
-            return int(file.read().split()[3].partition(b"/")[2])
-    except OSError:
-        return 1000

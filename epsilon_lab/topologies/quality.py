@@ -29,7 +29,6 @@ from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
-from epsilon_lab.agents.agent import Agent
 from epsilon_lab.agents.work import Task, Work, work_of
 from epsilon_lab.arguments import whole
 from epsilon_lab.errors import InvalidInput
@@ -97,6 +96,8 @@ class QualityRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 def answering(task: Task, schema: Any) -> Task:
     """Hold an agent to the form of the answer that is wanted, unless its user said what it is to be."""
+    from epsilon_lab.agents.agent import Agent  # noqa: PLC0415 - what an agent needs loads with the first one
+
     return dataclasses.replace(task, schema=schema) if isinstance(task, Agent) and task.schema is None else task
 
 

@@ -17,6 +17,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+import epsilon_lab
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.processes.program import CannotStart, Finished, Kept, Program, run_program, run_program_async
 from epsilon_lab.testing.census import living, wait_until
@@ -185,3 +186,12 @@ def test_a_fork_bomb_is_ended(run: Run, tmp_path: Path):
 def test_who_fills_the_disk_is_ended(run: Run):
     assert run("i=0; while :; do i=$((i+1)); head -c 1000000 /dev/zero > f$i; done", disk_mb=20).outcome == "disk"
     assert "File size limit" in run("head -c 30000000 /dev/zero > g", disk_mb=20).stderr
+
+
+def test_what_keeps_a_program_loads_nothing_that_would_make_its_start_slow():
+    said = "import sys; import epsilon_lab.processes.keeper; print(*{'dataclasses', 'inspect'} & {*sys.modules})"
+    house = Path(epsilon_lab.__file__).parents[1]
+    assert (
+        subprocess.run([sys.executable, "-S", "-c", said], cwd=house, check=True, stdout=subprocess.PIPE).stdout
+        == b"\n"
+    )
