@@ -142,8 +142,11 @@ class Request:
         }
 
     def text(self) -> str:
-        """All of it as one text, for a model; an item that is a text and comes alone is that text."""
-        return "\n\n".join(self._sections())
+        """All of it as one text, for a model; an item that is a text and comes alone is that text.
+
+        Half a character, as in the name of a file that is no UTF-8, cannot be sent, and is a question mark.
+        """
+        return "\n\n".join(self._sections()).encode("utf-8", "replace").decode()
 
     def _sections(self) -> Iterator[str]:
         call = self._call

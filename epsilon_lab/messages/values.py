@@ -59,8 +59,10 @@ def restored(value: StoredValue) -> Value:
 def is_plain(value: object) -> bool:
     """Tell whether JSON gives the value back exactly: same types, same numbers."""
     kind = type(value)
-    if value is None or kind is str or kind is bool:
+    if value is None or kind is bool:
         return True
+    if kind is str:
+        return value.isascii() or is_text(value)  # type: ignore[attr-defined]
     if kind is int:
         return -_MAX_JSON_INT <= value <= _MAX_JSON_INT  # type: ignore[operator]
     if kind is float:
@@ -68,7 +70,7 @@ def is_plain(value: object) -> bool:
     if kind is list:
         return all(map(is_plain, value))  # type: ignore[call-overload]
     if kind is dict:
-        return all(type(k) is str and is_plain(v) for k, v in value.items())  # type: ignore[attr-defined]
+        return all(type(k) is str and is_plain(k) and is_plain(v) for k, v in value.items())  # type: ignore[attr-defined]
     return False
 
 

@@ -46,6 +46,10 @@ def test_a_function_is_called_by_its_form(leaf: Leaf) -> None:
     }
 
 
+def test_a_model_is_sent_no_half_character(leaf: Leaf) -> None:
+    assert asked(leaf, argument=stored(pack("caf\udce9"))).text() == "caf?"
+
+
 def test_an_input_in_a_file_is_read_when_it_is_looked_at(leaf: Leaf) -> None:
     request = asked(leaf, inputs=(("big", stored(Value("file", b"outputs/big.json"))),), instructions="Look.")
     assert request.task == "Look."
