@@ -101,8 +101,8 @@ def _tasks(rows: Rows, rest: str) -> list[TaskRow]:
 
 
 def _returned(rows: Rows, task_ids: Sequence[str]) -> Mapping[str, int]:
-    """How often a worker gave tasks back without a try at them, as far as anyone knows."""
-    wanted = "and list_contains($tasks, task_id) and outcome = 'lost' group by task_id"
+    """How often a worker gave tasks back without a try at them; what ended with its lab has no end on record."""
+    wanted = "and list_contains($tasks, task_id) and outcome = 'lost' and ended_at is not null group by task_id"
     return dict(rows("select task_id, count(*) from attempts", wanted, tasks=list(task_ids))) if task_ids else {}
 
 
