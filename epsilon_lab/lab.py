@@ -260,7 +260,7 @@ class Lab:
         """Start a run and return at once.
 
         Args:
-            topology: What to run: `PopulationSearch(...)`, `WorkQueue(...)`.
+            topology: What to run: `PopulationSearch(...)`, `WorkQueue(...)`, `Dag(...)`, or another of the eight.
             name: A name to find it by; None for the topology's own.
             tags: Words to find it by, in the `runs` table.
             budget: What the run may spend; `Budget(calls=, tokens=, usd=, seconds=)`.

@@ -205,6 +205,8 @@ def test_a_server_at_an_address_of_this_machine_is_used_as_well(tmp_path, use):
         (["x"], {"env": ["NO_SUCH_KEY"]}, "'NO_SUCH_KEY': is not set"),
         (["x"], {"allow": "x"}, "must be a list of names"),
         (["x"], {"timeout_s": 0}, "timeout_s"),
+        (["x"], {"network": "no"}, "network: must be True or False"),
+        (["x"], {"confine": 0}, "confine: must be True or False"),
         (["no-such-program"], {}, "no program 'no-such-program'"),
         (["false"], {}, "does not come up"),
         ("http://127.0.0.1:1/mcp", {}, "http://127.0.0.1:1/mcp"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from epsilon_lab.agents.tools.tool import OUTPUT_LIMIT, ToolContext
 from epsilon_lab.agents.tools.with_settings import ToolWithSettings
-from epsilon_lab.arguments import number, whole
+from epsilon_lab.arguments import number, switch, whole
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.processes.program import Finished, run_program_async
 
@@ -53,8 +53,12 @@ class Shell(ToolWithSettings):
             number(f"Shell {name}", getattr(self, name), least=0, above=True)
         for name in ("processes", "disk_mb"):
             whole(f"Shell {name}", getattr(self, name), least=1)
+        for name in ("network", "confine"):
+            switch(f"Shell {name}", getattr(self, name))
         if isinstance(self.env, str) or not all(isinstance(name, str) for name in self.env):
             raise InvalidInput("Shell env", f"must be names of environment variables, got {self.env!r}")
+        if missing := [name for name in self.env if name not in os.environ]:
+            raise InvalidInput("Shell env", f"{missing[0]!r} is not set", "set the environment variable")
         object.__setattr__(self, "env", tuple(self.env))
 
     @property

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import anyio
 import anyio.to_thread
 
-from epsilon_lab.arguments import number, text
+from epsilon_lab.arguments import number, switch, text
 from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.processes.program import Kept, Program
 
@@ -173,6 +173,8 @@ def reached(
     Raises:
         InvalidInput: It is neither a program nor an address that may be reached.
     """
+    switch("mcp_tools confine", confine)
+    switch("mcp_tools network", network)
     for name in (env, reads):
         if isinstance(name, str):
             raise InvalidInput("mcp_tools", f"env and reads are lists, got {name!r}")

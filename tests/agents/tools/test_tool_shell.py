@@ -38,7 +38,13 @@ def test_a_variable_is_given_by_name(hand: Hand, monkeypatch: pytest.MonkeyPatch
     assert hand.call(Shell(env=["SOME_TOKEN"]), command=command) == "exit code 0\ntoken-0123456789"
 
 
-@pytest.mark.parametrize("given", [{"timeout_s": 0}, {"memory_mb": "1"}, {"processes": 0}, {"env": "A"}, {"env": [1]}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"timeout_s": 0}, {"memory_mb": "1"}, {"processes": 0}, {"env": "A"}, {"env": [1]}, {"env": ["NO_SUCH_TOKEN"]},
+        {"network": "no"}, {"confine": None},
+    ],
+)  # fmt: skip
 def test_settings_are_checked(given: dict[str, object]) -> None:
     with pytest.raises(InvalidInput, match=f"Shell {next(iter(given))}"):
         Shell(**given)  # type: ignore[arg-type]
