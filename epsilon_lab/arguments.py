@@ -57,6 +57,15 @@ def number(what: str, value: Any, *, least: float = -math.inf, most: float = mat
     raise InvalidInput(what, f"must be a finite number {' and '.join(bounds)}".rstrip() + f", got {_shown(value)}")
 
 
+def above_zero(what: str, value: Any) -> float | None:
+    """A finite number above 0, as a time in seconds; None for no limit.
+
+    Raises:
+        InvalidInput: It is neither.
+    """
+    return None if value is None else float(number(what, value, least=0, above=True))
+
+
 def switch(what: str, value: Any) -> bool:
     """True or False.
 

@@ -17,7 +17,7 @@ import msgspec
 
 from epsilon_lab.agents.entry_point import is_entry
 from epsilon_lab.agents.work import Task, Work, work_of
-from epsilon_lab.arguments import number, whole
+from epsilon_lab.arguments import above_zero, whole
 from epsilon_lab.errors import InvalidInput, ends_run
 from epsilon_lab.ids import slug
 from epsilon_lab.messages.budget import Budget
@@ -52,11 +52,11 @@ from epsilon_lab.topologies.plan import (
 )
 from epsilon_lab.topologies.quality import (
     Checkable,
-    Checked,
     Inspection,
     Product,
     QualityRules,
     answering,
+    checked,
 )
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import RunDirectory
@@ -151,9 +151,7 @@ class Dag:
         time_limit_s: float | None = None,
     ) -> None:
         self.retries = whole(f"{self._what} retries", retries, least=0)
-        self.time_limit_s = None
-        if time_limit_s is not None:
-            self.time_limit_s = float(number(f"{self._what} time_limit_s", time_limit_s, least=0, above=True))
+        self.time_limit_s = above_zero(f"{self._what} time_limit_s", time_limit_s)
         agents = _named(self._what, agent)
         self._agents = {
             name: work_of(_of_agent(self._what, name), task, form="request") for name, task in agents.items()
@@ -293,8 +291,7 @@ class Dag:
 
 
 def _plan(rules: DagRules) -> Plan:
-    plan = DagPlan(rules)
-    return Checked(plan, rules.quality) if rules.quality else plan
+    return checked(DagPlan(rules), rules.quality)
 
 
 def _named(what: str, agent: Task | Mapping[str, Task] | None) -> Mapping[str, Task]:

@@ -95,10 +95,7 @@ def ruling(output: Value | None) -> Ruling | None:
         output: `true` and `null` pass; `false` and a text, which is the reason, reject. An object does what its
             `verdict` says, `pass` or `fail`, with its `reason`; or its `status` with its `summary`.
     """
-    if output is None or output.form != "json":
-        return None
-    answer = said_in(output)
-    match answer:
+    match answer := said_in(output):
         case None | True:
             return Ruling(passed=True, reason="")
         case False:
@@ -118,8 +115,10 @@ def ruling(output: Value | None) -> Ruling | None:
             return None
 
 
-def said_in(output: Value) -> Any:
-    """What a task answered; a text that holds a JSON object is that object, which is how models answer."""
+def said_in(output: Value | None) -> Any:
+    """What a task answered, `...` where it is no JSON; a text that holds an object is that object, as models answer."""
+    if output is None or output.form != "json":
+        return ...
     answer = msgspec.json.decode(output.data)
     if isinstance(answer, str) and "{" in answer:
         with suppress(msgspec.DecodeError, RecursionError):

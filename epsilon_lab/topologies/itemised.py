@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import msgspec
 
 from epsilon_lab.agents.work import Task, Work
-from epsilon_lab.arguments import number, text, whole
+from epsilon_lab.arguments import above_zero, number, text, whole
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.call import Call
@@ -63,9 +63,7 @@ class Itemised:
         self.items: Iterable[Any] | None = items
         self.quorum = number(f"{self.kind} quorum", quorum, least=0, most=1)
         self.retry = retries
-        self.time_limit_s = (
-            None if time_limit_s is None else number(f"{self.kind} time_limit_s", time_limit_s, least=0, above=True)
-        )
+        self.time_limit_s = above_zero(f"{self.kind} time_limit_s", time_limit_s)
         self._work, self._reducer = work, reducer
         self._takes_texts = takes_texts
         self._instructions = {

@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from epsilon_lab.agents.entry_point import is_entry
 from epsilon_lab.agents.work import Task
-from epsilon_lab.arguments import number, whole
+from epsilon_lab.arguments import above_zero, whole
 from epsilon_lab.cases.docket import Docket, decision_in
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.ids import origin, slug
@@ -43,7 +43,7 @@ from epsilon_lab.topologies.judged_plan import Judge, JudgedPlan
 from epsilon_lab.topologies.manifest import AnyText, Manifest, Natural, convert
 from epsilon_lab.topologies.nodes import NodeSpec
 from epsilon_lab.topologies.plan import Emit, Finish, Plan, PlanEffect, Revise, read_rules, save_rules
-from epsilon_lab.topologies.quality import Checked, Inspection, answering
+from epsilon_lab.topologies.quality import Inspection, answering, checked
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import RunDirectory
 
@@ -315,9 +315,7 @@ class Pipeline:
         time_limit_s: float | None = None,
     ) -> None:
         self.retries = whole(f"{_WHAT} retries", retries, least=0)
-        self.time_limit_s = (
-            None if time_limit_s is None else number(f"{_WHAT} time_limit_s", time_limit_s, least=0, above=True)
-        )
+        self.time_limit_s = above_zero(f"{_WHAT} time_limit_s", time_limit_s)
         self._crew = Crew(_WHAT, agent)
         self._qa = Inspection.of(_WHAT, qa, assign, fix_waves)
         self._gates: dict[str, Gate] = {}
@@ -522,5 +520,4 @@ def _person(fields: dict[str, Any], refused: Refused) -> Person:
 
 
 def _plan(rules: PipelineRules) -> Plan:
-    plan = PipelinePlan(rules)
-    return Checked(plan, rules.dag.quality) if rules.dag.quality else plan
+    return checked(PipelinePlan(rules), rules.dag.quality)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from epsilon_lab.agents.llm import LLM
-from epsilon_lab.arguments import number, whole
+from epsilon_lab.arguments import above_zero, number, whole
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.budget import Budget
@@ -125,7 +125,7 @@ class PopulationSearch:
             patience=None if patience is None else whole("patience", patience, least=1),
             min_delta=float(number("min_delta", min_delta, least=0)),
             target=None if target is None else number("target", target),
-            wall_time_s=None if wall_time_s is None else number("wall_time_s", wall_time_s, least=0, above=True),
+            wall_time_s=above_zero("wall_time_s", wall_time_s),
             in_flight=None if in_flight is None else whole("in_flight", in_flight, least=1),
             seed=whole("seed", seed, least=-(2**63), most=2**63 - 1),
             evaluations=None if evaluations is None else whole("evaluations", evaluations, least=1),

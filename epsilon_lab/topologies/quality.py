@@ -7,7 +7,7 @@ needs nothing for QA but `product()`, and what a fix means in a topology is said
 
     qa = Inspection.of("MapReduce", qa, assign, fix_waves)      # the arguments; qa.works are saved with the others
     quality = qa.rules() if qa else None                        # kept in plan.json
-    return Checked(MyPlan(...), quality) if quality else MyPlan(...)
+    return checked(MyPlan(...), quality)
 
 An error is put down to the node that the report names; else to the one whose file it is about, which is the last that
 wrote it or the one that was to make it; else to whom `assign` says; else to every node that none depends on.
@@ -36,7 +36,8 @@ from epsilon_lab.ids import origin, revised
 from epsilon_lab.messages.call import Feedback, call_of
 from epsilon_lab.messages.events import Body, QualityChecked
 from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
-from epsilon_lab.messages.values import Value, as_json, stored
+from epsilon_lab.messages.values import as_json, stored
+from epsilon_lab.topologies.gates import said_in
 from epsilon_lab.topologies.nodes import NodeSpec, failure_feedback, is_hopeless
 from epsilon_lab.topologies.plan import Add, Emit, Finish, Node, Plan, PlanEffect, Requeue, Revise, Write
 
@@ -393,9 +394,11 @@ class Checked(Plan):
     def _assigned(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
         """Take what the assigning task says as far as it makes sense; the rest stays with the final nodes."""
         report, self._report = cast("Report", self._report), None
-        said = _plain(outcome.output)
+        said = said_in(outcome.output)
         product = self.plan.product()
-        told = {str(key): str(name) for key, name in said.items() if name in product.nodes} if _is_dict(said) else {}
+        told = {}
+        if isinstance(said, dict):
+            told = {str(key): name for key, name in said.items() if isinstance(name, str) and name in product.nodes}
         return self._fix(report, _feedback(report, product, told), now)
 
     def _fix(self, report: Report, feedback: Feedbacks, now: float) -> list[PlanEffect]:
@@ -423,6 +426,11 @@ class Checked(Plan):
         return Finish(status, f"{end.reason}; {reason}", end.output)
 
 
+def checked(plan: Checkable, rules: QualityRules | None) -> Plan:
+    """A plan, with QA around it where there is any."""
+    return Checked(plan, rules) if rules else plan
+
+
 def read_report(outcome: TaskOutcome, *, is_function: bool) -> Report:
     """What a QA task says.
 
@@ -438,7 +446,7 @@ def read_report(outcome: TaskOutcome, *, is_function: bool) -> Report:
         raise InvalidInput("QA", f"failed ({error})")
     if outcome.output.form != "json":
         raise InvalidInput("QA report", "is not JSON", "return a dict of plain data")
-    said = _plain(outcome.output)
+    said = said_in(outcome.output)
     match said:
         case None if is_function:
             return Report(status="pass")
@@ -456,22 +464,6 @@ def read_report(outcome: TaskOutcome, *, is_function: bool) -> Report:
         described = report.summary or "QA says that it does not pass"
         report = msgspec.structs.replace(report, errors=(QualityError(description=described),))
     return _numbered(report)
-
-
-def _plain(value: Value | None) -> Any:
-    """What a task gave; a text that holds a JSON object is that object, as models answer."""
-    said = None if value is None or value.form != "json" else msgspec.json.decode(value.data)
-    if isinstance(said, str) and "{" in said:
-        try:
-            found = msgspec.json.decode(said[said.find("{") : said.rfind("}") + 1])
-        except (msgspec.DecodeError, RecursionError):
-            return said
-        return found
-    return said
-
-
-def _is_dict(said: object) -> bool:
-    return isinstance(said, dict)
 
 
 def _numbered(report: Report) -> Report:

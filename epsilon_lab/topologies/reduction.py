@@ -34,7 +34,7 @@ from epsilon_lab.settings import INLINE_LIMIT
 from epsilon_lab.topologies.levels import Levels, Spot
 from epsilon_lab.topologies.output_layout import FINAL, Layout, Names
 from epsilon_lab.topologies.plan import Add, Cancel, Emit, Export, Finish, Plan, PlanEffect, Requeue, Revise, Write
-from epsilon_lab.topologies.quality import Checkable, Checked, Product, QualityRules
+from epsilon_lab.topologies.quality import Checkable, Product, QualityRules, checked
 from epsilon_lab.topologies.revision import revise
 from epsilon_lab.workspace.items import item_value
 
@@ -484,7 +484,7 @@ class ReductionPlan(Checkable):
 def reduction_plan(rules: ReductionRules, names: Names | None = None) -> Plan:
     """The rules of a run, with QA where there is any."""
     plan = ReductionPlan(rules, names)
-    return Checked(plan, rules.quality) if rules.quality else plan
+    return checked(plan, rules.quality)
 
 
 def _leaf(line: TaskLine) -> tuple[TaskSpec, Call | None]:

@@ -99,8 +99,7 @@ def verdict_of(output: Value | None) -> Verdict:
     Args:
         output: `true` and `null` pass; `false` and a text, which is the feedback, retry; an object is a `Verdict`.
     """
-    answer: Any = said_in(output) if output is not None and output.form == "json" else ...
-    match answer:
+    match answer := said_in(output):
         case None | True:
             return Verdict("pass")
         case False:

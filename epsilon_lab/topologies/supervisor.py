@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from epsilon_lab.agents.work import Task, Work, work_of
-from epsilon_lab.arguments import number, whole
+from epsilon_lab.arguments import above_zero, whole
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.call import Call, Feedback, Form
@@ -29,7 +29,7 @@ from epsilon_lab.topologies.dag import Dag, DagRules
 from epsilon_lab.topologies.judged_plan import Judge, JudgedPlan
 from epsilon_lab.topologies.nodes import NodeSpec, failure_feedback, is_hopeless
 from epsilon_lab.topologies.plan import Plan, PlanEffect, Revise, read_rules, save_rules
-from epsilon_lab.topologies.quality import Checked, answering
+from epsilon_lab.topologies.quality import answering, checked
 from epsilon_lab.topologies.supervision import REVIEW, Books, Limits, Verdict, by_rule, settle, verdict_of
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import RunDirectory
@@ -289,9 +289,7 @@ class Supervisor:
             reassign_depth=whole("Supervisor reassign_depth", reassign_depth, least=0),
             split_depth=whole("Supervisor split_depth", split_depth, least=0, most=8),
         )
-        self.beat_within_s = (
-            None if beat_within_s is None else number("Supervisor beat_within_s", beat_within_s, least=0, above=True)
-        )
+        self.beat_within_s = above_zero("Supervisor beat_within_s", beat_within_s)
         if not isinstance(plan, Dag):
             plan = _Plan(plan, agent=agent, qa=qa, fix_waves=fix_waves, assign=assign, time_limit_s=time_limit_s)
         self._dag = plan
@@ -387,8 +385,7 @@ class Supervisor:
 
 
 def _plan(rules: SupervisorRules) -> Plan:
-    plan = SupervisorPlan(rules)
-    return Checked(plan, rules.dag.quality) if rules.dag.quality else plan
+    return checked(SupervisorPlan(rules), rules.dag.quality)
 
 
 def _worker(work: Work) -> Worker:

@@ -22,7 +22,7 @@ import msgspec
 
 from epsilon_lab.agents.teamwork import RESOLUTION, Act, GitWork
 from epsilon_lab.agents.work import Task, Work
-from epsilon_lab.arguments import number, whole
+from epsilon_lab.arguments import above_zero, whole
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.ids import origin, revision, slug
 from epsilon_lab.messages.budget import Budget
@@ -44,7 +44,7 @@ from epsilon_lab.topologies.judged_plan import Judge, JudgedPlan
 from epsilon_lab.topologies.manifest import Manifest, convert
 from epsilon_lab.topologies.nodes import NodeSpec
 from epsilon_lab.topologies.plan import Finish, Plan, PlanEffect, Revise, read_rules, save_rules
-from epsilon_lab.topologies.quality import Checked, Inspection, Product, answering
+from epsilon_lab.topologies.quality import Inspection, Product, answering, checked
 from epsilon_lab.topologies.teams import (
     COMMIT,
     MERGE,
@@ -342,9 +342,7 @@ class Tree:
     ) -> None:
         self.retries = whole(f"{_WHAT} retries", retries, least=0)
         self.fix_waves = whole(f"{_WHAT} fix_waves", fix_waves, least=0)
-        self.time_limit_s = (
-            None if time_limit_s is None else number(f"{_WHAT} time_limit_s", time_limit_s, least=0, above=True)
-        )
+        self.time_limit_s = above_zero(f"{_WHAT} time_limit_s", time_limit_s)
         self._crew = Crew(_WHAT, agent)
         agents = self._crew.agents
         self._hands = {name: self._crew.work(f"{_WHAT} agent", task, form="request") for name, task in agents.items()}
@@ -497,8 +495,7 @@ class Tree:
 
 
 def _plan(rules: TreeRules) -> Plan:
-    plan = TreePlan(rules)
-    return Checked(plan, rules.dag.quality) if rules.dag.quality else plan
+    return checked(TreePlan(rules), rules.dag.quality)
 
 
 def _located(manifest: Manifest[PlannedTeams], place: int, team: PlannedTeam) -> dict[str, Any]:

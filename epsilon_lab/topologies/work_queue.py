@@ -12,7 +12,7 @@ import msgspec
 from epsilon_lab import ids
 from epsilon_lab.agents.llm import LLM
 from epsilon_lab.agents.work import Performer, Task, Work, code_refs, work_of
-from epsilon_lab.arguments import number, text, whole
+from epsilon_lab.arguments import above_zero, text, whole
 from epsilon_lab.errors import InvalidInput, ends_run
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.call import CALL, CALL_ASYNC, Feedback, call_of
@@ -33,7 +33,7 @@ from epsilon_lab.topologies.plan import (
     read_rules,
     save_rules,
 )
-from epsilon_lab.topologies.quality import Checkable, Checked, Inspection, Product, QualityRules
+from epsilon_lab.topologies.quality import Checkable, Inspection, Product, QualityRules, checked
 from epsilon_lab.topologies.queue_manifest import read_queue
 from epsilon_lab.topologies.revision import revise
 from epsilon_lab.workspace.journal import Record
@@ -118,11 +118,11 @@ class WorkQueue:
         if not isinstance(retries, Retry):
             retries = Retry(limit=whole("WorkQueue retries", retries, least=0))
         self.retry = retries
-        self.time_limit_s = _above_zero("time_limit_s", time_limit_s) or self._work.time_limit_s
-        self.start_within_s = _above_zero("start_within_s", start_within_s)
-        self.finish_within_s = _above_zero("finish_within_s", finish_within_s)
-        self.beat_within_s = _above_zero("beat_within_s", beat_within_s)
-        self.memory_mb = _above_zero("memory_mb", memory_mb)
+        self.time_limit_s = above_zero("WorkQueue time_limit_s", time_limit_s) or self._work.time_limit_s
+        self.start_within_s = above_zero("WorkQueue start_within_s", start_within_s)
+        self.finish_within_s = above_zero("WorkQueue finish_within_s", finish_within_s)
+        self.beat_within_s = above_zero("WorkQueue beat_within_s", beat_within_s)
+        self.memory_mb = above_zero("WorkQueue memory_mb", memory_mb)
         if memory_mb is not None and self._work.lane != "process":
             raise InvalidInput(
                 "WorkQueue memory_mb",
@@ -285,13 +285,8 @@ class WorkQueue:
 _BOUNDS = ("start_within_s", "finish_within_s", "beat_within_s", "memory_mb")
 
 
-def _above_zero(name: str, value: float | None) -> float | None:
-    return None if value is None else number(f"WorkQueue {name}", value, least=0, above=True)
-
-
 def _plan(tasks: tuple[TaskSpec, ...], rules: QueueRules, models: Sequence[str]) -> Plan:
-    plan = WorkQueuePlan(tasks, rules, models)
-    return Checked(plan, rules.quality) if rules.quality else plan
+    return checked(WorkQueuePlan(tasks, rules, models), rules.quality)
 
 
 class WorkQueuePlan(Checkable):

@@ -200,6 +200,15 @@ def test_whom_nobody_names_is_asked_of_the_assigning_task():
     assert play.begun[-4:] == ["api~2", "tests~2", "docs~2", "qa~2"]
 
 
+def test_an_assignment_that_names_no_node_leaves_the_error_with_the_final_nodes():
+    for said in ({"e1": ["api"]}, {"e1": {"node": "api"}}, ["api"], "api", 3, None):
+        play = Checkup(assign=True)
+        play.make()
+        play.end("qa", output=fail({"id": "e1"}))
+        play.end("assign", output=said)
+        assert play.waves()[0].assigned == {"tests": ("e1",), "docs": ("e1",)}, said
+
+
 def test_where_assigning_fails_the_final_nodes_answer_for_it():
     play = Checkup(assign=True)
     play.make()
