@@ -126,11 +126,9 @@ class ReadyQueue(Generic[Item]):
             line.is_listed = False
         return None
 
-    def pop(self, lane: str) -> Item | None:
-        """Take the lane's next item, and charge its run for the turn."""
-        found = self._lanes.get(lane)
-        if found is None or self._front(found) is None:
-            return None
+    def pop(self, lane: str) -> Item:
+        """Take the item that `peek` has just shown, and charge its run for the turn."""
+        found = self._lanes[lane]
         line = found.turns[0][2]
         _, ticket, item = line.pop()
         del self._waiting[ticket]

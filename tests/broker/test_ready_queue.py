@@ -17,7 +17,8 @@ def put(queue, *names, run_id="r", priority=0, lane="process"):
 
 def drain(queue, lane="process"):
     got = []
-    while (item := queue.pop(lane)) is not None:
+    while (item := queue.peek(lane)) is not None:
+        assert queue.pop(lane) is item
         got.append(item)
     return got
 
@@ -42,7 +43,7 @@ def test_runs_take_turns(queue):
 
 def test_what_comes_back_takes_its_old_place(queue):
     put(queue, "t1", "t2", "t3")
-    assert queue.pop("process") == "t1"
+    assert queue.peek("process") == queue.pop("process") == "t1"
     put(queue, "t1")
     assert drain(queue) == ["t1", "t2", "t3"]
 
@@ -108,6 +109,7 @@ def test_a_weight_may_change_while_items_wait(queue):
 def test_a_run_cannot_save_up_turns(queue):
     put(queue, *[f"t{n}" for n in range(100, 150)], run_id="early")
     for _ in range(40):
+        queue.peek("process")
         queue.pop("process")
     put(queue, *[f"t{n}" for n in range(200, 250)], run_id="late")
     nexts = drain(queue)[:10]
