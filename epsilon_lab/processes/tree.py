@@ -20,6 +20,8 @@ from contextlib import suppress
 from epsilon_lab.processes.native import PR_SET_CHILD_SUBREAPER, prctl
 
 _PATIENCE_S = 2.0
+"""Seconds that something may go on living after it was killed."""
+
 _LINUX = sys.platform == "linux"
 
 _kept: set[int] = set()
@@ -108,13 +110,20 @@ def kill_descendants(pid: int, *, spare: Container[int] = ()) -> bool:
         spare: Direct children that are left alone, and what is below them.
 
     Returns:
-        False if something is left after two seconds: another user's process, or one that hangs in the kernel.
+        False if something is left that lives two seconds after it was killed (another user's process, or one that hangs
+        in the kernel), or if ever new ones appear for twenty: on a busy machine a fork bomb may be ahead for a while.
     """
-    deadline = time.monotonic() + _PATIENCE_S
+    began = time.monotonic()
+    deadline = began + _PATIENCE_S
     immune: set[int] = set()
+    seen: set[int] = set()
     while living := [p for p in children(pid) if p not in immune and p not in spare and is_alive(p)]:
         immune |= _end(living)
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if not seen.issuperset(living):
+            seen.update(living)
+            deadline = min(now, began + 9 * _PATIENCE_S) + _PATIENCE_S
+        if now > deadline:
             return False
         time.sleep(0.0002)  # death is prompt but not immediate
     return not immune
