@@ -32,3 +32,8 @@ def test_a_notebook_ends_in_a_query_and_closes_its_lab(path: Path) -> None:
     code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     assert "lab.sql(" in code[-2]
     assert code[-1] == "lab.close()"
+
+
+def test_what_their_runs_build_is_not_collected_as_tests(pytestconfig: pytest.Config) -> None:
+    assert "runs*" in pytestconfig.getini("norecursedirs")
+    assert "notebooks/runs*/" in (Path(__file__).parents[2] / ".gitignore").read_text().splitlines()
