@@ -17,6 +17,7 @@ PYTHON ?=
 PYTEST_ARGS ?=
 
 RUN := $(VENV)/bin/python
+TOGETHER = $(shell "$(RUN)" -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))' 2>/dev/null || echo 2)
 STAMP := $(VENV)/.epsilon_lab-installed
 
 # pip is quiet and asks nothing; matplotlib needs no screen.
@@ -60,9 +61,10 @@ check: $(STAMP)
 	@echo "checks passed: lint, format, types, the rooms' order"
 
 # Files of tests share the processors; a file's tests, and a notebook's cells, stay together and in order. The notebooks,
-# which take longest, come first, so that no processor is idle at the end.
+# which take longest, come first, so that no processor is idle at the end; and as a third of all tests is waiting (for time
+# limits, leases, processes), there is one file more under way than there are processors, up to four.
 test: check
-	@"$(RUN)" -m pytest -q --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder --nbval-lax --nbval-cell-timeout=180 notebooks tests $(PYTEST_ARGS)
+	@"$(RUN)" -m pytest -q --numprocesses=$(TOGETHER) --dist=loadfile --no-loadscope-reorder --nbval-lax --nbval-cell-timeout=180 notebooks tests $(PYTEST_ARGS)
 
 plants: $(STAMP)
 	@"$(RUN)" tests/plants/check.py

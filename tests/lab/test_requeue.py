@@ -40,6 +40,7 @@ def test_a_run_that_was_over_goes_on_for_its_dead_letters(tmp_path: Path, sideca
         with pytest.raises(InvalidInput, match=r"task \['item-000002'\]: is no task_id"):
             run.requeue(list(run.failures.task_id))
         assert run.reason == "3 of 4 items completed, 1 failed"
+        first, second, _, last = tries(tmp_path)  # more than one where an answer went down with item 2's process
 
         run.requeue()
         run.wait(60)
@@ -51,7 +52,7 @@ def test_a_run_that_was_over_goes_on_for_its_dead_letters(tmp_path: Path, sideca
         assert (run.status, run.reason) == ("completed", "4 of 4 items completed")
         assert run.results() == [0, 10, 20, 30]
         assert lab.dead_letters.empty
-        assert tries(tmp_path) == [1, 1, 7, 1], "what was finished is not done again"
+        assert tries(tmp_path) == [first, second, 7, last], "what was finished is not done again"
         with pytest.raises(InvalidInput, match="no dead letters"):
             run.requeue()
         with pytest.raises(InvalidInput, match="completed, not dead"):
