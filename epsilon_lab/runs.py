@@ -328,11 +328,13 @@ class Run:
             InvalidInput: A task is none of this run's or not settled, or the run is a stranger's.
             LabError: The lab only looks on, or the run is one whose topology does nothing again.
         """
-        names = [tasks] if isinstance(tasks, str) else list(tasks)
+        if not isinstance(tasks, Iterable):
+            raise InvalidInput("tasks", f"must be a task_id or a list of some, got {tasks!r}")
+        names = [tasks] if isinstance(tasks, str) else list(map(str, tasks))
         if not names:
             raise InvalidInput("tasks", "names none", "give the ids of those to do again; see run.frame('tasks')")
         known = latest(self._home.store.rows(_TASKS, [self.run_id], run_id=self.run_id))
-        origins = [ids.origin(str(name)) for name in names]
+        origins = [ids.origin(name) for name in names]
         unbegun = () if self.status in LIVE or known.keys() >= set(origins) else frozenset(self._unbegun(known))
         self._check_tasks([known.get(name, (name,))[0] for name in origins if name not in unbegun], SETTLED)
         said = feedback if isinstance(feedback, Mapping) else dict.fromkeys(names, feedback) if feedback else {}

@@ -214,26 +214,27 @@ def _judgements(rows: Rows) -> dict[str, Judgement]:
 
 
 def _reviews(tasks: Sequence[TaskRow], rows: Rows) -> tuple[Review, ...]:
-    """The waves: what each reported, and of one that did not, what became of its task."""
+    """The waves: what each reported, and of one that is under way or was cut short, what its task does.
+
+    A wave may take more tasks than one, for want of a report, or none, where a product is known to lack a part.
+    """
     if not tasks:
         return ()
-    reports = {}
-    for (body,) in rows("select body from events", "and type = 'stage.qa' order by seq"):
-        report = msgspec.json.decode(body, type=QualityChecked)
-        reports[report.wave] = report
-    ordered = sorted(tasks, key=lambda task: revision(task.task_id))
-    return tuple(_review(task, wave, reports.get(wave)) for wave, task in enumerate(ordered, 1))
+    reports = rows("select body from events", "and type = 'stage.qa' order by seq")
+    found = [_review(msgspec.json.decode(body, type=QualityChecked)) for (body,) in reports]
+    last = max(tasks, key=lambda task: revision(task.task_id))
+    if last.status not in ("completed", "failed", "dead"):
+        found.append(Review(len(found) + 1, last.status, last.error))
+    return tuple(found)
 
 
-def _review(task: TaskRow, wave: int, report: QualityChecked | None) -> Review:
-    if report is None:
-        return Review(task.task_id, wave, task.status, task.error)
+def _review(report: QualityChecked) -> Review:
     whose = {error: name for name, errors in report.assigned.items() for error in errors}
     errors = tuple(
         (str(error.get("node") or whose.get(str(error.get("id"))) or ""), str(error.get("description") or ""))
         for error in report.errors
     )
-    return Review(task.task_id, wave, report.status, report.summary, errors)
+    return Review(report.wave, report.status, report.summary, errors)
 
 
 def _feedback(tasks: Sequence[TaskRow], rows: Rows) -> dict[str, list[str]]:

@@ -101,7 +101,6 @@ class Level:
 class Review:
     """A wave of quality assurance."""
 
-    task_id: str
     wave: int
     """Counted from 1."""
 

@@ -96,7 +96,11 @@ def test_a_run_that_was_stopped_is_taken_up_where_its_tasks_are_done_again(tmp_p
 def test_what_cannot_be_done_again_is_refused_before_anything_changes(tmp_path: Path) -> None:
     with Lab(tmp_path / "runs", workers=2) as lab:
         run = lab.start(WorkQueue([1, 2], abs)).wait(60)
-        for tasks, said in (("nobody", "task 'nobody': is no task_id"), ([], "tasks: names none")):
+        for tasks, said in (
+            ("nobody", "task 'nobody': is no task_id"),
+            ([], "tasks: names none"),
+            (None, "must be a task_id or"),
+        ):
             with pytest.raises(InvalidInput, match=said):
                 run.rerun(tasks)
         with pytest.raises(InvalidInput, match="feedback for 'item-000001': is for none of the tasks"):

@@ -219,6 +219,20 @@ def test_waves_of_quality_assurance_and_what_they_found(works):
     assert "<script" not in card(seen)
 
 
+def test_a_wave_that_was_asked_twice_for_its_report_is_one_wave(works):
+    dag = works("dag")
+    dag.add("api")
+    dag.complete("api")
+    dag.add("qa", "api", kind="qa", waits=False)
+    dag.fail("qa", "ValueError: no report")
+    dag.add("qa~2", "api", kind="qa", waits=False)
+    dag.begin("qa~2")
+    assert [(wave.wave, wave.verdict) for wave in dag.see().work.reviews] == [(1, "running")]
+    dag.complete("qa~2")
+    dag.write(QualityChecked(wave=1, status="pass"))
+    assert [(wave.wave, wave.verdict) for wave in dag.see().work.reviews] == [(1, "pass")]
+
+
 def test_a_gate_at_which_a_person_decides_says_how_and_then_what(works):
     line = works("pipeline")
     line.add("extract", kind="stage")
