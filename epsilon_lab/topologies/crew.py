@@ -58,7 +58,7 @@ class Crew:
             task: A performer, or what is to be done in words.
             agent: Who does what is said in words: the name of an agent, one, or None for the one that has no name.
             refused: Makes an error about the task.
-            form: How a function is called.
+            form: How a function is called that is the task itself; one that does words is given the request.
 
         Returns:
             Who, and what they are told.
@@ -67,6 +67,8 @@ class Crew:
             InvalidInput: There is nobody, or they cannot travel.
         """
         if not isinstance(task, str) or is_entry(task):
+            if agent is not None:
+                raise refused("$.agent", "does what is said in words, and task is none", "leave it out")
             return self.work(refused("$.task", "").what, task, form=form), ""
         if agent is None or isinstance(agent, str):
             if (agent or "") not in self.agents:
@@ -76,7 +78,7 @@ class Crew:
                     raise refused("$.agent", f"there is no agent {agent!r}", remedy)
                 raise refused("$.task", "is a text, and there is no agent to do it", remedy)
             agent = self.agents[agent or ""]
-        return self.work(refused("$.agent", "").what, agent, form=form), task
+        return self.work(refused("$.agent", "").what, agent, form="request"), task
 
     @property
     def models(self) -> tuple[str, ...]:

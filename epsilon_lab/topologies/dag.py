@@ -21,10 +21,11 @@ from epsilon_lab.arguments import above_zero, whole
 from epsilon_lab.errors import InvalidInput, ends_run
 from epsilon_lab.ids import slug
 from epsilon_lab.messages.budget import Budget
-from epsilon_lab.messages.call import Call, Feedback, call_of
+from epsilon_lab.messages.call import Call, Feedback, Form
 from epsilon_lab.messages.events import Body, TasksRevised
 from epsilon_lab.messages.tasks import Lane, TaskOutcome
 from epsilon_lab.messages.values import Value, as_json, unpack
+from epsilon_lab.topologies.crew import stated
 from epsilon_lab.topologies.decomposition import (
     Planned,
     PlannedNode,
@@ -68,11 +69,12 @@ DECOMPOSE = "decompose"
 
 
 class Hand(msgspec.Struct, frozen=True, kw_only=True):
-    """Who does nodes that are stated in words, as `plan.json` keeps them."""
+    """Who does nodes, as `plan.json` keeps them."""
 
     code: str
     lane: Lane
     entry: str
+    form: Form = "request"
     time_limit_s: float | None = None
 
 
@@ -250,9 +252,7 @@ class Dag:
         hands = {name: hand_of(work) for name, work in self._agents.items()}
         rules = DagRules(
             nodes=tuple(
-                node_spec(
-                    node, hand_of(self._works[node.id]), self.retries, self.time_limit_s, self._works[node.id].form
-                )
+                node_spec(node, hand_of(self._works[node.id]), self.retries, self.time_limit_s)
                 for node in (self.plan.nodes if self.plan else ())
             ),
             decompose=self._decomposing(hands),
@@ -268,17 +268,8 @@ class Dag:
         first = self._decomposer
         if first is None or self._sentence is None:
             return None
-        call = first.call(instructions=decomposition_request(self._sentence, list(hands)))
-        return NodeSpec(
-            id=DECOMPOSE,
-            kind=DECOMPOSE,
-            call=call_of(call),
-            lane=first.lane,
-            entry=first.entry,
-            retries=self.retries,
-            time_limit_s=self.time_limit_s or first.time_limit_s,
-            is_reviewed=True,
-        )
+        request = decomposition_request(self._sentence, list(hands))
+        return taking_apart(hand_of(first), request, retries=self.retries, time_limit_s=self.time_limit_s)
 
     @staticmethod
     def restore(run: RunDirectory, records: Sequence[Record]) -> Plan:  # noqa: ARG004
@@ -311,21 +302,31 @@ def _of_agent(what: str, name: str) -> str:
 
 def hand_of(work: Work) -> Hand:
     """A performer, as `plan.json` keeps it."""
-    return Hand(code=work.sha256, lane=work.lane, entry=work.entry, time_limit_s=work.time_limit_s)
+    return Hand(code=work.sha256, lane=work.lane, entry=work.entry, form=work.form, time_limit_s=work.time_limit_s)
 
 
-def node_spec(
-    node: PlannedNode, hand: Hand, retries: int, time_limit_s: float | None, form: Any = "request"
-) -> NodeSpec:
+def taking_apart(hand: Hand, request: str, *, retries: int, time_limit_s: float | None) -> NodeSpec:
+    """The node in which a piece of work is taken apart."""
+    return NodeSpec(
+        id=DECOMPOSE,
+        kind=DECOMPOSE,
+        call=Call(code=hand.code, form="request", instructions=request),
+        lane=hand.lane,
+        entry=hand.entry,
+        retries=retries,
+        time_limit_s=time_limit_s or hand.time_limit_s,
+        is_reviewed=True,
+    )
+
+
+def node_spec(node: PlannedNode, hand: Hand, retries: int, time_limit_s: float | None) -> NodeSpec:
     """A planned node as it is played."""
-    said = {"role": node.role, "task_type": node.task_type or "", "inputs": node.inputs}
-    said |= {"outputs": node.outputs, "acceptance": node.acceptance}
     is_text = isinstance(node.task, str) and not is_entry(node.task)
     call = Call(
         code=hand.code,
-        form=form,
+        form=hand.form,
         instructions=node.task if is_text else "",
-        about={name: value for name, value in said.items() if value},
+        about=stated(node),
         needs_files=files_named(node.outputs),
     )
     return NodeSpec(

@@ -8,10 +8,12 @@ changes nothing.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
+from epsilon_lab.agents.work import Work
 from epsilon_lab.ids import origin, revised, revision
 from epsilon_lab.messages.call import Call
 from epsilon_lab.messages.events import StageReviewed
@@ -32,6 +34,15 @@ class Judge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lane: Lane
     entry: str
     time_limit_s: float | None = None
+
+
+def judge_of(
+    work: Work, instructions: str, about: Mapping[str, Any] | None = None, *, time_limit_s: float | None = None
+) -> Judge:
+    """A performer that judges, as `plan.json` keeps it; its own time limit holds where none is given."""
+    call = Call(code=work.sha256, form=work.form, instructions=instructions, about=dict(about or {}))
+    limit_s = time_limit_s or work.time_limit_s
+    return Judge(name=work.name, call=call, lane=work.lane, entry=work.entry, time_limit_s=limit_s)
 
 
 class JudgedPlan(DagPlan):

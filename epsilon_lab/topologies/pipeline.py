@@ -21,14 +21,14 @@ from epsilon_lab.cases.docket import Docket, decision_in
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.ids import origin, slug
 from epsilon_lab.messages.budget import Budget
-from epsilon_lab.messages.call import Call, Feedback, call_of
+from epsilon_lab.messages.call import Call, Feedback, Form
 from epsilon_lab.messages.cases import Decide
 from epsilon_lab.messages.events import Body, CaseFlagged
 from epsilon_lab.messages.tasks import TaskOutcome
 from epsilon_lab.messages.values import StoredValue, Value, pack, stored
 from epsilon_lab.settings import INLINE_LIMIT
 from epsilon_lab.topologies.crew import Crew, Refused, fitting, stated
-from epsilon_lab.topologies.dag import DECOMPOSE, DagRules, Hand, hand_of
+from epsilon_lab.topologies.dag import DECOMPOSE, DagRules, Hand, hand_of, taking_apart
 from epsilon_lab.topologies.decomposition import (
     RESERVED,
     NodeId,
@@ -39,7 +39,7 @@ from epsilon_lab.topologies.decomposition import (
     read_answer,
 )
 from epsilon_lab.topologies.gates import VERDICT, Person, ruling, shown
-from epsilon_lab.topologies.judged_plan import Judge, JudgedPlan
+from epsilon_lab.topologies.judged_plan import Judge, JudgedPlan, judge_of
 from epsilon_lab.topologies.manifest import AnyText, Manifest, Natural, convert
 from epsilon_lab.topologies.nodes import NodeSpec
 from epsilon_lab.topologies.plan import Emit, Finish, Plan, PlanEffect, Revise, read_rules, save_rules
@@ -377,16 +377,7 @@ class Pipeline:
         divider = agents.get("") or next(iter(agents.values()))
         first = self._crew.work(what, answering(divider, Worded), form="request")
         asked = decomposition_request(self._sentence, list(agents), bounds=STAGES) + _IN_STAGES
-        self._decompose = NodeSpec(
-            id=DECOMPOSE,
-            kind=DECOMPOSE,
-            call=call_of(first.call(instructions=asked)),
-            lane=first.lane,
-            entry=first.entry,
-            retries=self.retries,
-            time_limit_s=self.time_limit_s or first.time_limit_s,
-            is_reviewed=True,
-        )
+        self._decompose = taking_apart(hand_of(first), asked, retries=self.retries, time_limit_s=self.time_limit_s)
         found = self._behind(gate, {}, lambda path, *why: InvalidInput(f"{_WHAT} {path.removeprefix('$.')}", *why))
         self._gates = {} if found is None else {"": found}
 
@@ -438,14 +429,13 @@ class Pipeline:
                 return Gate(person=Person())
             case dict():
                 return Gate(person=_person(gate, refused))
+        form: Form = "last"
         if isinstance(gate, str) and not is_entry(gate):
             if "" not in self._crew.agents:
                 raise refused("$.gate", "is a text, and there is no agent to judge by it", "give one: agent=Agent(...)")
-            about, gate = {**about, "what_must_hold": gate}, self._crew.agents[""]
-        work = self._crew.work(refused("$.gate", "").what, answering(gate, VERDICT), form="last")
-        call = Call(code=work.sha256, form=work.form, instructions=_JUDGE, about=about)
-        limit_s = self.time_limit_s or work.time_limit_s
-        return Gate(Judge(name=work.name, call=call, lane=work.lane, entry=work.entry, time_limit_s=limit_s))
+            about, gate, form = {**about, "what_must_hold": gate}, self._crew.agents[""], "request"
+        work = self._crew.work(refused("$.gate", "").what, answering(gate, VERDICT), form=form)
+        return Gate(judge_of(work, _JUDGE, about, time_limit_s=self.time_limit_s))
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.title}>"

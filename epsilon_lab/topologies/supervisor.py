@@ -21,12 +21,12 @@ from epsilon_lab.agents.work import Task, Work, work_of
 from epsilon_lab.arguments import above_zero, whole
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.budget import Budget
-from epsilon_lab.messages.call import Call, Feedback, Form
+from epsilon_lab.messages.call import Call, Feedback
 from epsilon_lab.messages.events import Body
-from epsilon_lab.messages.tasks import Lane, TaskOutcome
+from epsilon_lab.messages.tasks import TaskOutcome
 from epsilon_lab.messages.values import as_json
-from epsilon_lab.topologies.dag import Dag, DagRules
-from epsilon_lab.topologies.judged_plan import Judge, JudgedPlan
+from epsilon_lab.topologies.dag import Dag, DagRules, Hand, hand_of
+from epsilon_lab.topologies.judged_plan import Judge, JudgedPlan, judge_of
 from epsilon_lab.topologies.nodes import NodeSpec, failure_feedback, is_hopeless
 from epsilon_lab.topologies.plan import Plan, PlanEffect, Revise, read_rules, save_rules
 from epsilon_lab.topologies.quality import answering, checked
@@ -42,25 +42,15 @@ worker does it, one of those named. "fail": nothing will help. The record says w
 Answer with one JSON object: {"verdict", "reason", and as it takes "parts": [{"task", "worker"}], "chained", "to"}."""
 
 
-class Worker(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who can do nodes, as `plan.json` keeps them."""
-
-    code: str
-    lane: Lane
-    entry: str
-    form: Form
-    time_limit_s: float | None = None
-
-
 class SupervisorRules(msgspec.Struct, frozen=True, kw_only=True):
     """What a supervised run is played by."""
 
     dag: DagRules
     limits: Limits
-    join: Worker
+    join: Hand
     """Gives the outputs of the parts of a node as the node's own."""
 
-    workers: dict[str, Worker] = {}
+    workers: dict[str, Hand] = {}
     review: Judge | None = None
     beat_within_s: float | None = None
 
@@ -366,9 +356,9 @@ class Supervisor:
         rules = SupervisorRules(
             dag=msgspec.structs.replace(dag, models=models),
             limits=self.limits,
-            join=_worker(self._join),
-            workers={name: _worker(work) for name, work in self._workers.items()},
-            review=None if self._review is None else _judge(self._review),
+            join=hand_of(self._join),
+            workers={name: hand_of(work) for name, work in self._workers.items()},
+            review=None if self._review is None else judge_of(self._review, _JUDGE),
             beat_within_s=self.beat_within_s,
         )
         saved = [work.save(run) for work in self._own]
@@ -386,17 +376,3 @@ class Supervisor:
 
 def _plan(rules: SupervisorRules) -> Plan:
     return checked(SupervisorPlan(rules), rules.dag.quality)
-
-
-def _worker(work: Work) -> Worker:
-    return Worker(work.sha256, work.lane, work.entry, work.form, work.time_limit_s)
-
-
-def _judge(work: Work) -> Judge:
-    return Judge(
-        name=work.name,
-        call=Call(code=work.sha256, form=work.form, instructions=_JUDGE),
-        lane=work.lane,
-        entry=work.entry,
-        time_limit_s=work.time_limit_s,
-    )

@@ -26,7 +26,7 @@ from epsilon_lab.arguments import above_zero, whole
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.ids import origin, revision, slug
 from epsilon_lab.messages.budget import Budget
-from epsilon_lab.messages.call import Call, Feedback, Form, call_of
+from epsilon_lab.messages.call import Feedback
 from epsilon_lab.messages.events import Body
 from epsilon_lab.messages.tasks import TaskOutcome
 from epsilon_lab.messages.values import Value, as_json, unpack
@@ -38,9 +38,10 @@ from epsilon_lab.topologies.dag import (
     Hand,
     hand_of,
     node_spec,
+    taking_apart,
 )
 from epsilon_lab.topologies.decomposition import Planned, Worded, decomposition_request, located, read_answer, read_plan
-from epsilon_lab.topologies.judged_plan import Judge, JudgedPlan
+from epsilon_lab.topologies.judged_plan import Judge, JudgedPlan, judge_of
 from epsilon_lab.topologies.manifest import Manifest, convert
 from epsilon_lab.topologies.nodes import NodeSpec
 from epsilon_lab.topologies.plan import Finish, Plan, PlanEffect, Revise, read_rules, save_rules
@@ -275,16 +276,7 @@ class TreePlan(JudgedPlan):
 
 def dividing(task: str, hand: Hand, agents: Sequence[str], limit_s: float | None) -> NodeSpec:
     """The node that takes a team's task apart."""
-    return NodeSpec(
-        id=DECOMPOSE,
-        kind=DECOMPOSE,
-        call=Call(code=hand.code, form="request", instructions=decomposition_request(task, agents, taken=OWN_NODES)),
-        lane=hand.lane,
-        entry=hand.entry,
-        retries=1,
-        time_limit_s=limit_s or hand.time_limit_s,
-        is_reviewed=True,
-    )
+    return taking_apart(hand, decomposition_request(task, agents, taken=OWN_NODES), retries=1, time_limit_s=limit_s)
 
 
 class Tree:
@@ -398,9 +390,7 @@ class Tree:
         if given is None:
             return None
         work = self._crew.work(f"{_WHAT} fixer", given, form="request")
-        call = call_of(work.call(instructions=_RESOLVING))
-        limit_s = self.time_limit_s or work.time_limit_s
-        return Judge(name=work.name, call=call, lane=work.lane, entry=work.entry, time_limit_s=limit_s)
+        return judge_of(work, _RESOLVING, time_limit_s=self.time_limit_s)
 
     def _nodes(self, team: PlannedTeam, where: str) -> list[NodeSpec]:
         """A team's plan, by its nodes' own names."""
@@ -418,9 +408,8 @@ class Tree:
 
             if node.id in OWN_NODES:
                 raise refused("$.id", f"{node.id!r} names a task that each team has by itself", "call it otherwise")
-            form: Form = "request" if is_words(node.task) else "inputs"
-            work, _ = self._crew.performer(node.task, node.agent, refused, form=form)
-            specs.append(node_spec(node, hand_of(work), self.retries, self.time_limit_s, work.form))
+            work, _ = self._crew.performer(node.task, node.agent, refused, form="inputs")
+            specs.append(node_spec(node, hand_of(work), self.retries, self.time_limit_s))
         return specs
 
     def __repr__(self) -> str:
@@ -480,9 +469,8 @@ class Tree:
     def _dividing(self) -> NodeSpec | None:
         if self._sentence is None:
             return None
-        node = dividing("", hand_of(self._divider), (), self.time_limit_s)
         request = division_request(self._sentence, list(self._crew.agents))
-        return msgspec.structs.replace(node, call=msgspec.structs.replace(node.call, instructions=request))
+        return taking_apart(hand_of(self._divider), request, retries=1, time_limit_s=self.time_limit_s)
 
     @staticmethod
     def restore(run: RunDirectory, records: Sequence[Record]) -> Plan:  # noqa: ARG004

@@ -137,3 +137,22 @@ def test_stages_may_be_a_dict_with_their_input(tmp_path):
         [first, _] = [task for each in play.told(TasksSubmitted) for task in each.tasks]
         asked = call_of(task_spec(first).payload)
         assert msgspec.json.decode(asked.argument.json) == given
+
+
+def test_whoever_does_words_is_given_the_request_that_has_them(tmp_path):
+    asked = {}
+
+    def answer(task):
+        asked[task.task_id] = call_of(task.payload)
+        return True
+
+    pipeline = Pipeline([clean, {"id": "b", "task": "write", "gate": "nothing is missing"}], agent=good)
+    assert Play(pipeline, tmp_path / "r", answer).play().state.status == "completed"
+    assert (asked["clean"].form, asked["b"].form, asked["b.gate"].form) == ("last", "request", "request")
+    assert asked["b"].instructions == "write"
+    assert asked["b.gate"].about["what_must_hold"] == "nothing is missing"
+
+
+def test_an_agent_beside_a_function_is_refused():
+    with pytest.raises(InvalidInput, match=r"\$\.stages\[0\]\.agent: does what is said in words"):
+        Pipeline([{"task": clean, "agent": AGENT}])

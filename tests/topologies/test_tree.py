@@ -234,3 +234,9 @@ def test_a_manifests_teams_name_functions_beside_it_and_nowhere_else(tmp_path):
     for wrong in read(3):
         with pytest.raises(InvalidInput, match=r"task: must be a text or 'module:function', got 3"):
             wrong()
+
+
+def test_an_agent_beside_a_function_is_refused():
+    teams = [{"id": "a", "task": work}, {"id": "b", "plan": [{"id": "n", "task": work, "agent": fix}]}]
+    with pytest.raises(InvalidInput, match=r"\$\.teams\[1\]\.plan\.nodes\[0\]\.agent: does what is said in words"):
+        Tree(teams)
