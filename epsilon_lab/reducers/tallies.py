@@ -51,7 +51,12 @@ def vote(outputs: Iterable[str | Mapping[str, Any]]) -> dict[str, Any]:
         if isinstance(output, str):
             votes[output] = votes.get(output, 0) + 1
             continue
-        ballot = output.get(_BALLOT) if isinstance(output, Mapping) else None
+        ballot = output
+        if isinstance(output, Mapping):
+            if _BALLOT not in output:
+                what = f"is a dict without {_BALLOT!r}"
+                raise InvalidInput(f"reducers.vote, output {place}", what, "return a str, or what vote gave for others")
+            ballot = output[_BALLOT]
         for label, number in _counted("vote", place, ballot):
             votes[label] = votes.get(label, 0) + number
     ordered = dict(sorted(votes.items(), key=lambda item: (-item[1], item[0])))
