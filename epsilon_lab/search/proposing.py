@@ -1,9 +1,10 @@
 """The propose task: any proposer, one path.
 
-A model, a recording, a plain function and an async one differ in how they are asked and in nothing else: the context is
-built from the run directory, the proposer gives a text, the text is checked, written as the candidate's program and
-known by its hash. A plain function runs in a child process and may hang or crash there; what awaits runs on
-`lab-leaves`, many at once, and so does a recording, which takes the very path of the model it stands for.
+A model, a recording, an agent, an outside program, a plain function and an async one differ in how they are asked and
+in nothing else: the context is built from the run directory, the proposer gives a text, the text is checked, written as
+the candidate's program and known by its hash. A plain function runs in a child process and may hang or crash there, and
+a program is run by one; what awaits runs on `lab-leaves`, many at once, and so does a recording, which takes the very
+path of the model it stands for.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.llm import LLM
 from epsilon_lab.agents.prompt import Prompt
 from epsilon_lab.agents.reply import Reply
+from epsilon_lab.agents.request import Request
+from epsilon_lab.agents.work import Performer
 from epsilon_lab.errors import InvalidInput, ProposalFailed
+from epsilon_lab.messages.call import Call
 from epsilon_lab.messages.events import ArtifactSaved
 from epsilon_lab.messages.tasks import Lane
-from epsilon_lab.messages.values import is_text
+from epsilon_lab.messages.values import as_json, is_text, stored
 from epsilon_lab.search.context import Context, PublicProblem, Shown, Strategy
 from epsilon_lab.search.prompts import base_of, defines, parse_reply, render, reply_form
 from epsilon_lab.search.repair import ask_repairing
@@ -92,7 +96,7 @@ class Proposer(Protocol):
         ...
 
 
-AnyProposer = LLM | Replay | Proposer | Callable[[Context], Any]
+AnyProposer = LLM | Replay | Performer | Proposer | Callable[[Context], Any]
 
 
 # -- at the start of a run -------------------------------------------------------------------------------------------
@@ -106,11 +110,13 @@ def lane_of(proposer: AnyProposer) -> Lane:
     """
     if isinstance(proposer, LLM | Replay):
         return "async"
+    if isinstance(proposer, Performer) and not isinstance(proposer, type):
+        return proposer.lane
     ask = getattr(proposer, "propose", proposer)
     if isinstance(proposer, type) or not callable(ask):
         raise InvalidInput(
             "proposer",
-            f"must be None, an LLM, a Replay or a function (context) -> source, got {proposer!r}",
+            f"must be None, an LLM, an Agent, a Command, a Replay or a function (context) -> source, got {proposer!r}",
             "give an instance, not a class" if isinstance(proposer, type) else "",
         )
     arguments = ("context",) if ask is proposer else ("context", "leaf")
@@ -127,7 +133,9 @@ def lane_of(proposer: AnyProposer) -> Lane:
 
 def limit_s(proposer: AnyProposer | None) -> float:
     """Seconds after which a proposal, or a brief, is given up: for a model, time for every try of both its calls."""
-    return 2 * proposer.longest_s if isinstance(proposer, LLM) else PROPOSAL_LIMIT_S
+    if isinstance(proposer, LLM):
+        return 2 * proposer.longest_s
+    return getattr(proposer, "time_limit_s", None) or PROPOSAL_LIMIT_S
 
 
 def name_of(proposer: AnyProposer) -> str:
@@ -193,6 +201,10 @@ class _Task:
         match self.proposer:
             case LLM() | Replay():
                 return _ask_model(self.proposer, self.context, self.leaf, self._entry())
+            case Performer(lane="process"):
+                return self._read(self.proposer.perform(self._request(self.proposer), self.leaf))
+            case Performer():
+                return self._performed(self.proposer)
             case _ if hasattr(self.proposer, "propose"):
                 return self.proposer.propose(self.context, self.leaf)
             case _:
@@ -214,6 +226,25 @@ class _Task:
             prompt_sha256=proposal.prompt_sha256 or self.digest,
         )
         return cast("dict[str, object]", msgspec.to_builtins(result))
+
+    async def _performed(self, agent: Performer) -> str:
+        await self.leaf.open_workspace()
+        return self._read(await agent.perform(self._request(agent), self.leaf))
+
+    def _request(self, performer: Performer) -> Request:
+        """What an agent or a program is asked: what a model is; who asks none is given the context as data as well."""
+        words = "\n\n".join(message.content for message in render(self.context, entry=self._entry()))
+        data = None if getattr(performer, "asks_model", False) else stored(as_json(self.context))
+        code = self.request.proposer_ref.removeprefix("code/").removesuffix(".pkl")
+        call = Call(code=code, form="request", argument=data, instructions=words)
+        self.leaf.request = Request(call, self.leaf)
+        return self.leaf.request
+
+    def _read(self, answer: object) -> str:
+        """Take the program out of an answer, as out of a model's reply."""
+        if not isinstance(answer, str):
+            raise ProposalFailed(f"the proposer returned a {type(answer).__name__}; {reply_form(self.context)}")
+        return parse_reply(answer, entry=self._entry(), base=base_of(self.context))
 
     def _entry(self) -> str:
         return _kept_entry(self.context.problem.source, self.request.entry)

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from epsilon_lab.agents.llm import LLM
+from epsilon_lab.agents.work import Performer
 from epsilon_lab.arguments import above_zero, number, whole
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.ids import SEED_CANDIDATE
@@ -45,8 +46,9 @@ class PopulationSearch:
 
     Args:
         problem: What is searched.
-        proposer: Who writes candidates: None for the problem's own offline proposer, an `LLM`, a `Replay`, or a
-            function `(context) -> source`, plain or async.
+        proposer: Who writes candidates: None for the problem's own offline proposer, an `LLM`, an `Agent` or a
+            `Command`, which answer as a model does, with the program in a ```python block; a `Replay`, or a function
+            `(context) -> source`, plain or async. A `Command` finds the context in its `item`.
         population: Programs in a generation, kept elites included; at most `LARGEST_POPULATION`.
         generations: Most generations.
         elites: Best programs kept, with their scores.
@@ -242,7 +244,7 @@ class PopulationSearch:
             except NoEngine as error:
                 raise InvalidInput("PopulationSearch executor", str(error)) from error
         for model in (self.proposer, self.brief):
-            if isinstance(model, LLM):
+            if isinstance(model, LLM | Performer):
                 model.validate(budget)
 
     def prepare(self, run: RunDirectory) -> tuple[SearchPlan, Sequence[Body]]:
@@ -277,7 +279,7 @@ class PopulationSearch:
             brief_limit_s=limit_s(self.brief),
             brief_task=self._brief_task,
             output_root=self._output_root,
-            is_paid=isinstance(self.proposer, LLM),
+            is_paid=isinstance(self.proposer, LLM) or bool(getattr(self.proposer, "asks_model", False)),
             runs_strangers=not isinstance(self.proposer, Variation),
             alternatives={name: tuple(bodies) for name, bodies in self._alternatives().items()},
         )
