@@ -281,7 +281,7 @@ class Nodes:
         behind = self._reached({node.spec.id: () for node in found}, mends=True)
         effects: list[PlanEffect] = [Requeue(tuple(node.task_id for node in found))]
         for node in found:
-            node.state, node.is_held = "running", False
+            node.state, node.is_held, node.is_refused = "running", False, False
             behind.remove(node.spec.id)
             self.open.add(node.spec.id)
             for dependent in self._dependents[node.spec.id]:
@@ -320,6 +320,14 @@ class Nodes:
                 if each not in self._dependents[other]:
                     self._dependents[other].append(each)
             self._count(node)
+
+    def prioritise(self, task_id: str, priority: int) -> bool:
+        """Give a node that waits another priority; False where none does under this id."""
+        node = self._nodes.get(origin(task_id))
+        if node is None or node.state != "waiting" or node.task_id != task_id:
+            return False
+        node.spec = msgspec.structs.replace(node.spec, priority=priority)
+        return True
 
     def tell(self, name: str, **about: Any) -> None:
         """Tell a node that waits more about its work."""
@@ -405,8 +413,11 @@ class Nodes:
         """A node has no output that counts, and the engine knows nothing of it."""
         run_id = "" if node.outcome is None else node.outcome.run_id
         failure = Failure(task_id=node.task_id, run_id=run_id, fence=0, outcome="failed", error=why, retryable=False)
+        is_dead = node.outcome is not None and node.outcome.status == "dead" and node.outcome.task_id == node.task_id
         node.state, node.is_held, node.is_refused = state, False, True
-        node.outcome = TaskOutcome(run_id=run_id, task_id=node.task_id, status="failed", failure=failure)
+        node.outcome = TaskOutcome(
+            run_id=run_id, task_id=node.task_id, status="dead" if is_dead else "failed", failure=failure
+        )
         self.open.discard(node.spec.id)
 
     def _stop_behind(self, node: _Node, reason: str) -> list[PlanEffect]:

@@ -223,8 +223,8 @@ def test_lane_and_name(proposer: AnyProposer, lane: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("proposer", "words"),
     [
-        (3, "must be None, an LLM, a Replay or a function"),
-        ("openai/gpt", "must be None, an LLM, a Replay or a function"),
+        (3, "must be None, an LLM, an Agent, a Command, a Replay or a function"),
+        ("openai/gpt", "must be None, an LLM, an Agent, a Command, a Replay or a function"),
         (LLM, "give an instance, not a class"),
         (lambda: SEED, r"cannot be called with \(context\)"),
         (lambda a, b: SEED, r"cannot be called with \(context\)"),
