@@ -453,10 +453,6 @@ class DagPlan(Checkable):
                 return [Emit(TasksRevised(feedback=known)), *self._nodes.revise(known, mends=mends)]
         return []
 
-    def prioritise(self, task_id: str, priority: int) -> bool:
-        """Put a node that waits before others, or behind them."""
-        return self._nodes.prioritise(task_id, priority)
-
     def exhausted(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Begin nothing more, and end."""
         return self._give_up("failed", reason)

@@ -246,14 +246,9 @@ class RunState:
         line = Emit(TaskPrioritised(task_id=wanted.task_id, priority=wanted.priority))
         if self._graph.is_out(wanted.task_id):
             return [line, Reprioritise(wanted.task_id, wanted.priority)]
-<<<<<<< HEAD
         if self._graph.prioritise(wanted.task_id, wanted.priority):
             return [line]
         return self._carry(self._plan.told(wanted, now), now)
-=======
-        is_held = self._graph.prioritise(wanted.task_id, wanted.priority)
-        return [line] if is_held or self._plan.prioritise(wanted.task_id, wanted.priority) else []
->>>>>>> 21ca044 (A priority reaches nodes that wait for others; a dead letter under a supervisor can be requeued)
 
     def _cancel(self, wanted: Cancel, now: float) -> list[EngineEffect]:
         """Settle what the graph holds; the broker tells of what it has, and the plan settles what it keeps back."""

@@ -321,14 +321,6 @@ class Nodes:
                     self._dependents[other].append(each)
             self._count(node)
 
-    def prioritise(self, task_id: str, priority: int) -> bool:
-        """Give a node that waits another priority; False where none does under this id."""
-        node = self._nodes.get(origin(task_id))
-        if node is None or node.state != "waiting" or node.task_id != task_id:
-            return False
-        node.spec = msgspec.structs.replace(node.spec, priority=priority)
-        return True
-
     def tell(self, name: str, **about: Any) -> None:
         """Tell a node that waits more about its work."""
         node = self._nodes[name]

@@ -190,10 +190,6 @@ class Plan(ABC):
             case _:
                 return None
 
-    def prioritise(self, task_id: str, priority: int) -> bool:  # noqa: ARG002
-        """Give a task that was not added yet, and is on record as waiting, another priority; False for any other."""
-        return False
-
     def exhausted(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """The budget of seconds was used up: begin nothing more, use what is paid for, and end."""
         return [Finish("failed", reason)]

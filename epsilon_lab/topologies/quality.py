@@ -265,10 +265,6 @@ class Checked(Plan):
             self._awaited, self._fixes, self._is_spent = None, 0, False
         return self._go_on(effects, now)
 
-    def prioritise(self, task_id: str, priority: int) -> bool:
-        """As the plan's."""
-        return self.plan.prioritise(task_id, priority)
-
     def news_in(self, line: Body) -> object | None:
         """As the plan's."""
         return self.plan.news_in(line)
