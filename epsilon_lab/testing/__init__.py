@@ -4,6 +4,9 @@ census.py              who is still alive, among all processes that belong to a 
 kernels.py             a real Jupyter kernel, to block, interrupt, restart and kill
 jupyterlab.py          a real JupyterLab in headless Chromium
 transport_contract.py  what every transport must keep
+topology_contract.py   what every topology must keep
+topology_examples.py   a small piece of work in each topology's shape
+steps.py               what its tasks do, as a function, an agent, a program
 attacks.py             thirty-nine attacks on a sandbox, and more, as a table
 hostile_programs.py    the programs that try them
 ground.py              where attacks are run and watched from outside
