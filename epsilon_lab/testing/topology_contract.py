@@ -13,6 +13,7 @@ import pickle
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from epsilon_lab.testing.census import wait_until
 from epsilon_lab.testing.steps import TOPIC
 from epsilon_lab.testing.topology_examples import Example, Hand
 from epsilon_lab.topologies.catalogue import restore, topology_of
+from epsilon_lab.topologies.files import read_outcome
 from epsilon_lab.topologies.recovery import beginning, recover
 from epsilon_lab.workspace.journal import read_journal
 from epsilon_lab.workspace.layout import RunDirectory
@@ -181,7 +183,7 @@ class TopologyContract:
         first = next(place for place, record in enumerate(records) if record.type == "run.started")
         for cut in range(first + 1, last + 1):
             plan = restore(directory, started, records[:cut])
-            found = recover(run.run_id, plan, records[:cut], read=directory.fetch)
+            found = recover(run.run_id, plan, records[:cut], read=partial(read_outcome, directory))
             settled = {name for record in records[:cut] if record.type == "task.completed" for name in _names(record)}
             assert not settled & found.left.keys(), f"cut before line {records[cut].seq}"
         assert found.state.ended == (records[last - 1].type != "run.started")
@@ -241,6 +243,24 @@ class TopologyContract:
         tasks = run.frame("tasks").set_index("task_id")
         assert tasks.loc[open_tasks[-1], "priority"] == 7
         assert "task.prioritised" in set(run.frame("events")["type"])
+
+    def test_a_task_that_is_given_up_is_not_begun(self, held: Run, example: Example, orders: Path) -> None:
+        """Whether the broker has it, or it waits for others; nobody waits for it in vain."""
+        at_work = set(_held(orders))
+        left = [
+            name
+            for name, status in _statuses(held).items()
+            if status in ("queued", "waiting") and name not in at_work and name in example.tasks
+        ]
+        if not left:
+            return
+        held.cancel(left[-1], reason="not wanted")
+        (orders / "hold").unlink()
+        with suppress(RunFailed):
+            held.wait(_PATIENCE_S)
+        assert _statuses(held)[left[-1]] == "cancelled"
+        assert left[-1] not in _begun(orders)
+        assert not set(_statuses(held).values()) & {"queued", "running", "waiting"}
 
     def test_a_budget_is_never_overdrawn(self, own_lab: Lab, example: Example, agents: Hand) -> None:
         """The second request to a model is not sent, and the run comes to an end that says so."""
