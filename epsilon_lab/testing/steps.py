@@ -2,10 +2,10 @@
 
 A step gives the words that have reached it, and one of its own, so its output tells what it was given and from whom: a
 wrong edge of a graph is a wrong word. What goes wrong with a step that is a function, and when, a test says by files in
-a directory that outlives every process: `hold` has each wait until the file is gone (it puts down `held-<task>`), and
-for one task `once-<task>` has it fail the next time, `fail-<task>` each time, `die-<task>` take its process along;
-`talk` has each say its name on the topic `steps`, and put down in `heard-<task>` what was sent to it. Each execution is
-a line of the file `ran`.
+a directory that outlives every process: `hold` has each wait until the file is gone (it puts down `held-<task>`), but
+for the first so many where a number stands in it; and for one task `once-<task>` has it fail the next time,
+`fail-<task>` each time, `die-<task>` take its process along; `talk` has each say its name on the topic `steps`, and put
+down in `heard-<task>` what was sent to it. Each execution is a line of the file `ran`.
 
 As a program, `python -m epsilon_lab.testing.steps`, it is what a `Command` runs.
 """
@@ -75,6 +75,7 @@ def _obey(orders: Path) -> tuple[CurrentTask, str]:
     name = origin(task.task_id)
     with (orders / "ran").open("a") as ran:
         ran.write(f"{task.task_id}\n")
+    place = (orders / "ran").read_bytes().count(b"\n")
     once = orders / f"once-{name}"
     if once.exists():
         once.unlink()
@@ -86,12 +87,19 @@ def _obey(orders: Path) -> tuple[CurrentTask, str]:
     is_talking = (orders / "talk").exists()
     if is_talking:
         task.publish(TOPIC, name)
-    while (orders / "hold").exists():
+    while _is_held(orders / "hold", place):
         (orders / f"held-{name}").touch()
         select.select([], [], [], 0.02)
     if is_talking:
         (orders / f"heard-{name}").write_text(json.dumps([message.value for message in task.messages()]))
     return task, name
+
+
+def _is_held(hold: Path, place: int) -> bool:
+    try:
+        return place > int(hold.read_text() or 0)
+    except FileNotFoundError:
+        return False
 
 
 # -- a model -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""kill -9 of the kernel while many items are mapped and reduced, and `lab.resume` in another process.
+"""kill -9 of the kernel while very many items are mapped and reduced, and `lab.resume` in another process.
 
 Each execution writes its name down before it begins. What was on record at the kill is not executed again, and the
 answer is that of a run nobody killed.
@@ -61,7 +61,8 @@ def _done(place: Path) -> set[str]:
     return {name for (name,) in rows}
 
 
-@pytest.mark.parametrize("shape", ["map_reduce", pytest.param("sharded_queue", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("shape", ["map_reduce", "sharded_queue"])
 def test_what_was_done_at_a_kill_is_not_done_again_and_the_answer_is_one(
     shape: str, place: Path, start: Callable[..., Script]
 ) -> None:

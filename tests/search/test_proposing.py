@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import anyio
 import msgspec
 import pytest
 
+from epsilon_lab.agents.agent import Agent
+from epsilon_lab.agents.command import Command
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.llm import LLM, aclose
 from epsilon_lab.errors import InvalidInput, LeafFailed, ProposalFailed
@@ -352,3 +355,46 @@ def test_many_models_questions_are_under_way_at_once(run: RunDirectory) -> None:
     with ModelServer(vary_number, latency_s=0.3) as server:
         anyio.run(main, lambda number: request(run, model(server), candidate_id=f"g001-c{number:03d}"))
     assert all(run.exists(f"candidates/g001-c{number:03d}.py") for number in range(6))
+
+
+# -- a program of its own ----------------------------------------------------------------------------------------------
+
+PROGRAM = """
+from epsilon_lab.agent_sdk import AgentSession
+
+with AgentSession.from_stdio() as session:
+    shown = session.item
+    assert shown["candidate_id"] in session.task and shown["brief"] in session.task
+    assert "Answer with one or two sentences on your idea, then the program." in session.task
+    session.done({answer})
+"""
+
+
+def command(answer: str) -> Command:
+    return Command([sys.executable, "-c", PROGRAM.replace("{answer}", answer)])
+
+
+def test_a_program_is_asked_as_a_model_is_and_has_the_context_as_data(run: RunDirectory) -> None:
+    wrote = command("'Two more.\\n```python\\n' + shown['best']['source'].replace('2', '4') + '```'")
+    assert proposed(run, wrote).proposer == Path(sys.executable).name
+    assert run.read_text("candidates/g001-c002.py") == PARENT.replace("2", "4")
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ("{'source': shown['best']['source']}", "returned a dict; Give the whole program in one ```python block"),
+        ("shown['best']['source']", "the reply has no ```python block"),
+        ("'```python\\npass\\n```'", r"does not define solve\(\)"),
+    ],
+)
+def test_a_program_that_answers_without_one_has_failed(run: RunDirectory, answer: str, problem: str) -> None:
+    with pytest.raises(ProposalFailed, match=problem):
+        proposed(run, command(answer))
+
+
+def test_a_program_and_an_agent_are_given_up_by_their_own_limits() -> None:
+    patient = Command(["true"], timeout_s=7000)
+    assert (lane_of(patient), limit_s(patient)) == ("process", patient.time_limit_s)
+    agent = Agent(LLM("http/a", api_base="http://127.0.0.1:9/v1"), seconds=7000)
+    assert (lane_of(agent), limit_s(agent)) == ("async", agent.time_limit_s)

@@ -174,6 +174,16 @@ def test_a_dead_letter_that_is_requeued_brings_back_those_behind_it():
     assert sorted(play.out) == ["b~2", "c"]
 
 
+def test_a_dead_letter_that_a_review_refused_can_be_requeued_and_is_used_again():
+    play = Play(spec("a", is_reviewed=True), spec("b", "a"))
+    play.end("a", "dead", outcome="crashed")
+    play.take(play.state._carry(play.nodes.refuse("a", "it crashed"), 0.0))
+    play.take(play.state.step(Tell(Requeue(("a",))), 0.0))
+    play.end("a", output=1)
+    play.take(play.state._carry(play.nodes.accept("a"), 0.0))
+    assert play.call("b~2").inputs[0][0] == "a"
+
+
 def test_a_rerun_does_a_node_again_and_all_that_used_it_and_nothing_else():
     play = Play(spec("a"), spec("b", "a"), spec("c", "b"), spec("d"))
     for name in ("a", "b", "d"):
