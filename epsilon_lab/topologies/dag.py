@@ -208,11 +208,15 @@ class Dag:
         return work_of(f"{place}.agent", node.agent, form="request")
 
     def __repr__(self) -> str:
-        what = f"{len(self.plan.nodes)} nodes" if self.plan else "to be taken apart"
-        return f"<Dag {self._title}: {what}>"
+        return f"<Dag {self._title}: {self.extent}>"
 
     def _repr_html_(self) -> str:
         return f"<code>{html.escape(repr(self))}</code>"
+
+    @property
+    def extent(self) -> str:
+        """How much there is to do, in words."""
+        return f"{len(self.plan.nodes)} nodes" if self.plan else "to be taken apart"
 
     @property
     def title(self) -> str:

@@ -311,7 +311,7 @@ class Supervisor:
         return cls(plan, **more)
 
     def __repr__(self) -> str:
-        return f"<Supervisor of {self.title}>"
+        return f"<Supervisor {self.title}: {self._dag.extent}>"
 
     def _repr_html_(self) -> str:
         return f"<code>{html.escape(repr(self))}</code>"

@@ -38,5 +38,5 @@ def test_what_will_not_do_is_refused_by_name(plan, more, words):
 
 def test_a_dag_can_be_supervised_as_it_is():
     made = Supervisor(Dag(ONE), review=work, workers={"ann": work})
-    assert repr(made) == "<Supervisor of supervisor>"
+    assert repr(made) == "<Supervisor supervisor: 1 nodes>"
     assert (made.config()["review"], made.config()["workers"]) == ("work", {"ann": "work"})
