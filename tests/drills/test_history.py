@@ -166,7 +166,7 @@ def _name(batch: str, task_id: str) -> str:
 
 @pytest.mark.parametrize(
     ("seed", "kills", "places"),
-    [(1, 3, 5), *(pytest.param(seed, 20, 20, marks=pytest.mark.long) for seed in (2, 3, 4, 5, 6))],
+    [(1, 2, 3), *(pytest.param(seed, 20, 20, marks=pytest.mark.long) for seed in (2, 3, 4, 5, 6))],
 )
 def test_nothing_acknowledged_is_lost_and_nothing_is_accepted_twice(
     place: Path, start: Callable[..., Script], seed: int, kills: int, places: int
