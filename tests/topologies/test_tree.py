@@ -104,7 +104,7 @@ def teams(draw):
 
 
 @given(teams(), st.integers(0, 999), st.booleans(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_teams_begin_from_what_they_need_and_nothing_unresolved_is_merged(tmp_path_factory, stated, seed, fixed, data):
     tree = Tree(stated, fixer=fix if fixed else None, fix_waves=2, retries=1)
     chance = by_hash(seed, {"fails": 0.1, "conflicts": 0.2})
