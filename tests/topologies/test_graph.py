@@ -338,7 +338,8 @@ def test_a_completion_costs_the_same_in_a_large_graph():
         graph.add("r", Add(tuple(task(f"behind-{i}", str(i)) for i in range(size))))
         return lines_run(lambda: [graph.settle(ended(str(i), output=pack(i))) for i in range(20)])
 
-    assert cost(2_000) == cost(40)
+    # The least of several: the garbage of other tests may be collected, and its finalizers counted, at any line.
+    assert min(cost(2_000) for _ in range(3)) == min(cost(40) for _ in range(3))
 
 
 # -- any graph ---------------------------------------------------------------------------------------------------------
