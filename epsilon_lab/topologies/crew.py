@@ -35,9 +35,31 @@ class Crew:
         named = agent if isinstance(agent, Mapping) else {} if agent is None else {"": agent}
         for name in named:
             if not isinstance(name, str):
-                raise InvalidInput(f"{what} agent", f"must be by name, and {name!r} is none")
+                raise InvalidInput(f"{what} agent", f"names must be str, got {name!r}")
         self.agents: dict[str, Any] = dict(named)
+        self._what = what
+        self._hands: dict[str, Work] = {}
         self._works: dict[str, Work] = {}
+
+    def hand(self, name: str) -> Work:
+        """An agent, packed when it is first asked for.
+
+        Raises:
+            InvalidInput: It is none, or cannot travel.
+        """
+        if name not in self._hands:
+            what = f"{self._what} agent {name!r}" if name else f"{self._what} agent"
+            self._hands[name] = self.work(what, self.agents[name], form="request")
+        return self._hands[name]
+
+    @property
+    def hands(self) -> dict[str, Work]:
+        """All agents, packed, by name.
+
+        Raises:
+            InvalidInput: One is none, or cannot travel.
+        """
+        return {name: self.hand(name) for name in self.agents}
 
     def work(self, what: str, task: Any, *, form: Form) -> Work:
         """Pack a performer.
@@ -77,7 +99,7 @@ class Crew:
                 if agent:
                     raise refused("$.agent", f"there is no agent {agent!r}", remedy)
                 raise refused("$.task", "is a text, and there is no agent to do it", remedy)
-            agent = self.agents[agent or ""]
+            return self.hand(agent or ""), task
         return self.work(refused("$.agent", "").what, agent, form="request"), task
 
     @property

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from epsilon_lab.agents.entry_point import is_entry
-from epsilon_lab.agents.work import Task, Work, work_of
+from epsilon_lab.agents.work import Task, Work
 from epsilon_lab.arguments import above_zero, whole
 from epsilon_lab.errors import InvalidInput, ends_run
 from epsilon_lab.ids import slug
@@ -25,7 +25,7 @@ from epsilon_lab.messages.call import Call, Feedback, Form
 from epsilon_lab.messages.events import Body, TasksRevised
 from epsilon_lab.messages.tasks import Lane, TaskOutcome
 from epsilon_lab.messages.values import Value, as_json, unpack
-from epsilon_lab.topologies.crew import stated
+from epsilon_lab.topologies.crew import Crew, stated
 from epsilon_lab.topologies.decomposition import (
     Planned,
     PlannedNode,
@@ -154,28 +154,29 @@ class Dag:
     ) -> None:
         self.retries = whole(f"{self._what} retries", retries, least=0)
         self.time_limit_s = above_zero(f"{self._what} time_limit_s", time_limit_s)
-        agents = _named(self._what, agent)
-        self._agents = {
-            name: work_of(_of_agent(self._what, name), task, form="request") for name, task in agents.items()
-        }
+        self._crew = Crew(self._what, agent)
+        self._hands = self._crew.hands
         self._qa = Inspection.of(self._what, qa, assign, fix_waves)
+        for work in self._qa.works if self._qa else ():
+            self._crew.take(work)
         self._sentence = plan.strip() if isinstance(plan, str) else None
         self._decomposer: Work | None = None
         self._works: dict[str, Work] = {}
         self.plan: Planned | None = None
         if self._sentence is None:
-            self.plan = read_plan(plan, Planned, what=f"{self._what} plan", agents=list(self._agents))
+            self.plan = read_plan(plan, Planned, what=f"{self._what} plan", agents=list(self._hands))
             for place, node in enumerate(self.plan.nodes):
                 self._works[node.id] = self._work(node, f"{self._what} plan: $.nodes[{place}]")
         elif not self._sentence:
             raise InvalidInput(f"{self._what} plan", "is blank", "say what is to be done, or give the nodes")
-        elif not self._agents:
+        elif not self._hands:
             raise InvalidInput(
                 f"{self._what} plan", "is a sentence, and there is no agent to take it apart", "agent=Agent(...)"
             )
         else:
+            agents = self._crew.agents
             first = agents.get("") or next(iter(agents.values()))
-            self._decomposer = work_of(f"{self._what} agent", answering(first, Worded), form="request")
+            self._decomposer = self._crew.work(f"{self._what} agent", answering(first, Worded), form="request")
         self._title = slug(self._sentence) if self._sentence else "dag"
 
     @classmethod
@@ -193,19 +194,17 @@ class Dag:
         """
         manifest = Manifest(path, Planned)
         nodes = located(manifest, manifest.values)
-        read_plan(nodes, Planned, what=manifest.path.name, agents=list(_named(cls._what, more.get("agent"))))
+        read_plan(nodes, Planned, what=manifest.path.name, agents=list(Crew(cls._what, more.get("agent")).agents))
         made = cls(nodes, **more)
         made._title = Path(path).stem
         return made
 
     def _work(self, node: PlannedNode, place: str) -> Work:
-        if not isinstance(node.task, str) or is_entry(node.task):
-            if node.agent is not None:
-                raise InvalidInput(f"{place}.agent", "does what is said in words, and task is none", "leave it out")
-            return work_of(f"{place}.task", node.task, form="inputs")
-        if node.agent is None or isinstance(node.agent, str):
-            return self._agents[node.agent or ""]
-        return work_of(f"{place}.agent", node.agent, form="request")
+        def refused(path: str, problem: str, remedy: str = "") -> InvalidInput:
+            return InvalidInput(f"{place}{path.removeprefix('$')}", problem, remedy)
+
+        work, _ = self._crew.performer(node.task, node.agent, refused, form="inputs")
+        return work
 
     def __repr__(self) -> str:
         return f"<Dag {self._title}: {self.extent}>"
@@ -229,17 +228,11 @@ class Dag:
         return {
             "sentence": self._sentence,
             "nodes": nodes,
-            "agents": {name: work.name for name, work in self._agents.items()},
+            "agents": {name: work.name for name, work in self._hands.items()},
             **(self._qa.config() if self._qa else {}),
             "retries": self.retries,
             "time_limit_s": self.time_limit_s,
         }
-
-    @property
-    def _all(self) -> list[Work]:
-        extra = [*([self._decomposer] if self._decomposer else ()), *(self._qa.works if self._qa else ())]
-        found = [*self._works.values(), *self._agents.values(), *extra]
-        return list({work.sha256: work for work in found}.values())
 
     def validate(self, budget: Budget | None = None) -> None:
         """Refuse agents, models and programs that cannot do anything, before anything is spent.
@@ -247,13 +240,12 @@ class Dag:
         Raises:
             InvalidInput: Naming what is missing.
         """
-        for work in self._all:
-            work.validate(budget)
+        self._crew.validate(budget)
 
     def prepare(self, run: RunDirectory) -> tuple[Plan, Sequence[Body]]:
         """Write what the nodes run into the run directory, and the plan."""
-        saved: list[Body] = [work.save(run) for work in self._all]
-        hands = {name: hand_of(work) for name, work in self._agents.items()}
+        saved: list[Body] = list(self._crew.save(run))
+        hands = {name: hand_of(work) for name, work in self._hands.items()}
         rules = DagRules(
             nodes=tuple(
                 node_spec(node, hand_of(self._works[node.id]), self.retries, self.time_limit_s)
@@ -264,7 +256,7 @@ class Dag:
             retries=self.retries,
             time_limit_s=self.time_limit_s,
             quality=self._qa.rules(self._sentence or "", self.time_limit_s) if self._qa else None,
-            models=tuple(work.code_ref for work in self._all if work.checked is not None),
+            models=self._crew.models,
         )
         return _plan(rules), [*saved, save_rules(rules, run)]
 
@@ -287,21 +279,6 @@ class Dag:
 
 def _plan(rules: DagRules) -> Plan:
     return checked(DagPlan(rules), rules.quality)
-
-
-def _named(what: str, agent: Task | Mapping[str, Task] | None) -> Mapping[str, Task]:
-    if agent is None:
-        return {}
-    if not isinstance(agent, Mapping):
-        return {"": agent}
-    for name in agent:
-        if not isinstance(name, str):
-            raise InvalidInput(f"{what} agent", f"names must be str, got {name!r}")
-    return agent
-
-
-def _of_agent(what: str, name: str) -> str:
-    return f"{what} agent {name!r}" if name else f"{what} agent"
 
 
 def hand_of(work: Work) -> Hand:

@@ -373,7 +373,7 @@ class Pipeline:
             remedy = "agent=Agent(...)"
             raise InvalidInput(f"{_WHAT} stages", "are a sentence, and there is no agent to take it apart", remedy)
         what = f"{_WHAT} agent"
-        self._hands = {name: hand_of(self._crew.work(what, each, form="request")) for name, each in agents.items()}
+        self._hands = {name: hand_of(work) for name, work in self._crew.hands.items()}
         divider = agents.get("") or next(iter(agents.values()))
         first = self._crew.work(what, answering(divider, Worded), form="request")
         asked = decomposition_request(self._sentence, list(agents), bounds=STAGES) + _IN_STAGES

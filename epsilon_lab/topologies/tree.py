@@ -337,7 +337,7 @@ class Tree:
         self.time_limit_s = above_zero(f"{_WHAT} time_limit_s", time_limit_s)
         self._crew = Crew(_WHAT, agent)
         agents = self._crew.agents
-        self._hands = {name: self._crew.work(f"{_WHAT} agent", task, form="request") for name, task in agents.items()}
+        self._hands = self._crew.hands
         self._dividers = {
             name: self._crew.work(f"{_WHAT} agent", answering(task, Worded), form="request")
             for name, task in agents.items()
