@@ -1,9 +1,13 @@
 """Labs on directories of their own."""
 
+import subprocess
+import sys
+
 import pytest
 
 from epsilon_lab import Lab
 from epsilon_lab.hosts.sidecar import end_sidecar
+from epsilon_lab.testing.census import wait_until
 
 
 @pytest.fixture
@@ -17,3 +21,22 @@ def sidecar_path(tmp_path):
     """A workspace whose sidecar, if it gets one, is ended with the test."""
     yield tmp_path / "runs"
     end_sidecar(tmp_path / "runs")
+
+
+@pytest.fixture
+def kill_kernel(tmp_path):
+    """Runs a script that is given the test's directory, kills it once this file is there, and lets what waits go on."""
+
+    def kill(source, sign, *arguments):
+        script = tmp_path / "kernel.py"
+        script.write_text(source)
+        kernel = subprocess.Popen([sys.executable, script, tmp_path, *arguments])
+        try:
+            assert wait_until(lambda: (tmp_path / sign).exists() or kernel.poll() is not None, within_s=60)
+            assert (tmp_path / sign).exists(), "it ended before it came so far"
+        finally:
+            kernel.kill()
+            kernel.wait()
+        (tmp_path / "go").touch()
+
+    return kill

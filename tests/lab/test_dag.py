@@ -11,7 +11,6 @@ import pytest
 
 from epsilon_lab import LLM, Agent, Command, Dag, Lab, current_task
 from epsilon_lab.errors import RunFailed
-from epsilon_lab.testing.census import wait_until
 from epsilon_lab.testing.model_server import Call, Cast, ModelServer, Play
 
 MEAN = "def mean(numbers):\n    return sum(numbers) {} len(numbers)\n"
@@ -280,17 +279,9 @@ lab.start(Dag([{"id": "a", "task": step}, {"id": "b", "task": step, "depends_on"
 
 
 @pytest.mark.parametrize("at", ["d", "c~2"])
-def test_a_kernel_that_is_killed_in_the_middle_loses_nothing_and_does_nothing_twice(tmp_path, at):
+def test_a_kernel_that_is_killed_in_the_middle_loses_nothing_and_does_nothing_twice(kill_kernel, tmp_path, at):
     """Killed while a node runs, and while what QA found is being mended."""
-    script = tmp_path / "kernel.py"
-    script.write_text(KERNEL)
-    kernel = subprocess.Popen([sys.executable, script, tmp_path, at])
-    try:
-        assert wait_until(lambda: (tmp_path / f"at-{at}").exists() or kernel.poll() is not None, within_s=60)
-    finally:
-        kernel.kill()
-        kernel.wait()
-    (tmp_path / "go").touch()
+    kill_kernel(KERNEL, f"at-{at}", at)
     with Lab(tmp_path / "runs", workers=2) as lab:
         run = lab.resume("build").wait(60)
         assert run.reason == "4 of 4 nodes are done; QA passed in wave 2"

@@ -3,7 +3,6 @@ on with."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
@@ -192,17 +191,11 @@ run.wait()
 
 
 @pytest.mark.parametrize("at", ["second.gate", pytest.param("second~2", marks=pytest.mark.long), "person"])
-def test_a_kernel_that_is_killed_in_the_middle_does_nothing_twice_and_passes_nothing_unjudged(tmp_path, at):
+def test_a_kernel_that_is_killed_in_the_middle_does_nothing_twice_and_passes_nothing_unjudged(
+    kill_kernel, tmp_path, at
+):
     """Killed while a gate judges, while a stage is mended, and while a person is waited for."""
-    script = tmp_path / "kernel.py"
-    script.write_text(KERNEL)
-    kernel = subprocess.Popen([sys.executable, script, tmp_path, at])
-    try:
-        assert wait_until(lambda: (tmp_path / f"at-{at}").exists() or kernel.poll() is not None, within_s=60)
-    finally:
-        kernel.kill()
-        kernel.wait()
-    (tmp_path / "go").touch()
+    kill_kernel(KERNEL, f"at-{at}", at)
     with Lab(tmp_path / "runs", workers=2) as lab:
         run = lab.resume("line")
         assert wait_until(lambda: run.cases.open, within_s=60)

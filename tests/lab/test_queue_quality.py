@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from epsilon_lab import Lab, WorkQueue, current_task
 from epsilon_lab.errors import InvalidInput
-from epsilon_lab.testing.census import wait_until
 
 
 def double(item):
@@ -64,16 +61,8 @@ Lab(place / "runs", workers=2).start(WorkQueue(range(3), work, qa=qa), name="que
 """
 
 
-def test_a_queue_that_is_killed_while_an_item_is_mended_goes_on(tmp_path):
-    script = tmp_path / "kernel.py"
-    script.write_text(KERNEL)
-    kernel = subprocess.Popen([sys.executable, script, tmp_path])
-    try:
-        assert wait_until(lambda: (tmp_path / "there").exists() or kernel.poll() is not None, within_s=60)
-    finally:
-        kernel.kill()
-        kernel.wait()
-    (tmp_path / "go").touch()
+def test_a_queue_that_is_killed_while_an_item_is_mended_goes_on(kill_kernel, tmp_path):
+    kill_kernel(KERNEL, "there")
     with Lab(tmp_path / "runs", workers=2) as lab:
         run = lab.resume("queue").wait(60)
         assert run.reason == "3 of 3 items completed; QA passed in wave 2"

@@ -4,14 +4,12 @@ with."""
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import pytest
 
 from epsilon_lab import LLM, Agent, Command, Lab, Supervisor, current_task
 from epsilon_lab.errors import RunFailed
-from epsilon_lab.testing.census import wait_until
 from epsilon_lab.testing.model_server import Call, Cast, ModelServer, Play
 
 
@@ -162,17 +160,9 @@ lab.start(Supervisor(nodes, review=review, workers={"other": other}), name="eyes
 
 
 @pytest.mark.parametrize("at", [pytest.param("b.review", marks=pytest.mark.long), "b.1~2"])
-def test_a_kernel_that_is_killed_in_the_middle_loses_no_review_and_does_nothing_twice(tmp_path, at):
+def test_a_kernel_that_is_killed_in_the_middle_loses_no_review_and_does_nothing_twice(kill_kernel, tmp_path, at):
     """Killed while a review is under way, and while a part is mended."""
-    script = tmp_path / "kernel.py"
-    script.write_text(KERNEL)
-    kernel = subprocess.Popen([sys.executable, script, tmp_path, at])
-    try:
-        assert wait_until(lambda: (tmp_path / f"at-{at}").exists() or kernel.poll() is not None, within_s=60)
-    finally:
-        kernel.kill()
-        kernel.wait()
-    (tmp_path / "go").touch()
+    kill_kernel(KERNEL, f"at-{at}", at)
     with Lab(tmp_path / "runs", workers=2) as lab:
         run = lab.resume("eyes").wait(60)
         assert run.output == {"c": ["b"]}

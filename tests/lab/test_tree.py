@@ -12,7 +12,6 @@ import pytest
 from epsilon_lab import LLM, Agent, Command, Lab, Tree, current_task
 from epsilon_lab.errors import InvalidInput, RunFailed
 from epsilon_lab.processes.repository import is_installed
-from epsilon_lab.testing.census import wait_until
 from epsilon_lab.testing.model_server import Call, Cast, ModelServer, Play
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="git is not installed: apt-get install git")
@@ -254,16 +253,8 @@ Lab(place / "runs", workers=2).start(
 """
 
 
-def test_a_kernel_that_is_killed_while_branches_are_merged_goes_on_there(tmp_path):
-    script = tmp_path / "kernel.py"
-    script.write_text(KERNEL)
-    kernel = subprocess.Popen([sys.executable, script, tmp_path])
-    try:
-        assert wait_until((tmp_path / "fixing").exists, within_s=60)
-    finally:
-        kernel.kill()
-        kernel.wait()
-    (tmp_path / "go").touch()
+def test_a_kernel_that_is_killed_while_branches_are_merged_goes_on_there(kill_kernel, tmp_path):
+    kill_kernel(KERNEL, "fixing")
     with Lab(tmp_path / "runs", workers=2) as lab:
         run = lab.resume("build").wait(60)
         assert run.files()["same.txt"].read_text() == "both"
