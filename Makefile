@@ -50,7 +50,7 @@ $(STAMP): pyproject.toml
 	if ! "$(RUN)" -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
 	    echo "making $(VENV) with $$("$$chosen" --version)"; "$$chosen" -m venv "$(VENV)"; fi
 	@echo "installing epsilon_lab into $(VENV) (a minute or two, once)"
-	@"$(RUN)" -m pip install --quiet --quiet --editable ".[dev,browser,mcp]"
+	@"$(RUN)" -m pip install --quiet --quiet --editable ".[dev,browser,mcp,linkage]"
 	@echo "$(CURDIR)" > "$(STAMP)"
 
 check: $(STAMP)
