@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -14,9 +15,7 @@ CONDA_NAMES = {"duckdb": "python-duckdb", "matplotlib": "matplotlib-base", "play
 def test_the_environment_matches_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = dict(
-        _parted(line) for line in [*project["dependencies"], *extras["dev"], *extras["browser"], *extras["mcp"]]
-    )
+    wanted = dict(map(_parted, chain(project["dependencies"], *extras.values())))
     wanted = {CONDA_NAMES.get(name, name): versions for name, versions in wanted.items()}
     wanted["python"] = project["requires-python"]
 
