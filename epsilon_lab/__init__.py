@@ -19,7 +19,7 @@ The rooms, top to bottom; each imports only rooms below it:
     broker | agents | cases     who runs what; who thinks; who decides
     reducers | transport | workspace | processes   folds; bytes, disk, child processes
     messages                    values that cross a boundary
-    arguments · clock · dice · ids · settings · errors
+    arguments · clock · dice · formats · ids · settings · errors
 
 Names are loaded on first use, so that the import costs nothing.
 """

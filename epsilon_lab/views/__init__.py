@@ -11,5 +11,4 @@ faces.py         which text, card and widgets belong to a run, and which to a la
 live.py          a panel on show: kept up to date, then frozen into its card
 ticker.py        what keeps it up to date
 cells.py         the end of a cell, as a moment
-formats.py       numbers, times, tables, diffs and programs, escaped
 """

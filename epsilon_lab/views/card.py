@@ -6,7 +6,8 @@ import base64
 from collections import Counter
 from collections.abc import Iterator
 
-from epsilon_lab.views import formats, work_card
+from epsilon_lab import formats
+from epsilon_lab.views import work_card
 from epsilon_lab.views.snapshot import RunSnapshot
 
 

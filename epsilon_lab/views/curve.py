@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from epsilon_lab.views.formats import number
+from epsilon_lab.formats import number
 
 LIVE = ("running", "paused")
 """The states of a run that may still change."""

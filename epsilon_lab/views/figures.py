@@ -20,8 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from epsilon_lab.formats import number, visible
 from epsilon_lab.views.curve import CONTROL, Curve, Versus
-from epsilon_lab.views.formats import number, visible
 from epsilon_lab.views.snapshot import RunSnapshot
 
 _NAN = float("nan")

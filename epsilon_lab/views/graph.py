@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from epsilon_lab.views import formats
+from epsilon_lab import formats
 from epsilon_lab.views.workflow import Node, layers
 
 MOST_NODES = 80

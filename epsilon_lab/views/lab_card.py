@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from epsilon_lab.views import formats
+from epsilon_lab import formats
 from epsilon_lab.views.lab_snapshot import MEANINGS, TROUBLES, LabSnapshot
 
 _WIDTH, _HEIGHT = 340, 54

@@ -13,8 +13,9 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from epsilon_lab import formats
 from epsilon_lab.errors import LabError
-from epsilon_lab.views import card, formats, lab_card
+from epsilon_lab.views import card, lab_card
 from epsilon_lab.views.figures import LiveCurve
 from epsilon_lab.views.lab_snapshot import LabSnapshot
 from epsilon_lab.views.snapshot import RunSnapshot

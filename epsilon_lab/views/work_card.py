@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from epsilon_lab.views import formats
+from epsilon_lab import formats
 from epsilon_lab.views.graph import MOST_NODES, facts, graph
 from epsilon_lab.views.workflow import Level, Node, Question, Review, Story, Workflow, folded, in_order, layers
 

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from epsilon_lab.views import formats
+from epsilon_lab import formats
 
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>\"'&amp; \u202egnp.exe \x00\x1b[31m"
 
