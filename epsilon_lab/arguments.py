@@ -94,7 +94,9 @@ def text(what: str, value: Any, *, blank: bool = False) -> str:
     return value
 
 
-def function(what: str, value: Any, *calls: tuple[str, ...], awaited: bool = False) -> None:
+def function(
+    what: str, value: Any, *calls: tuple[str, ...], awaited: bool = False, named: tuple[str, ...] = ()
+) -> None:
     """Refuse what cannot be called in one of some ways, as far as its signature tells.
 
     Args:
@@ -102,6 +104,7 @@ def function(what: str, value: Any, *calls: tuple[str, ...], awaited: bool = Fal
         value: What was given.
         calls: The names of the positional arguments, for each way.
         awaited: Whether an async function will do.
+        named: What it is given by name, in every way.
 
     Raises:
         InvalidInput: It is no function, not such a function, or one whose call gives no answer but a generator, or a
@@ -123,7 +126,7 @@ def function(what: str, value: Any, *calls: tuple[str, ...], awaited: bool = Fal
         return
     for call in calls:
         with suppress(TypeError):
-            signature.bind(*call)
+            signature.bind(*call, **dict.fromkeys(named))
             return
     raise InvalidInput(what, f"must be a function called with {ways}, but its parameters are {signature}")
 

@@ -12,6 +12,8 @@ import hashlib
 import re
 from typing import NewType
 
+import msgspec
+
 RunId = NewType("RunId", str)
 """`<slug>-<yyyymmdd>-<hhmmss>-<4 hex>`; also the name of the run's directory."""
 
@@ -62,6 +64,17 @@ def further(task_id: str, number: int) -> TaskId:
 def leaf_ref(task_id: str, fence: int) -> str:
     """Where the files of an attempt lie in the run directory, and what they are known by once it is accepted."""
     return f"leaves/{task_id}/{fence}"
+
+
+def case_id(flagged_by: str, key: object) -> str:
+    """The id of a case: the same whenever and wherever the same one asks about the same thing, `c-` and 12 hex digits.
+
+    Args:
+        flagged_by: Who asks: the name of a reducer or detector.
+        key: What it is about, plain JSON; the order of an object's fields does not matter.
+    """
+    name = msgspec.json.encode([flagged_by, key], order="sorted")
+    return f"c-{hashlib.sha256(name).hexdigest()[:12]}"
 
 
 def slug(text: str, *, limit: int = 40) -> str:

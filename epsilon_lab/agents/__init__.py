@@ -3,6 +3,7 @@
 leaf.py       what a task is handed while it runs
 function.py   functions that travel: packed once by code identity, loaded once by a worker
 entry_point.py a function by its name
+flagging.py   what a function that leaves questions to a decider is given: `flag`
 request.py    what is asked of whoever performs a leaf
 work.py       what a user gives to do, made into one thing that travels; calling.py, the leaf that performs it
 prompt.py     what a model is asked, as a value

@@ -1,13 +1,15 @@
 """The general leaf: one entry for whatever performs a `Call`, in a child process or on the async lane.
 
-A function is called with what its form says, an agent or a program performs the request, a model is asked it as one
-text. What comes back is the task's output and is packed like any function's.
+A function is called with what its form says, and with `flag` where it has a parameter for it; an agent or a program
+performs the request, a model is asked it as one text. What comes back is the task's output and is packed like any
+function's.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from epsilon_lab.agents.flagging import Flagging, takes_flag
 from epsilon_lab.agents.function import load_function
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.llm import LLM
@@ -52,6 +54,8 @@ def _performed(performer: Any, request: Request, leaf: Leaf) -> Any:
     """The output, or what has to be awaited for it."""
     if isinstance(performer, Performer):
         return performer.perform(request, leaf)
+    if takes_flag(performer):
+        return performer(*request.arguments(), flag=Flagging(leaf, performer, request.verdicts))
     return performer(*request.arguments())
 
 

@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from epsilon_lab import ids
 from epsilon_lab.errors import InvalidInput, LabError
-from epsilon_lab.messages.events import ArtifactSaved, Body, event
+from epsilon_lab.messages.events import ArtifactSaved, Body, CaseFlagged, event
 from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import Event
 from epsilon_lab.messages.values import Value, pack
@@ -109,6 +109,9 @@ class Leaf:
 
     files: LeafFiles | None = field(default=None, init=False)
     """Its own directory, once it has asked for one."""
+
+    flags: list[CaseFlagged] = field(default_factory=list, init=False)
+    """Cases that it flagged; they count with its result, and are not heard of where it has none."""
 
     further: tuple[Value, ...] = field(default=(), init=False)
     """Items of further tasks that it asked for; they count with its result."""

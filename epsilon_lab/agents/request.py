@@ -94,6 +94,11 @@ class Request:
         return self._call.needs_files
 
     @property
+    def verdicts(self) -> str:
+        """Reference of the file of verdicts that a function's `flag` answers from; empty for none."""
+        return self._call.verdicts
+
+    @property
     def takes_tasks(self) -> bool:
         """Whether further tasks like it may be asked for."""
         return self._call.takes_tasks

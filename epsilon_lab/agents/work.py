@@ -1,8 +1,8 @@
 """What a user gives a topology to do, `task=`, becomes one thing that travels, whatever kind it is.
 
 A plain function of one item keeps the light way: its task's payload is the item, and nothing of what stands here is
-loaded where it runs. All else (a model, an agent, a program, a function by name, or one that is given what others gave)
-is sent a `Call`.
+loaded where it runs. All else (a model, an agent, a program, a function by name, or one that is given what others gave,
+or that flags cases) is sent a `Call`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import msgspec
 
 from epsilon_lab.agents.entry_point import find_function
+from epsilon_lab.agents.flagging import takes_flag
 from epsilon_lab.agents.function import is_async, load_function, pack_function
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.llm import LLM
@@ -195,7 +196,7 @@ def work_of(what: str, task: Task, *, form: Form = "item") -> Work:
         _check_function(what, task, form)
         lane = "async" if is_async(task) else "process"
     packed = pack_function(cast("Callable[..., Any]", task))
-    is_light = checked is None and form == "item"
+    is_light = checked is None and form == "item" and not takes_flag(task)
     return Work(
         name=packed.name if checked is None else checked.name,
         lane=lane,
@@ -212,7 +213,7 @@ def work_of(what: str, task: Task, *, form: Form = "item") -> Work:
 def _check_function(what: str, task: object, form: Form) -> None:
     if isinstance(task, type) and isinstance(task, Performer | type) and hasattr(task, "perform"):
         raise InvalidInput(what, f"is the class {task.__name__}", f"give one of its kind: {task.__name__}(...)")
-    function(what, task, (_CALLED_WITH[form],), awaited=True)
+    function(what, task, (_CALLED_WITH[form],), awaited=True, named=("flag",) if takes_flag(task) else ())
 
 
 def validate_saved(run: RunDirectory, code_ref: str, budget: Budget | None) -> None:

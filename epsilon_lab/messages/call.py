@@ -71,6 +71,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     takes_tasks: bool = False
     """Whether whoever performs it may ask for further tasks like it."""
 
+    verdicts: str = ""
+    """Reference of the file of verdicts that a function's `flag` answers from, case id -> verdict; empty where nothing
+    was decided yet."""
+
 
 _CALL = msgspec.json.Decoder(Call)
 

@@ -559,6 +559,15 @@ class CaseFlagged(Body, frozen=True, kw_only=True):
     task_id: str | None = None
     """The task that flagged it; None where the run's rules did, which wait for the verdict."""
 
+    key: object = None
+    """What it is about, for whoever flagged it."""
+
+    score: float | None = None
+    """How urgent it is: larger ones are put to a decider first."""
+
+    told: str | None = None
+    """The verdict that its task was told, and went on with; None where there was none."""
+
 
 class CaseWithdrawn(Body, frozen=True, kw_only=True):
     """`case.withdrawn`: nobody waits for its verdict any more."""

@@ -7,6 +7,7 @@ a pickled value is loaded only by the lab that owns the run, when someone asks f
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import cloudpickle
@@ -72,6 +73,44 @@ def is_plain(value: object) -> bool:
     if kind is dict:
         return all(type(k) is str and is_plain(k) and is_plain(v) for k, v in value.items())  # type: ignore[attr-defined]
     return False
+
+
+def plain(value: Any, instead: Callable[[Any], Any] = repr) -> Any:
+    """What JSON can show of a value: numpy's and pandas' as Python's own, tuples as lists, sets in order.
+
+    Args:
+        value: Anything.
+        instead: Gives what stands for a value that JSON has no form for, a NaN too; by default its `repr`.
+
+    Raises:
+        RecursionError: It holds itself.
+    """
+    match value:
+        case None | bool():
+            return value
+        case str():
+            return str(value) if is_text(value) else instead(value)
+        case int():
+            return int(value)
+        case float():
+            return float(value) if math.isfinite(value) else instead(value)
+        case dict():
+            return {str(plain(name, instead)): plain(each, instead) for name, each in value.items()}
+        case list() | tuple():
+            return [plain(each, instead) for each in value]
+        case set() | frozenset():
+            return sorted((plain(each, instead) for each in value), key=_JSON.encode)
+        case _ if hasattr(value, "tolist"):  # an array, a scalar or a column
+            return plain(value.tolist(), instead)
+        case _ if hasattr(value, "isoformat"):  # a day, a moment
+            return value.isoformat()
+        case _ if hasattr(value, "to_dict") and hasattr(value, "columns"):
+            return plain(value.to_dict("records"), instead)
+    try:
+        shown = msgspec.to_builtins(value)
+    except (TypeError, ValueError):
+        return instead(value)
+    return instead(value) if type(shown) is type(value) else plain(shown, instead)
 
 
 def pack(value: object) -> Value:

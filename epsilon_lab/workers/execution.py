@@ -103,8 +103,8 @@ class Attempt:
         except OSError as error:
             raise Refused(f"the output could not be written: {error}") from error
         files, lines = self._published
-        for artifact in (*saved, *lines):
-            self.leaf.emit(artifact)
+        for line in (*saved, *lines, *self.leaf.flags):
+            self.leaf.emit(line)
         return Result(
             task_id=task_id,
             run_id=self._assignment.run_id,

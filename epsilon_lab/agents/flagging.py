@@ -1,0 +1,147 @@
+"""What a function with a parameter `flag` is given: the way to leave a question to a decider, and to hear the answer.
+
+A function asks, and goes on with what it has: nothing waits. Once there is a verdict, it is called again over the same
+inputs, asks again, and is told. So a case must be the same one each time: it is known by who asks and what about, and
+by nothing that an edit, another run or another order of events would change.
+
+What was flagged counts with the result of the attempt that is accepted; of one that fails, nothing is on record.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from epsilon_lab.agents.function import name_of
+from epsilon_lab.agents.leaf import Leaf
+from epsilon_lab.arguments import number, text
+from epsilon_lab.errors import InvalidInput
+from epsilon_lab.ids import case_id
+from epsilon_lab.messages.events import CaseFlagged
+from epsilon_lab.messages.values import plain
+from epsilon_lab.workspace.layout import RunDirectory
+
+
+def takes_flag(function: object) -> bool:
+    """Tell whether a function is to be given `flag`: it has a parameter of that name, beside the one for its input,
+    that is None or nothing by default.
+    """
+    try:
+        signature = inspect.signature(function)  # type: ignore[arg-type]  # what is no function says so
+        signature.bind(None, flag=None)
+    except (TypeError, ValueError):
+        return False
+    parameter = signature.parameters.get("flag")
+    return parameter is not None and (parameter.default is None or parameter.default is parameter.empty)
+
+
+class Flagging:
+    """`flag`, for one call of a function.
+
+    Args:
+        leaf: The running task.
+        function: The one that asks.
+        verdicts: Reference of the file of what is decided; empty for nothing.
+    """
+
+    def __init__(self, leaf: Leaf, function: Callable[..., Any], verdicts: str) -> None:
+        self._leaf = leaf
+        self._flagged_by = name_of(function)
+        self._verdicts = verdicts
+        self._asked: dict[str, CaseFlagged] = {}
+
+    def __repr__(self) -> str:
+        return f"<flag of {self._flagged_by}>"
+
+    def __call__(
+        self,
+        *,
+        key: Any,
+        question: str,
+        options: list[str] | tuple[str, ...],
+        evidence: Any = None,
+        reason: str = "",
+        score: float | None = None,
+        kind: str | None = None,
+    ) -> str | None:
+        """Leave a question to a decider.
+
+        Args:
+            key: What it is about, as JSON: a text, or a list such as `["a", "b"]`. The same key is the same case, in
+                every group of a reduction, every revision and every run; where it was flagged before, the question as
+                it was put first stands.
+            question: What is asked.
+            options: The verdicts there are, at least two.
+            evidence: What a decider should see; what JSON has no form for is shown as its `repr`.
+            reason: Why it is asked.
+            score: How urgent it is: larger ones are put to a decider first. None comes last.
+            kind: What it is about, in a word; None for the function's name.
+
+        Returns:
+            The verdict that speaks for the case, as of the run's last `finalize()`; None where there was none.
+
+        Raises:
+            InvalidInput: An argument has a wrong type or value, or the same call has asked something else under this
+                key.
+        """
+        key = _key(key)
+        what = f"flag(key={key!r})"
+        line = CaseFlagged(
+            case_id=case_id(self._flagged_by, key),
+            kind=self._flagged_by if kind is None else text(f"{what} kind", kind),
+            question=text(f"{what} question", question),
+            options=_options(what, options),
+            evidence=_evidence(what, evidence),
+            flagged_by=self._flagged_by,
+            reason=text(f"{what} reason", reason, blank=True),
+            task_id=self._leaf.task_id,
+            key=key,
+            score=None if score is None else float(number(f"{what} score", score)),
+        )
+        if self._verdicts:
+            told = read_verdicts(self._leaf.run, self._verdicts).get(line.case_id)
+            line = msgspec.structs.replace(line, told=told)
+        asked = self._asked.setdefault(line.case_id, line)
+        if asked is line:
+            self._leaf.flags.append(line)
+        elif (asked.question, asked.options) != (line.question, line.options):
+            raise InvalidInput(what, "was flagged before in this call, with another question", "give it another key")
+        return line.told
+
+
+@functools.lru_cache(maxsize=4)
+def read_verdicts(run: RunDirectory, ref: str) -> dict[str, str]:
+    """What was decided, by case id; a file of verdicts is written once and never changed."""
+    return msgspec.json.decode(run.read_bytes(ref), type=dict[str, str])
+
+
+def _key(key: Any) -> Any:
+    if key is None or (isinstance(key, str | list | tuple | dict) and not key):
+        raise InvalidInput("flag(key=)", f"must say what the case is about, got {key!r}", "give a text or a list")
+    try:
+        return plain(key, _no_key)
+    except RecursionError:
+        raise InvalidInput("flag(key=)", "must be plain JSON, and holds itself") from None
+
+
+def _no_key(value: object) -> object:
+    raise InvalidInput("flag(key=)", f"must be plain JSON, and has {value!r}", "give a text, or a list of some")
+
+
+def _options(what: str, options: object) -> tuple[str, ...]:
+    given = options if isinstance(options, list | tuple) else ()  # a set has another order in each process
+    found = tuple(str(text(f"{what} option", each)) for each in given)
+    if len(found) < 2 or len(set(found)) < len(found):
+        raise InvalidInput(f"{what} options", f"must be a list of two or more different texts, got {options!r}")
+    return found
+
+
+def _evidence(what: str, evidence: object) -> object:
+    try:
+        return plain(evidence)
+    except RecursionError:
+        raise InvalidInput(f"{what} evidence", "holds itself", "give plain data") from None
