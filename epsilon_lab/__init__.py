@@ -10,6 +10,7 @@
 The rooms, top to bottom; each imports only rooms below it:
 
     testing | __main__          the kit that ships; the few commands
+    magics                      %load_ext epsilon_lab: cells of SQL
     lab · history · runs        the composition root, and the handles a user holds
     packs                       settings of a piece of work, from manifests and the environment
     views | problems            figures and panels; ready-made problems
@@ -137,3 +138,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Give a notebook `%%labsql`: `%load_ext epsilon_lab`, as IPython calls it."""
+    importlib.import_module("epsilon_lab.magics").load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Take it back: `%unload_ext epsilon_lab`."""
+    importlib.import_module("epsilon_lab.magics").unload(shell)

@@ -176,6 +176,11 @@ class Lab:
 
     __signature__ = inspect.Signature(list(inspect.signature(__init__).parameters.values())[1:])  # else `__new__`'s
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used: not closed, and not of the process that this one was forked from."""
+        return not self._closed and os.getpid() == self._pid
+
     def _reopen(self, path: str | os.PathLike[str], arguments: dict[str, Any]) -> None:
         """The same lab is asked for again: a `with` around this one will not close it."""
         self._is_fresh = False
@@ -637,6 +642,12 @@ class Lab:
                 filename="epsilon_lab",  # the line at fault is the cell above
                 lineno=0,
             )
+
+
+def open_labs() -> list[Lab]:
+    """The labs that are at work in this process."""
+    with _OPENING:
+        return [lab for lab in _OPEN.values() if lab.is_open]
 
 
 def _warn_of_torn(torn: int, journal: Path, *, stacklevel: int) -> None:

@@ -199,6 +199,19 @@ class Kernel:
                 raise CellFailed(f"what was waited for did not happen within {timeout_s} s")
             self._take_one(0.1)
 
+    def complete(self, text: str, *, timeout_s: float = 30) -> list[str]:
+        """Ask for completions as a front end does on Tab: the cell as it would read with each.
+
+        Args:
+            text: The cell, the cursor in it written as `|`.
+            timeout_s: Seconds to wait for the answer.
+        """
+        assert self._client is not None
+        before, after = text.split("|")
+        reply = self._client.complete(before + after, len(before), reply=True, timeout=timeout_s)["content"]
+        start, end = reply["cursor_start"], reply["cursor_end"]
+        return [f"{before[:start]}{match}{(before + after)[end:]}" for match in reply["matches"]]
+
     # -- life -------------------------------------------------------------------------------------------------------
 
     def interrupt(self) -> None:

@@ -1,0 +1,132 @@
+"""SQL as a person types it into a cell: which values it asks for by name, and what may be written next.
+
+Both are read off the text without understanding it, and neither is a boundary: a query is checked, and its values are
+bound, by DuckDB alone. What matters here is only to leave strings, quoted names and comments in peace.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+_SOLID = r"""
+    '(?:[^']|'')*'              # a string
+  | "(?:[^"]|"")*"              # a quoted name
+  | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
+  | --[^\n]*
+  | /\*.*?\*/
+"""
+_VALUE = re.compile(
+    rf"{_SOLID} | \$(?P<dollar>[A-Za-z_]\w*) | (?<=[\s(,=<>+*/|-]):(?P<colon>[A-Za-z_]\w*)", re.X | re.S
+)
+"""A `:name` stands after a space, a bracket or an operator, so that `x::int` and `list[1:n]` are left as they are."""
+
+_FINISHED = re.compile(_SOLID, re.X | re.S)
+_STRING = re.compile(r"'(?:[^']|'')*'" r'|"[^"]*"')
+_SOURCE = re.compile(r"\b(?:from|join)\s+(?:\w+(?:\s+as)?(?:\s+\w+)?\s*,\s*)*\w*$", re.I)
+"""After `from`, up to the name of a table, perhaps of one more."""
+
+_ALIAS = re.compile(r"\b(?:from|join|,)\s*(\w+)(?:\s+as)?\s+(\w+)\b", re.I)
+
+_WORDS = """
+    select from where group by having order limit with as distinct join left right inner outer full cross using on
+    union all except intersect case when then else end and or not in is null like ilike between exists asc desc
+    nulls first last over partition qualify row_number describe explain filter cast unnest offset sample
+    count sum avg min max median mode stddev quantile_cont any_value arg_max arg_min list string_agg histogram
+    round abs coalesce length lower upper contains starts_with regexp_matches split_part concat
+    epoch date_trunc date_diff now json_extract json_extract_string json_array_length true false
+"""
+KEYWORDS = tuple(_WORDS.split())
+"""Words and functions that a query over these tables is made of; DuckDB knows more."""
+
+
+class Prepared(NamedTuple):
+    """A query as DuckDB takes it."""
+
+    query: str
+    names: tuple[str, ...]
+    """The values it asks for, each once."""
+
+
+def prepare(text: str) -> Prepared:
+    """Find the values that a query asks for as `$name` or `:name`; DuckDB knows the first spelling only."""
+    names: dict[str, None] = {}
+
+    def spelled(found: re.Match[str]) -> str:
+        name = found["dollar"] or found["colon"]
+        if name is None:
+            return found[0]
+        names[name] = None
+        return f"${name}"
+
+    return Prepared(_VALUE.sub(spelled, text), tuple(names))
+
+
+class Proposal(NamedTuple):
+    """What may be written next."""
+
+    fragment: str
+    """The end of the text, which each of the words replaces."""
+
+    words: list[str]
+    """Best first."""
+
+
+def propose(
+    before: str,
+    after: str,
+    tables: Mapping[str, Iterable[str]],
+    *,
+    names: Callable[[], Iterable[str]] = tuple,
+    variables: Iterable[str] = (),
+) -> Proposal:
+    """Say how the word before the cursor may go on.
+
+    Args:
+        before: The query up to the cursor.
+        after: The rest of it.
+        tables: Columns by table.
+        names: Ids and names of runs, asked for in a string only.
+        variables: Names that may follow a `$`.
+
+    Returns:
+        In a string, names; in a comment, nothing; after `table.`, its columns; after `from` and `join`, tables; else
+        columns of the tables that the query names (of all, where it names none), then tables, then SQL's own words.
+    """
+    open_text = _FINISHED.sub(lambda found: " " * len(found[0]), before)
+    if "'" in open_text:
+        fragment = before[open_text.index("'") + 1 :]
+        quoted = (name.replace("'", "''") for name in names())
+        return Proposal(fragment, _beginning(fragment, quoted, ignore_case=False))
+    if "/*" in open_text or re.search(r"--[^\n]*$", _STRING.sub("", before)):
+        return Proposal("", [])
+    stem = re.sub(r"\w+$", "", open_text)
+    fragment = open_text[len(stem) :]
+    if stem.endswith("$"):
+        return Proposal(fragment, _beginning(fragment, sorted(variables), ignore_case=False))
+    whole = f"{open_text} {_FINISHED.sub(' ', after)}"
+    if owner := re.search(r"(\w+)\.$", stem):
+        return Proposal(fragment, _beginning(fragment, _columns_of(owner[1], whole, tables)))
+    if _SOURCE.search(open_text):
+        return Proposal(fragment, _beginning(fragment, tables))
+    named = [name for name in tables if re.search(rf"\b{re.escape(name)}\b", whole, re.I)]
+    columns = dict.fromkeys(column for name in named or tables for column in tables[name])
+    words = _beginning(fragment, columns) + _beginning(fragment, tables)
+    keywords = _beginning(fragment, KEYWORDS)
+    words += [word.upper() for word in keywords] if fragment.isupper() else keywords
+    return Proposal(fragment, list(dict.fromkeys(words)))
+
+
+def _columns_of(owner: str, text: str, tables: Mapping[str, Iterable[str]]) -> list[str]:
+    """The columns behind a table's name or alias; of one that nobody here knows, none."""
+    known = {name.lower(): name for name in tables}
+    aliases = {alias.lower(): name.lower() for name, alias in _ALIAS.findall(text)}
+    found = known.get(owner.lower()) or known.get(aliases.get(owner.lower(), ""))
+    return list(tables[found]) if found else []
+
+
+def _beginning(fragment: str, words: Iterable[str], *, ignore_case: bool = True) -> list[str]:
+    if not ignore_case:
+        return [word for word in words if word.startswith(fragment)]
+    return [word for word in words if word.lower().startswith(fragment.lower())]
