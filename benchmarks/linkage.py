@@ -15,14 +15,20 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "datasets"))
 
-import pandas as pd  # noqa: E402
-from febrl.fetch import FILES, read  # noqa: E402
-from febrl.measuring import interval  # noqa: E402
-from febrl.rule import chosen  # noqa: E402
-from febrl.scoring import Scored, scored  # noqa: E402
-from febrl.stages import stages  # noqa: E402
+import numpy as np
+import pandas as pd
+from febrl.fetch import FILES, read
+from febrl.measuring import resampled
+from febrl.rule import chosen
+from febrl.scoring import Numbers, Scored, scored
+from febrl.stages import stages
 
 *KNOWN, HELD_OUT = FILES
+
+
+def between(values: Numbers) -> str:
+    low, high = np.quantile(values, (0.025, 0.975))
+    return f"[{low:.4f}, {high:.4f}]"
 
 
 def load(name: str) -> Scored:
@@ -44,10 +50,13 @@ def main() -> None:
     for pairs in (*sets, load(HELD_OUT)):
         print(f"\n{pairs.name}")
         print(pd.DataFrame(stages(pairs, rule)).to_string(index=False, float_format="{:.4f}".format))
-        one, two, every = rule.one_pass(pairs), rule.two_pass(pairs), rule.every_pair(pairs)
-        for what, better, worse in (("two - one", two, one), ("costly for every pair - two", every, two)):
-            low, high = interval(pairs, worse, better)
-            print(f"F1, {what}: 95 % interval [{low:.4f}, {high:.4f}], bootstrap over persons")
+        one, two, every = resampled(pairs, rule.one_pass(pairs), rule.two_pass(pairs), rule.every_pair(pairs))
+        print("95 % intervals, by a bootstrap over persons:")
+        print(
+            f"  F1, two passes - one: {between(two - one)}; costly for every pair - two passes: {between(every - two)}"
+        )
+        if np.all(every > one):
+            print(f"  share of the gain: {between((two - one) / (every - one))}")
 
 
 if __name__ == "__main__":

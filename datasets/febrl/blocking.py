@@ -11,9 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
-from febrl.fetch import Pair, Record
-
 from epsilon_lab.reducers import soundex
+from febrl.fetch import Pair, Record
 
 Key = Callable[[Record], str]
 """A record's key; empty where a field that it needs is."""

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from febrl.fetch import Record
-
 from epsilon_lab.reducers import jaro_winkler, osa, token_sort
+from febrl.fetch import Record
 
 BY_CHANCE = 0.5
 """How alike two strangers' fields are."""
@@ -30,6 +29,7 @@ SWAPPED = 0.05
 DAY_FOR_MONTH = 0.9
 """How alike two dates are that differ in the order of day and month."""
 
+NAMES = ("given_name", "surname")
 ADDRESS = ("address_1", "address_2", "suburb")
 
 _Part = tuple[float, float]
@@ -45,26 +45,25 @@ def costly(one: Record, two: Record) -> float:
     """Compare all fields, in edits, and try what a clerk would: names swapped, day and month swapped, an address whose
     lines are broken elsewhere.
     """
-    parts = [_names(one, two), (3.0 * _both(one, two, "date_of_birth"), _dates(one, two)), _address(one, two)]
+    parts = [_names(one, two), _dates(one, two), _address(one, two)]
     parts += [_field(one, two, name, name, NINE[name], osa) for name in ("postcode", "street_number", "state")]
     return _mean(parts)
 
 
 def _names(one: Record, two: Record) -> _Part:
-    straight, crossed = (
-        [_field(one, two, name, other, 2, jaro_winkler) for name, other in zip(("given_name", "surname"), order)]
-        for order in (("given_name", "surname"), ("surname", "given_name"))
-    )
+    straight = [_field(one, two, name, name, NINE[name], jaro_winkler) for name in NAMES]
+    crossed = [_field(one, two, name, other, NINE[name], jaro_winkler) for name, other in (NAMES, NAMES[::-1])]
+    weight = sum(weight for weight, _ in straight)
     if all(weight for weight, _ in crossed) and (swapped := _mean(crossed) - SWAPPED) > _mean(straight):
-        return 4, swapped
-    return sum(weight for weight, _ in straight), _mean(straight)
+        return weight, swapped
+    return weight, _mean(straight)
 
 
-def _dates(one: Record, two: Record) -> float:
+def _dates(one: Record, two: Record) -> _Part:
+    weight, alike = _field(one, two, "date_of_birth", "date_of_birth", NINE["date_of_birth"], osa)
     left, right = one["date_of_birth"], two["date_of_birth"]  # yyyymmdd
-    alike = _beyond_chance(osa(left, right))
     is_turned = left == right[:4] + right[6:] + right[4:6]
-    return max(alike, DAY_FOR_MONTH) if is_turned else alike
+    return weight, max(alike, DAY_FOR_MONTH) if is_turned else alike
 
 
 def _address(one: Record, two: Record) -> _Part:
@@ -73,17 +72,11 @@ def _address(one: Record, two: Record) -> _Part:
     return sum(weight for weight, _ in lines), max(_mean(lines), _beyond_chance(joined))
 
 
-def _field(
-    one: Record, two: Record, name: str, other: str, weight: float, near: Callable[[str, str], float]
-) -> _Part:
+def _field(one: Record, two: Record, name: str, other: str, weight: float, near: Callable[[str, str], float]) -> _Part:
     """One field; what either record does not say is no evidence, and weighs nothing."""
     if not (one[name] and two[other]):
         return 0, 0
     return weight, _beyond_chance(near(one[name], two[other]))
-
-
-def _both(one: Record, two: Record, name: str) -> bool:
-    return bool(one[name] and two[name])
 
 
 def _beyond_chance(alike: float) -> float:

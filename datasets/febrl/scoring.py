@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+
 from febrl.blocking import candidates
 from febrl.comparing import NINE, costly, quick
 from febrl.fetch import Febrl, Pair
-from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
 Flags = NDArray[np.bool_]

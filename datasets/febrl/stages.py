@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 import numpy as np
+
 from febrl.measuring import measured
 from febrl.rule import Rule, best_line
 from febrl.scoring import Flags, Scored
@@ -31,11 +32,14 @@ class Stage(TypedDict):
     looked_at: int
     """Pairs that somebody took another look at."""
 
+    by_people: int
+    """How many of them were put before a person."""
+
     per_record: float
-    """These, for each record of the set."""
+    """Those looked at, for each record of the set."""
 
     records_touched: float
-    """The share of the records that are in them."""
+    """The share of the records that are in these pairs."""
 
 
 def stages(pairs: Scored, rule: Rule, *, seeds: int = SEEDS) -> list[Stage]:
@@ -43,31 +47,44 @@ def stages(pairs: Scored, rule: Rule, *, seeds: int = SEEDS) -> list[Stage]:
     one, every, two = rule.one_pass(pairs), rule.every_pair(pairs), rule.two_pass(pairs)
     none, all_of_them = np.zeros_like(one), np.ones_like(one)
     band, doubtful = rule.escalated(pairs), rule.for_a_person(pairs)
-    drawn = [_drawn(len(one), np.count_nonzero(band), seed) for seed in range(seeds)]
+    drawn = [_drawn(len(one), int(band.sum()), seed) for seed in range(seeds)]
 
     def by_people(asked: Flags, otherwise: Flags, wrong: float) -> list[Flags]:
         return [np.where(asked, _answers(pairs, wrong, seed), otherwise) for seed in range(seeds)]
 
     costly_at_random = [rule.two_pass(pairs, each) for each in drawn]
     truth_at_random = [np.where(each, pairs.same, one) for each in drawn]
-    ways: list[tuple[str, list[Flags], Flags]] = [
-        ("one pass", [one], none),
-        ("two passes: costly in the band", [two], band),
-        ("and a person where that is unsure: always right", by_people(doubtful, two, 0), band),
-        *((f"and a person: wrong in {wrong:.0%}", by_people(doubtful, two, wrong), band) for wrong in WRONG),
-        ("a person for all the band: always right", by_people(band, one, 0), band),
-        *((f"a person for all the band: wrong in {wrong:.0%}", by_people(band, one, wrong), band) for wrong in WRONG),
-        ("as many pairs at random: costly", costly_at_random, drawn[0]),
-        ("as many pairs at random: always right", truth_at_random, drawn[0]),
-        ("one pass of nine fields, its line read off this very set", [pairs.nine >= best_line([pairs], lambda of: of.nine)], none),
-        ("one pass, its line read off this very set", [pairs.quick >= best_line([pairs], lambda of: of.quick)], none),
-        ("costly for every pair", [every], all_of_them),
+    ways: list[tuple[str, list[Flags], Flags, Flags]] = [
+        ("one pass", [one], none, none),
+        ("two passes", [two], band, none),
+        ("and a person: always right", by_people(doubtful, two, 0), band, doubtful),
+        *((f"and a person: wrong in {wrong:.0%}", by_people(doubtful, two, wrong), band, doubtful) for wrong in WRONG),
+        ("a person for all the band: always right", by_people(band, one, 0), band, band),
+        *(
+            (f"a person for all the band: wrong in {wrong:.0%}", by_people(band, one, wrong), band, band)
+            for wrong in WRONG
+        ),
+        ("as many pairs at random: costly", costly_at_random, drawn[0], none),
+        ("as many pairs at random: always right", truth_at_random, drawn[0], drawn[0]),
+        (
+            "one pass of nine fields, its line read off this very set",
+            [pairs.nine >= best_line([pairs], lambda of: of.nine)],
+            none,
+            none,
+        ),
+        (
+            "one pass, its line read off this very set",
+            [pairs.quick >= best_line([pairs], lambda of: of.quick)],
+            none,
+            none,
+        ),
+        ("costly for every pair", [every], all_of_them, none),
     ]
     least, most = measured(pairs, one).f1, measured(pairs, every).f1
     rows: list[Stage] = []
-    for name, said, looked_at in ways:
+    for name, said, looked_at, asked in ways:
         precision, recall, f1 = np.mean([measured(pairs, each) for each in said], axis=0).tolist()
-        count = int(np.count_nonzero(looked_at))
+        count = int(looked_at.sum())
         rows.append(
             Stage(
                 stage=name,
@@ -76,6 +93,7 @@ def stages(pairs: Scored, rule: Rule, *, seeds: int = SEEDS) -> list[Stage]:
                 f1=f1,
                 share_of_gain=(f1 - least) / (most - least),
                 looked_at=count,
+                by_people=int(asked.sum()),
                 per_record=count / pairs.records,
                 records_touched=pairs.touched(looked_at),
             )

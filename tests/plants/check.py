@@ -88,7 +88,7 @@ def garden() -> Iterator[Garden]:
     """Have a copy of source and tests, for as long as it is needed."""
     root = Path(tempfile.mkdtemp(prefix="el-plants-"))
     try:
-        for name in ("epsilon_lab", "tests"):
+        for name in ("epsilon_lab", "datasets", "tests"):
             shutil.copytree(ROOT / name, root / name)
         shutil.copy(ROOT / "pyproject.toml", root)
         yield Garden(root)

@@ -21,6 +21,7 @@ CASE = "tests/cases/test_case.py"
 WORKFLOW = "tests/views/test_workflow.py"
 PACKS = "tests/package/test_packs.py"
 MCP = "tests/agents/test_mcp.py"
+FEBRL = "tests/datasets/test_febrl.py"
 WORLDS = "tests/simulation/test_worlds.py::test_no_world_makes_the_broker_break_a_promise"
 
 
@@ -29,7 +30,7 @@ class Plant(NamedTuple):
 
     name: str
     file: str
-    """Below `epsilon_lab/`."""
+    """Seen from `epsilon_lab/`."""
 
     there: str
     instead: str
@@ -1313,6 +1314,42 @@ PLANTS = (
         'return ", ".join(repr(word) for word in known if word in words)\n',
         'return ", ".join(repr(word) for word in known if word in sentence.lower())\n',
         ("tests/topologies/test_auto.py",),
+    ),
+    # -- record linkage -----------------------------------------------------------------------------------------------
+    Plant(
+        "more pairs are escalated than may be",
+        "../datasets/febrl/rule.py",
+        "    bearable = [rule for rule in rules if rule.is_within(per_record, sets)]\n",
+        "    bearable = list(rules)\n",
+        (FEBRL,),
+    ),
+    Plant(
+        "links that blocking missed are not counted",
+        "../datasets/febrl/measuring.py",
+        "for each in (said & pairs.same, said, pairs.links))\n",
+        "for each in (said & pairs.same, said, pairs.same))\n",
+        (FEBRL,),
+    ),
+    Plant(
+        "a field that a record lacks is evidence against it",
+        "../datasets/febrl/comparing.py",
+        "        return 0, 0\n",
+        "        return weight, 0\n",
+        (FEBRL,),
+    ),
+    Plant(
+        "a pair is met under each key it agrees in",
+        "../datasets/febrl/blocking.py",
+        "            if not any(each(one) and each(one) == each(two) for each in before):\n",
+        "            if True:\n",
+        (FEBRL,),
+    ),
+    Plant(
+        "a file of the right name is taken for the data",
+        "../datasets/febrl/fetch.py",
+        "!= SHA256:\n",
+        "!= SHA256 and False:\n",
+        (FEBRL,),
     ),
 )
 """All of them."""
