@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from epsilon_lab.errors import LabError as LabError
     from epsilon_lab.lab import Lab as Lab
     from epsilon_lab.messages.budget import Budget as Budget
-    from epsilon_lab.messages.cases import Decider as Decider
+    from epsilon_lab.messages.deciders import Decider as Decider
     from epsilon_lab.messages.tasks import Retry as Retry
     from epsilon_lab.packs import Settings as Settings
     from epsilon_lab.runs import Run as Run
@@ -69,7 +69,7 @@ _HOMES = {
     "Budget": "epsilon_lab.messages.budget",
     "Cheat": "epsilon_lab.errors",
     "Dag": "epsilon_lab.topologies.dag",
-    "Decider": "epsilon_lab.messages.cases",
+    "Decider": "epsilon_lab.messages.deciders",
     "LLM": "epsilon_lab.agents.llm",
     "Lab": "epsilon_lab.lab",
     "LabError": "epsilon_lab.errors",

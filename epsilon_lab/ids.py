@@ -24,6 +24,9 @@ own, its *revision* `item-000012~2`."""
 CandidateId = NewType("CandidateId", str)
 """Unique within a run: `seed`, or `gGGG-cNNN`."""
 
+CaseId = NewType("CaseId", str)
+"""Unique within a run: `c-` and 12 hex digits, or, of a gate, the task that it judges."""
+
 PeerId = NewType("PeerId", str)
 """A party on the wire, `<session>/<member>`; in tables it is the `worker_id`."""
 
@@ -66,7 +69,7 @@ def leaf_ref(task_id: str, fence: int) -> str:
     return f"leaves/{task_id}/{fence}"
 
 
-def case_id(flagged_by: str, key: object) -> str:
+def case_id(flagged_by: str, key: object) -> CaseId:
     """The id of a case: the same whenever and wherever the same one asks about the same thing, `c-` and 12 hex digits.
 
     Args:
@@ -74,7 +77,7 @@ def case_id(flagged_by: str, key: object) -> str:
         key: What it is about, plain JSON; the order of an object's fields does not matter.
     """
     name = msgspec.json.encode([flagged_by, key], order="sorted")
-    return f"c-{hashlib.sha256(name).hexdigest()[:12]}"
+    return CaseId(f"c-{hashlib.sha256(name).hexdigest()[:12]}")
 
 
 def slug(text: str, *, limit: int = 40) -> str:

@@ -21,10 +21,10 @@ import msgspec
 from epsilon_lab import ids
 from epsilon_lab.arguments import MOST, text, whole
 from epsilon_lab.cases.book import CaseBook
+from epsilon_lab.cases.docket import CaseNews
 from epsilon_lab.errors import InvalidInput, LabError, RunFailed
 from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.call import Feedback
-from epsilon_lab.messages.cases import Decide
 from epsilon_lab.messages.values import is_text, unpack
 from epsilon_lab.search.candidate import Candidate, lineage
 from epsilon_lab.topologies.controls import CONTROL_OF, JUDGED, Controls
@@ -353,13 +353,13 @@ class Run:
     @property
     def cases(self) -> CaseBook:
         """What is left to a decider, and what was decided: `wait()`, `open`, `[case_id]`, `decide()`, `frame()`."""
-        return CaseBook(self.run_id, self._home.store, self._decide, self._is_over_within)
+        return CaseBook(self.run_id, self._home.store, self._tell_of_cases, self._is_over_within)
 
     def _is_over_within(self, timeout: float) -> bool:
         self._home.refuse_on_loop("run.cases.wait()")
         return self._has_ended_within(timeout)
 
-    def _decide(self, said: Decide) -> None:
+    def _tell_of_cases(self, said: CaseNews) -> None:
         if not self._home.steer(self.run_id, Tell(said)):
             status = self.status
             remedy = "run.rerun(tasks=[...], feedback=...) does a part of it again"

@@ -14,9 +14,10 @@ from epsilon_lab.broker.lines import Lines, failure_of
 from epsilon_lab.broker.members import Member, Task
 from epsilon_lab.broker.notes import record_events, record_paid
 from epsilon_lab.broker.retrying import is_tried_again, pause_s
-from epsilon_lab.broker.soundness import result_problem
+from epsilon_lab.broker.soundness import flag_in, is_flag, result_problem
 from epsilon_lab.broker.stimuli import Abandon
 from epsilon_lab.errors import DiskFull
+from epsilon_lab.messages.events import CaseFlagged
 from epsilon_lab.messages.frames import Cancel, Done, Recall, Stale
 from epsilon_lab.messages.tasks import Failure, Result
 
@@ -24,7 +25,7 @@ from epsilon_lab.messages.tasks import Failure, Result
 def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
     """Apply what a member answers under fences that it holds; the rest is stale."""
     lines = Lines(member.peer)
-    settled: list[tuple[Task, Final, Result | None, Failure | None]] = []
+    settled: list[tuple[Task, Final, Result | None, Failure | None, tuple[CaseFlagged, ...]]] = []
     answers: tuple[Result | Failure, ...] = (*done.results, *done.failures)
     for answer in answers:
         if (claim := member.claims.get(answer.fence)) is not None:  # its run may be opened yet
@@ -34,15 +35,22 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
         if task is None:
             _set_aside(board, lines, answer)
             continue
+        flags: tuple[CaseFlagged, ...] = ()
+        problem = result_problem(answer) if isinstance(answer, Result) else ""
         if answer.events:
-            record_events(board, member, task.run, answer.events)
-        if isinstance(answer, Result) and (problem := result_problem(answer)):
+            record_events(board, member, task.run, (event for event in answer.events if not is_flag(event)))
+            if isinstance(answer, Result):
+                flags, amiss = _flags_in(answer)
+                problem = problem or amiss
+        if isinstance(answer, Result) and problem:
             answer = failure_of(task, "failed", f"the worker's answer cannot be recorded: {problem}", retryable=False)
         if isinstance(answer, Result):
             if not member.is_wide:
                 task.run.learn(task.spec.kind, answer.ended_at - answer.started_at)
+            for flag in flags:
+                board.record(answer.run_id, flag)
             lines.complete(task, answer)
-            settled.append((task, "completed", answer, None))
+            settled.append((task, "completed", answer, None, flags))
             continue
         answer = task.run.concealing(answer)
         if DiskFull.__name__ in answer.error_types:
@@ -50,15 +58,22 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
             board.queue.pause(answer.run_id)  # what it would ask of models now, it could not keep
             board.effects.append(Abandon(answer.run_id, answer.error))
         elif status := charge_failure(board, task, answer, lines, now):
-            settled.append((task, status, None, answer))
+            settled.append((task, status, None, answer, ()))
     board.record_lines(lines)
     _take_dropped(board, member, done.dropped)
     member.mark_started(now)
-    for task, status, result, failure in settled:
-        board.settle(task, status, result=result, failure=failure)
+    for task, status, result, failure, flagged in settled:
+        board.settle(task, status, result=result, failure=failure, flags=flagged)
     if lines.stale_fences:
         board.counts.stale += len(lines.stale_fences)
         board.send(member.peer, Stale(fences=lines.stale_fences))
+
+
+def _flags_in(result: Result) -> tuple[tuple[CaseFlagged, ...], str]:
+    """The cases that a result flags, or why they cannot be recorded."""
+    read = [flag_in(event, result.task_id) for event in result.events if is_flag(event)]
+    amiss = next((each for each in read if isinstance(each, str)), "")
+    return () if amiss else tuple(each for each in read if not isinstance(each, str)), amiss
 
 
 def charge_failure(board: Board, task: Task, failure: Failure, lines: Lines, now: float) -> Final | None:

@@ -16,7 +16,7 @@ from epsilon_lab.broker.queue import ReadyQueue
 from epsilon_lab.broker.stats import Counts
 from epsilon_lab.broker.stimuli import Effect, Record, Send, Settle
 from epsilon_lab.broker.timers import Timers
-from epsilon_lab.messages.events import Body
+from epsilon_lab.messages.events import Body, CaseFlagged
 from epsilon_lab.messages.frames import ToPeer
 from epsilon_lab.messages.tasks import Event, Failure, Result, TaskOutcome, TaskSpec
 from epsilon_lab.settings import BrokerSettings
@@ -177,7 +177,13 @@ class Board:
                 self.record(run_id, body)
 
     def settle(
-        self, task: Task, status: Final, *, result: Result | None = None, failure: Failure | None = None
+        self,
+        task: Task,
+        status: Final,
+        *,
+        result: Result | None = None,
+        failure: Failure | None = None,
+        flags: tuple[CaseFlagged, ...] = (),
     ) -> None:
         """Forget a task and tell its submitter."""
         run_id, task_id = task.run.run_id, task.spec.task_id
@@ -198,5 +204,6 @@ class Board:
             failure=failure,
             files="" if result is None else result.files,
             further=() if result is None else result.further,
+            flags=flags,
         )
         self.effects.append(Settle(outcome))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from epsilon_lab.ids import leaf_ref
-from epsilon_lab.messages.events import TYPES, LlmCall
+from epsilon_lab.messages.events import TYPES, CaseFlagged, LlmCall
 from epsilon_lab.messages.tasks import Event, Result
 from epsilon_lab.messages.values import Value
 from epsilon_lab.settings import FURTHER_LIMIT, INLINE_LIMIT
@@ -26,6 +26,21 @@ def call_of(event: Event) -> LlmCall | None:
         return msgspec.convert(event.body, LlmCall)
     except msgspec.ValidationError:
         return None
+
+
+def is_flag(event: Event) -> bool:
+    """Tell whether an event flags a case: it counts with its task's result, and with nothing else."""
+    return event.type == TYPES[CaseFlagged]
+
+
+def flag_in(event: Event, task_id: str) -> CaseFlagged | str:
+    """Read an event as the case that a task flags; where it is none, say why."""
+    if problem := event_problem(event):
+        return f"a case that it flags: {problem}"
+    try:
+        return msgspec.convert({**event.body, "task_id": task_id}, CaseFlagged)
+    except msgspec.ValidationError as error:
+        return f"a case that it flags: {error}"
 
 
 def event_problem(event: Event) -> str:

@@ -1,7 +1,7 @@
 """The case book of a run: what waits for a decision, and the way to give one.
 
-It holds no rules and no state: it reads the tables, asks the case itself whether a decision is one, tells the live run,
-and looks whether the decision is there. A verdict is on disk, whatever the lab's durability, before `decide` returns.
+It holds no rules and no state: it reads the tables, one case where one is meant, and tells the run what is decided; the
+run refuses what is wrong. A verdict is on disk, whatever the lab's durability, before `decide` returns.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ import html
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import msgspec
 
 from epsilon_lab.arguments import number, text
 from epsilon_lab.cases.case import Case
+from epsilon_lab.cases.docket import CONFLICTS, CaseNews
 from epsilon_lab.errors import InvalidInput, LabError
-from epsilon_lab.messages.cases import Decide, Decider
+from epsilon_lab.messages.cases import Decide, Rank, Retract, live
+from epsilon_lab.messages.deciders import Decider, DeciderKind
 from epsilon_lab.messages.events import VerdictGiven
 
 if TYPE_CHECKING:
@@ -29,8 +31,20 @@ if TYPE_CHECKING:
 _LOOK_S = 0.1
 """Seconds between two looks at the tables of a run that is waited for."""
 
-_CASE = "case_id, kind, question, options, evidence, flagged_by, reason, role, status"
-_VERDICT = "case_id, number, verdict, decider_kind, decider, note, supersedes, retracted"
+_CASE = "case_id, kind, question, options, key, evidence, flagged_by, reason, role, score, tasks, status, number"
+_VERDICT = "case_id, number, verdict, decider_kind, decider, roles, note, supersedes, retracted, source"
+_JSON = ("options", "key", "evidence", "tasks", "roles")
+
+
+class Decided(Protocol):
+    """A run whose verdicts may be taken over."""
+
+    run_id: str
+
+    @property
+    def cases(self) -> CaseBook:
+        """Its case book."""
+        ...
 
 
 class CaseBook:
@@ -39,32 +53,32 @@ class CaseBook:
     Args:
         run_id: The run.
         tables: The workspace's tables.
-        tell: Hands a decision to the run, and raises a `LabError` where nobody is at it.
+        tell: Tells the run what is said about its cases, and raises a `LabError` where nobody can, or it is wrong.
         ends_within: Waits for the run's end at most so many seconds, and says whether it has come.
     """
 
     def __init__(
-        self, run_id: str, tables: Tables, tell: Callable[[Decide], None], ends_within: Callable[[float], bool]
+        self, run_id: str, tables: Tables, tell: Callable[[CaseNews], None], ends_within: Callable[[float], bool]
     ) -> None:
-        self._run_id = run_id
+        self.run_id = run_id
         self._tables = tables
         self._tell = tell
         self._ends_within = ends_within
 
     def __repr__(self) -> str:
-        return f"<CaseBook of {self._run_id}>"
+        return f"<CaseBook of {self.run_id}>"
 
     def _repr_html_(self) -> str:
         return f"<code>{html.escape(repr(self))}</code>"
 
     def __len__(self) -> int:
-        return len(self._cases())
+        return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._cases())
+        return iter([case_id for (case_id,) in self._rows("case_id")])
 
     def __contains__(self, case_id: object) -> bool:
-        return case_id in self._cases()
+        return isinstance(case_id, str) and bool(self._rows("case_id", "case_id = $case", case_id))
 
     def __getitem__(self, case_id: str) -> Case:
         """One case, with its verdicts.
@@ -72,16 +86,25 @@ class CaseBook:
         Raises:
             InvalidInput: There is none of that id.
         """
-        cases = self._cases()
-        if case_id not in cases:
-            known = ", ".join(list(cases)[:3]) + " ..." * (len(cases) > 3) if cases else "none"
-            raise InvalidInput(f"case {case_id!r}", f"is not in run {self._run_id}", f"it has {known}")
-        return cases[case_id]
+        if found := self._cases("case_id = $case", text("case_id", case_id)):
+            return found[0]
+        names = list(self)
+        known = ", ".join(names[:3]) + " ..." * (len(names) > 3) if names else "none"
+        raise InvalidInput(f"case {case_id!r}", f"is not in run {self.run_id}", f"it has {known}")
 
     @property
     def open(self) -> list[Case]:
-        """Those that nobody has decided, in the order in which they were flagged."""
-        return [case for case in self._cases().values() if case.status == "open"]
+        """Those that nobody has decided and somebody is asked about, in the order in which they were flagged."""
+        return self._cases("status = 'open'")
+
+    @property
+    def deferred(self) -> list[Case]:
+        """Those that nobody has decided and nobody is asked about: more than the run's budget has room for."""
+        return self._cases("status = 'deferred'")
+
+    def verdicts(self) -> dict[str, str]:
+        """Case id -> the verdict that speaks for it, of those that are decided."""
+        return dict(self._rows("case_id, verdict", "verdict is not null"))
 
     def wait(self, timeout: float | None = None) -> Case:
         """Wait until there is something to decide; Ctrl-C ends the wait, not the run.
@@ -100,16 +123,25 @@ class CaseBook:
         is_over = False
         while not (found := self.open):
             if is_over:
-                raise LabError(f"run {self._run_id} is over, and nothing is left to decide; see run.cases.frame()")
+                raise LabError(f"run {self.run_id} is over, and nothing is left to decide; see run.cases.frame()")
             left = _LOOK_S if until is None else min(_LOOK_S, until - time.monotonic())
             if left <= 0:
-                raise TimeoutError(f"run {self._run_id} asked nothing within {timeout:g} s; it goes on")
+                raise TimeoutError(f"run {self.run_id} asked nothing within {timeout:g} s; it goes on")
             is_over = self._ends_within(left)  # and then a last look, for what it asked before
         return found[0]
 
-    def frame(self) -> pd.DataFrame:
-        """The table `cases`, this run's rows."""
-        return self._tables.frame("cases", run_id=self._run_id)
+    def frame(self, where: str | None = None, order: str | None = None) -> pd.DataFrame:
+        """The table `cases`, this run's rows.
+
+        Args:
+            where: Which of them: SQL, such as `"status = 'open' and score > 0.5"`.
+            order: In which order: SQL, such as `"score desc"`; None for that in which they were flagged.
+
+        Raises:
+            InvalidInput: That is no SQL; DuckDB's words are in the message.
+        """
+        said = {name: None if sql is None else text(name, sql) for name, sql in (("where", where), ("order", order))}
+        return self._tables.frame("cases", run_id=self.run_id, **said)
 
     def decide(
         self,
@@ -120,64 +152,130 @@ class CaseBook:
         decider: str | Decider | None = None,
         force: bool = False,
     ) -> Case:
-        """Decide a case of a live run; the verdict is on disk when this returns.
+        """Decide a case, whether the run goes on, was left, or is over; the verdict is on disk when this returns.
 
         Args:
             case_id: Which.
             verdict: One of its options.
             note: Why; whoever does the work again is told so.
             decider: Who decides: a person's name, or a `Decider`; None for whoever runs this process.
-            force: Whether the verdict may take the place of an earlier one, which stays on record.
+            force: Whether it may be given although the case is decided. The earlier verdict stays on record, and goes
+                on speaking where its decider weighs more (`rank`).
 
         Returns:
             The case, decided.
 
         Raises:
-            InvalidInput: There is no such case, it has no such option, the decider lacks its role, or it is decided
-                and `force` is not set. Nothing is on record then.
-            LabError: Nobody is at the run, or someone else was quicker.
+            InvalidInput: There is no such case, it has no such option, the decider lacks its role, it is withdrawn, or
+                decided and `force` is not set. Nothing is on record then.
+            LabError: This lab only looks on, or the verdict could not be put on disk.
         """
         if not isinstance(force, bool):
             raise InvalidInput("force", f"must be True or False, got {force!r}")
-        who = decider if isinstance(decider, Decider) else Decider(text("decider", decider or _whoever_runs_this()))
-        case = self[case_id]
-        said = Decide(
-            case_id=case_id,
-            verdict=text("verdict", verdict),
-            decider=who,
-            note=text("note", note, blank=True),
-            force=force,
-            number=len(case.verdicts) + 1,
+        return self._say(
+            Decide(
+                case_id=text("case_id", case_id),
+                verdict=text("verdict", verdict),
+                decider=_whoever(decider),
+                note=text("note", note, blank=True),
+                force=force,
+            )
         )
-        expected = case.decide(said)
-        self._tell(said)
-        now = self[case_id]
-        given = now.verdicts[expected.number - 1 : expected.number]
-        if [(each.verdict, each.decider, each.note) for each in given] != [(verdict, who.name, note)]:
-            raise LabError(f"case {case_id!r} of run {self._run_id} took no verdict: it is {now.status} by now")
-        return now
 
-    def _cases(self) -> dict[str, Case]:
-        """All of them, in the order in which they were flagged."""
+    def undo(self, case_id: str, *, note: str = "", decider: str | Decider | None = None) -> Case:
+        """Take back the verdict that speaks for a case; it stays on record, taken back. Another one that lives speaks
+        then, or the case is open again.
+
+        Args:
+            case_id: Which.
+            note: Why.
+            decider: Who takes it back, as for `decide`.
+
+        Returns:
+            The case as it is now.
+
+        Raises:
+            InvalidInput: There is no such case, it is not decided, the decider lacks its role, or its verdict follows
+                from one about a conflict, which is to be taken back instead.
+            LabError: As for `decide`.
+        """
+        who, why = _whoever(decider), text("note", note, blank=True)
+        return self._say(Retract(case_id=text("case_id", case_id), decider=who, note=why))
+
+    def rank(self, *kinds: DeciderKind) -> None:
+        """Say whose verdicts weigh more than whose, from now on and for those there are: the highest first, as in
+        `rank("CODE", "HUMAN", "LLM")`. Kinds that are not named come last.
+
+        Raises:
+            InvalidInput: One is no kind of decider, or named twice.
+            LabError: As for `decide`.
+        """
+        if not kinds or len(set(kinds)) < len(kinds) or not set(kinds) <= set(get_args(DeciderKind)):
+            raise InvalidInput("kinds", f"must be some of {', '.join(get_args(DeciderKind))}, each once, got {kinds!r}")
+        self._tell(Rank(kinds))
+
+    def adopt(self, other: Decided) -> list[str]:
+        """Take over what was decided in another run about cases of the same ids that are undecided here.
+
+        Args:
+            other: The run.
+
+        Returns:
+            The ids of the cases that are decided since.
+
+        Raises:
+            InvalidInput: A verdict is no option of the case here, or its decider lacks the role that is asked here;
+                those before it are taken over.
+            LabError: As for `decide`.
+        """
+        undecided = dict.fromkeys(case_id for (case_id,) in self._rows("case_id", "status in ('open', 'deferred')"))
+        theirs = [case for case in other.cases._cases("number is not null") if case.case_id in undecided]  # noqa: SLF001
+        theirs = [case for case in theirs if case.flagged_by != CONFLICTS]  # what follows from these is theirs too
+        for case in theirs:
+            for given in live(case.verdicts):
+                self._tell(
+                    Decide(
+                        case_id=case.case_id,
+                        verdict=given.verdict,
+                        decider=Decider(given.decider, given.decider_kind, given.roles),
+                        note=given.note,
+                        force=True,
+                        source=f"{other.run_id}/{case.case_id}#{given.number}",
+                    )
+                )
+        return [case.case_id for case in theirs]
+
+    def _say(self, news: Decide | Retract) -> Case:
+        self._tell(news)
+        return self[news.case_id]
+
+    def _cases(self, which: str = "true", case_id: str = "") -> list[Case]:
+        """These cases, in the order in which they were flagged."""
+        found = [_fields(_CASE, row) for row in self._rows(_CASE, which, case_id)]
         verdicts: dict[str, list[VerdictGiven]] = {}
-        for row in self._rows(_VERDICT, "verdicts", "case_id, number"):
-            verdicts.setdefault(row["case_id"], []).append(msgspec.convert(row, VerdictGiven))
-        found: dict[str, Case] = {}
-        for row in self._rows(_CASE, "cases", "created_at, case_id"):
-            row["options"], row["evidence"] = (msgspec.json.decode(row.get(name, "null")) for name in _JSON)
-            row["verdicts"] = tuple(verdicts.get(row["case_id"], ()))
-            found[row["case_id"]] = msgspec.convert(row, Case)
-        return found
+        if any(case["status"] != "open" or "number" in case for case in found) or case_id:
+            chosen = f"select case_id from cases where run_id = $run and {which}"  # noqa: S608 - our own names
+            for row in self._rows(_VERDICT, f"case_id in ({chosen})", case_id, table="verdicts", order="number"):
+                given = _fields(_VERDICT, row)
+                verdicts.setdefault(given["case_id"], []).append(msgspec.convert(given, VerdictGiven))
+        return [msgspec.convert({**case, "verdicts": tuple(verdicts.get(case["case_id"], ()))}, Case) for case in found]
 
-    def _rows(self, columns: str, table: str, order: str) -> list[dict[str, Any]]:
-        """Rows as fields and values, without what is NULL."""
-        query = f"select {columns} from {table} where run_id = ? order by {order}"  # noqa: S608 - our own names
-        names = columns.split(", ")
-        rows = self._tables.rows(query, [self._run_id], run_id=self._run_id)
-        return [{name: value for name, value in zip(names, row, strict=True) if value is not None} for row in rows]
+    def _rows(
+        self, columns: str, which: str = "true", case_id: str = "", *, table: str = "cases", order: str = "place"
+    ) -> list[tuple[Any, ...]]:
+        query = f"select {columns} from {table} where run_id = $run and {which} order by {order}"  # noqa: S608 - our own names
+        params: dict[str, object] = {"run": self.run_id, **({"case": case_id} if case_id else {})}
+        return self._tables.rows(query, params, run_id=self.run_id)
 
 
-_JSON = ("options", "evidence")
+def _fields(columns: str, row: tuple[Any, ...]) -> dict[str, Any]:
+    """A row as fields and values, without what is NULL."""
+    told = {name: value for name, value in zip(columns.split(", "), row, strict=True) if value is not None}
+    return {name: msgspec.json.decode(value) if name in _JSON else value for name, value in told.items()}
+
+
+def _whoever(decider: str | Decider | None) -> Decider:
+    return decider if isinstance(decider, Decider) else Decider(text("decider", decider or _whoever_runs_this()))
 
 
 def _whoever_runs_this() -> str:

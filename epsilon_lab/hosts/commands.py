@@ -19,7 +19,7 @@ from epsilon_lab.broker.board import Room
 from epsilon_lab.broker.members import WorkerRow
 from epsilon_lab.broker.stats import Stats
 from epsilon_lab.errors import BadFrame, LabError
-from epsilon_lab.messages.cases import Decide
+from epsilon_lab.messages.cases import Decide, Finalise, Flag, Rank, Retract
 from epsilon_lab.topologies.engine import Pause, Resume, Stop
 from epsilon_lab.topologies.plan import Cancel, Prioritise, Requeue, Revise
 from epsilon_lab.topologies.search_plan import BriefEdit
@@ -28,15 +28,29 @@ from epsilon_lab.workspace.journal import Durability
 
 T = TypeVar("T")
 
-CONTROL_VERSION = 2
+CONTROL_VERSION = 3
 MAX_COMMAND = 16 * 1024 * 1024
 """Bytes."""
 
 LENGTH = struct.Struct("<I")
 """What precedes a body: how many bytes follow."""
 
-Said = Pause | Resume | Stop | Prioritise | Cancel | Requeue | Revise | BriefEdit | Decide
-"""What a person may tell a live run."""
+Said = (
+    Pause
+    | Resume
+    | Stop
+    | Prioritise
+    | Cancel
+    | Requeue
+    | Revise
+    | BriefEdit
+    | Decide
+    | Retract
+    | Flag
+    | Rank
+    | Finalise
+)
+"""What a person may tell a run."""
 
 
 class _Command(msgspec.Struct, frozen=True, tag=True):

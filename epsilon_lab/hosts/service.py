@@ -48,11 +48,9 @@ from epsilon_lab.hosts.commands import (
     refusal,
 )
 from epsilon_lab.hosts.core import Core
-from epsilon_lab.messages.cases import Decide
 from epsilon_lab.settings import broker_settings
-from epsilon_lab.topologies.engine import Tell
-from epsilon_lab.topologies.plan import Requeue, Revise
-from epsilon_lab.topologies.search_plan import BriefEdit
+from epsilon_lab.topologies.engine import Pause, Resume, Stop, Tell
+from epsilon_lab.topologies.plan import Cancel, Prioritise
 from epsilon_lab.transport.zeromq import private_address
 from epsilon_lab.workspace.layout import SIDECAR_LOG
 
@@ -161,7 +159,7 @@ class Service:
             case Adopt():
                 return await anyio.to_thread.run_sync(self._adopt, command)
             case Steer(run_id=run_id, said=said):
-                stimulus = Tell(said) if isinstance(said, BriefEdit | Requeue | Revise | Decide) else said
+                stimulus = said if isinstance(said, Pause | Resume | Stop | Prioritise | Cancel) else Tell(said)
                 return Done(await anyio.to_thread.run_sync(self._core.obey, run_id, stimulus))
             case Await(run_id=run_id):
                 return Done(await self._await_end(run_id, stream))

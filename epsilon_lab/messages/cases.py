@@ -1,44 +1,17 @@
-"""Who decides a case, and what is said to a run about one.
+"""What is said to a run about its cases, and which of a case's verdicts speaks for it.
 
-A decision names its decider and whether that is a person, a model or a rule, because the three do not weigh the same
-when a result is read later.
+The rule stands here because all who read verdicts have to follow the same one: the run that waits for them, the tables
+that show them, the book that a person decides by.
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from epsilon_lab.arguments import text
-from epsilon_lab.errors import InvalidInput
-
-DeciderKind = Literal["HUMAN", "LLM", "CODE"]
-
-
-class Decider(msgspec.Struct, frozen=True):
-    """Whoever decides.
-
-    Args:
-        name: Who.
-        kind: `HUMAN`, `LLM` or `CODE`.
-        roles: What they may decide: a case may ask for one of these.
-
-    Raises:
-        InvalidInput: A field has a wrong type or value.
-    """
-
-    name: str
-    kind: DeciderKind = "HUMAN"
-    roles: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        text("Decider name", self.name)
-        if self.kind not in get_args(DeciderKind):
-            raise InvalidInput("Decider kind", f"must be one of {', '.join(get_args(DeciderKind))}, got {self.kind!r}")
-        given: object = self.roles
-        names = given if isinstance(given, list | tuple) else (given,)
-        msgspec.structs.force_setattr(self, "roles", tuple(text("Decider role", name) for name in names))
+from epsilon_lab.messages.deciders import Decider, DeciderKind
+from epsilon_lab.messages.events import CaseFlagged, VerdictGiven
 
 
 class Decide(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -49,8 +22,51 @@ class Decide(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     decider: Decider
     note: str = ""
     force: bool = False
-    """Whether it may take the place of an earlier verdict."""
+    """Whether it may be given although the case is decided."""
 
-    number: int
+    number: int | None = None
     """How many verdicts the case has with this one, as far as its decider knows: of two who decide it at the very same
-    time, one is refused."""
+    time, one is refused. None: whatever it has."""
+
+    source: str = ""
+    """What it comes of, such as the task of another run: a second verdict of the same source is passed over."""
+
+
+class Retract(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """News to a run: the verdict that speaks for a case is taken back; it stays on record."""
+
+    case_id: str
+    decider: Decider
+    note: str = ""
+    number: int | None = None
+    """Which verdict that is, as far as the decider knows. None: whichever it is."""
+
+
+class Flag(msgspec.Struct, frozen=True, tag=True):
+    """News to a run: somebody outside flags cases. What is flagged already, is passed over."""
+
+    cases: tuple[CaseFlagged, ...]
+    """Each with the empty `task_id`."""
+
+
+class Rank(msgspec.Struct, frozen=True, tag=True):
+    """News to a run: whose verdicts weigh more than whose."""
+
+    kinds: tuple[DeciderKind, ...]
+    """The highest first; kinds that are not named come after them, in the order they have by default."""
+
+
+class Finalise(msgspec.Struct, frozen=True, tag=True):
+    """News to a run: what was made of its cases is made again, of the verdicts that speak now."""
+
+
+def live(verdicts: Iterable[VerdictGiven]) -> list[VerdictGiven]:
+    """Those that are neither taken back nor the taking back of one."""
+    verdicts = list(verdicts)
+    gone = {each.supersedes for each in verdicts if each.retracted}
+    return [each for each in verdicts if not each.retracted and each.number not in gone]
+
+
+def speaking(verdicts: Iterable[VerdictGiven], authority: Sequence[DeciderKind]) -> VerdictGiven | None:
+    """The verdict that counts: of the live ones, the latest of the highest authority; None where there is none."""
+    return min(live(verdicts), key=lambda each: (authority.index(each.decider_kind), -each.number), default=None)

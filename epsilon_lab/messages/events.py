@@ -12,7 +12,7 @@ import msgspec
 
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.call import Feedback
-from epsilon_lab.messages.cases import DeciderKind
+from epsilon_lab.messages.deciders import DeciderKind
 from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import AttemptOutcome, Event, Lane, Retry, TaskSpec
 from epsilon_lab.messages.values import StoredValue, restored, stored
@@ -313,6 +313,9 @@ class TasksRevised(Body, frozen=True, kw_only=True):
     feedback: dict[str, tuple[Feedback, ...]]
     """Task -> why; it names the first of its revisions."""
 
+    verdicts: str = ""
+    """The file of verdicts, by case, that these revisions are to go by; empty where they go by none."""
+
 
 class TaskPrioritised(Body, frozen=True, kw_only=True):
     """`task.prioritised`: someone put a task before or behind others of its run."""
@@ -534,11 +537,13 @@ class StageReviewed(Body, frozen=True, kw_only=True, omit_defaults=True):
     """The nodes that stand for it now, where it was split."""
 
 
-# -- case. , verdict. : written by plans, cases also by leaves -------------------------------------------------------
+# -- case. , verdict. : written by plans and by a run's case book, cases also by leaves --------------------------------
 
 
 class CaseFlagged(Body, frozen=True, kw_only=True):
-    """`case.flagged`: a question that is left to a decider."""
+    """`case.flagged`: a question that is left to a decider. The first line of an id makes the case; later ones say who
+    else asks, and open it again where it was withdrawn.
+    """
 
     case_id: str
     kind: str
@@ -548,6 +553,9 @@ class CaseFlagged(Body, frozen=True, kw_only=True):
     options: tuple[str, ...]
     """The verdicts there are."""
 
+    key: object = None
+    """What it is about, as JSON: a text, or a list such as that of the two things that are compared."""
+
     evidence: object = None
     """What a decider should see, as JSON."""
 
@@ -556,14 +564,11 @@ class CaseFlagged(Body, frozen=True, kw_only=True):
     role: str = ""
     """The role that a decider needs; empty for none."""
 
-    task_id: str | None = None
-    """The task that flagged it; None where the run's rules did, which wait for the verdict."""
-
-    key: object = None
-    """What it is about, for whoever flagged it."""
-
     score: float | None = None
-    """How urgent it is: larger ones are put to a decider first."""
+    """How urgent it is; higher comes first."""
+
+    task_id: str | None = None
+    """The task that flagged it; empty for somebody outside; None where the run's own rules did."""
 
     told: str | None = None
     """The verdict that its task was told, and went on with; None where there was none."""
@@ -577,13 +582,17 @@ class CaseWithdrawn(Body, frozen=True, kw_only=True):
 
 
 class VerdictGiven(Body, frozen=True, kw_only=True):
-    """`verdict.given`: a case is decided; on disk before anything follows from it, whatever the lab's durability."""
+    """`verdict.given`: a case is decided, or a verdict is taken back; on disk before anything follows from it, whatever
+    the lab's durability. Nothing is ever deleted.
+    """
 
     case_id: str
     number: int
-    """1 for the case's first verdict; the last one speaks for it."""
+    """1 for the case's first line of this type."""
 
     verdict: str
+    """One of its options; of a retraction, that of the verdict taken back."""
+
     decider_kind: DeciderKind
     decider: str
     roles: tuple[str, ...] = ()
@@ -591,9 +600,20 @@ class VerdictGiven(Body, frozen=True, kw_only=True):
 
     note: str = ""
     supersedes: int | None = None
-    """The number of the verdict that it takes the place of."""
+    """The number of the verdict that spoke until then; of a retraction, of the one that is taken back."""
 
     retracted: bool = False
+    """Whether this line takes a verdict back."""
+
+    source: str = ""
+    """What it comes of: `<run_id>/<task_id>` where a task of another run gave it; a conflict's id and the number of its
+    verdict where it follows from that."""
+
+
+class CasesRanked(Body, frozen=True, kw_only=True):
+    """`case.authority`: from now on the verdicts of these kinds of deciders weigh so; the highest first."""
+
+    kinds: tuple[DeciderKind, ...]
 
 
 class QualityChecked(Body, frozen=True, kw_only=True):
@@ -707,6 +727,7 @@ BODIES: dict[str, type[Body]] = {
     "stage.reviewed": StageReviewed,
     "case.flagged": CaseFlagged,
     "case.withdrawn": CaseWithdrawn,
+    "case.authority": CasesRanked,
     "verdict.given": VerdictGiven,
     "lab.opened": LabOpened,
     "lab.closed": LabClosed,

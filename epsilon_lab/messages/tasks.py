@@ -8,12 +8,15 @@ over all of them again and again, is kept out (`gc=False`).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from epsilon_lab.arguments import number, text, whole
 from epsilon_lab.messages.values import Value
+
+if TYPE_CHECKING:
+    from epsilon_lab.messages.events import CaseFlagged
 
 Lane = Literal["process", "async"]
 """Who executes: `process`, a child process, one task at a time; `async`, the `lab-leaves` loop, many at once."""
@@ -187,3 +190,6 @@ class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     further: tuple[Value, ...] = ()
     """Items of further tasks that the accepted attempt asked for."""
+
+    flags: tuple[CaseFlagged, ...] = ()
+    """Cases that the accepted attempt flagged; they are on record with its result."""

@@ -11,8 +11,13 @@ from itertools import groupby
 
 import msgspec
 
+from epsilon_lab.cases.docket import Docket, Heard
+from epsilon_lab.messages.cases import Decide, Finalise, Flag, Rank, Retract
 from epsilon_lab.messages.events import (
     Body,
+    CaseFlagged,
+    CasesRanked,
+    CaseWithdrawn,
     RunEnded,
     RunExhausted,
     RunPaused,
@@ -21,6 +26,7 @@ from epsilon_lab.messages.events import (
     TaskPrioritised,
     TasksCancelled,
     TasksWaiting,
+    VerdictGiven,
     task_line,
 )
 from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
@@ -71,7 +77,7 @@ class Tick(msgspec.Struct, frozen=True):
 
 
 class Tell(msgspec.Struct, frozen=True):
-    """Someone tells the plan something that only plans of its topology understand."""
+    """Someone says something about the run's cases, or tells the plan what only plans of its topology understand."""
 
     news: object
 
@@ -155,6 +161,7 @@ class RunState:
         self.run_id = run_id
         self.status = "running"
         self.reason = ""
+        self.docket = Docket()
         self._plan = plan
         self._seconds = seconds
         self._graph = Graph(plan.limits)
@@ -163,7 +170,7 @@ class RunState:
 
     def forget(self) -> None:
         """Let its tasks leave memory, as nothing will be asked of the run any more."""
-        self._graph, self._plan = Graph({}), _Over()
+        self._graph, self._plan, self.docket = Graph({}), _Over(), Docket()
 
     @property
     def ended(self) -> bool:
@@ -178,16 +185,20 @@ class RunState:
         """Say what follows from a stimulus.
 
         Nothing does once the run is over, unless its end could not be carried out, or its plan takes something up
-        again: then it goes on.
+        again: then it goes on. What is said about its cases is always heard, and reopens nothing.
 
         Args:
             stimulus: What happened.
             now: Seconds since the run began, on a clock that never goes back.
         """
-        if self.ended and not isinstance(stimulus, Break):
-            return self._reopen(stimulus.news, now) if isinstance(stimulus, Tell) else []
-        own = (self._paused_at if self._paused_at is not None else now) - self._paused_for
+        own = self._own(now)
         match stimulus:
+            case Tell(news=Decide() | Retract() | Flag() | Rank() as news):
+                return self._heard(self.docket.hear(news), now)
+            case Tell(news=Finalise()):
+                return self._finalise(now)
+            case _ if self.ended and not isinstance(stimulus, Break):
+                return self._reopen(stimulus.news, now) if isinstance(stimulus, Tell) else []
             case Settled(outcomes=outcomes):
                 return self._settle(outcomes, own)
             case Start():
@@ -217,6 +228,37 @@ class RunState:
                 self._paused_for += now - self._paused_at
                 self._paused_at, self.status = None, "running"
                 return [Emit(RunResumed()), Hold(paused=False)]
+
+    def on_record(
+        self, line: CaseFlagged | CaseWithdrawn | VerdictGiven | CasesRanked, now: float
+    ) -> list[EngineEffect]:
+        """Take in a line about cases that is on record, whoever wrote it; say what follows from it for the rules."""
+        return self._tell_of(self.docket.take(line), now)
+
+    def catch_up(self, now: float) -> tuple[list[EngineEffect], list[EngineEffect]]:
+        """Say what follows from such lines and is not on record: the lines themselves, and what they mean to the rules,
+        which has its place behind all that the rules gave before.
+        """
+        heard = self.docket.settle()
+        return [Emit(line) for line in heard.lines], self._tell_of(heard.turned, now)
+
+    def _heard(self, heard: Heard, now: float) -> list[EngineEffect]:
+        return [*map(Emit, heard.lines), *self._tell_of(heard.turned, now)]
+
+    def _tell_of(self, verdicts: Sequence[VerdictGiven], now: float) -> list[EngineEffect]:
+        own = self._own(now)
+        effects: list[EngineEffect] = []
+        for verdict in verdicts:
+            if not self.ended:
+                effects += self._carry(self._plan.told(verdict, own), own)
+        return effects
+
+    def _own(self, now: float) -> float:
+        """Seconds in which work could be done."""
+        return (self._paused_at if self._paused_at is not None else now) - self._paused_for
+
+    def _finalise(self, now: float) -> list[EngineEffect]:  # noqa: ARG002
+        return []
 
     def _reopen(self, news: object, now: float) -> list[EngineEffect]:
         if not isinstance(news, Requeue | Revise):
@@ -272,6 +314,8 @@ class RunState:
         for outcome in outcomes:
             if self.ended:
                 break
+            for flag in outcome.flags:
+                self.docket.take(flag)
             step = self._graph.settle(outcome)
             if step is not NOTHING:
                 effects += _spread(step)
@@ -289,7 +333,12 @@ class RunState:
                     step = self._graph.add(self.run_id, effect)
                     effects += _spread(step)
                     settled += step.settled
-                case Emit() | Write() | Copy() | Export():
+                case Emit(body=CaseWithdrawn(case_id=case_id)) if not self.docket.is_open(case_id):
+                    pass
+                case Emit(body=body):
+                    self.docket.take(body)
+                    effects.append(effect)
+                case Write() | Copy() | Export():
                     effects.append(effect)
                 case Requeue(task_ids=task_ids):
                     for task_id in task_ids:

@@ -17,13 +17,11 @@ from msgspec import Meta
 from epsilon_lab.agents.entry_point import is_entry
 from epsilon_lab.agents.work import Task
 from epsilon_lab.arguments import above_zero, whole
-from epsilon_lab.cases.docket import Docket, decision_in
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.ids import origin, slug
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.call import Call, Feedback, Form
-from epsilon_lab.messages.cases import Decide
-from epsilon_lab.messages.events import Body, CaseFlagged
+from epsilon_lab.messages.events import Body, CaseFlagged, CaseWithdrawn, VerdictGiven
 from epsilon_lab.messages.tasks import TaskOutcome
 from epsilon_lab.messages.values import StoredValue, Value, pack, stored
 from epsilon_lab.settings import INLINE_LIMIT
@@ -121,7 +119,6 @@ class PipelinePlan(JudgedPlan):
         super().__init__(rules.dag, suffix=GATE)
         self._gates = rules.gates
         self._input = rules.input
-        self._docket = Docket()
         self._cases: dict[str, str] = {}
         """Case -> the task that it is about."""
 
@@ -130,11 +127,7 @@ class PipelinePlan(JudgedPlan):
 
     def told(self, news: object, now: float) -> list[PlanEffect]:
         """A person decides a case; or as for all plans."""
-        return self._decided(news, now) if isinstance(news, Decide) else super().told(news, now)
-
-    def news_in(self, line: Body) -> object | None:
-        """A case was decided; or as for all plans."""
-        return decision_in(line) or super().news_in(line)
+        return self._decided(news, now) if isinstance(news, VerdictGiven) else super().told(news, now)
 
     def _read(self, answer: object, agents: Sequence[str]) -> Worded:
         return read_answer(answer, agents, bounds=STAGES)
@@ -178,7 +171,7 @@ class PipelinePlan(JudgedPlan):
             role=person.role,
         )
         self._cases[case.case_id] = task_id
-        return [Emit(self._docket.flag(case))]
+        return [Emit(case)]
 
     def _seen(self, name: str) -> dict[str, object]:
         """A stage's output, as a decider sees it."""
@@ -221,34 +214,33 @@ class PipelinePlan(JudgedPlan):
     def _closed(self, name: str, why: str, by: str) -> list[PlanEffect]:
         return [*self._reviewed(name, "fail", why, by=by, then="failed"), *self._nodes.refuse(name, why)]
 
-    def _decided(self, by: Decide, now: float) -> list[PlanEffect]:
-        verdict = self._docket.decide(by)
-        if verdict is None:
+    def _decided(self, verdict: VerdictGiven, now: float) -> list[PlanEffect]:
+        case_id = verdict.case_id
+        if case_id not in self._cases:
             return []
-        task_id = self._cases[by.case_id]
+        task_id = self._cases[case_id]
         name = origin(task_id)
+        if task_id != self._nodes.task_id(name):  # it was done again since, and the verdict changes nothing
+            return [Emit(_no_more(case_id, name))] if verdict.retracted else []
+        if verdict.retracted:  # what followed from it stands until there is another
+            return []
         gate = self._gate(name) or Gate()
         passes = verdict.verdict in (gate.person or Person()).passes
-        why = Feedback("person", verdict.note or verdict.verdict, by.case_id)
-        effects: list[PlanEffect] = []
-        if task_id == self._nodes.task_id(name):  # else it was done again since, and the verdict changes nothing
-            if not self._nodes.is_held(name):  # in the place of a verdict that was followed
-                effects = [] if passes else self.told(Revise({name: (why,)}), now)
-            elif passes:
-                effects = self._passed(name, verdict.note, verdict.decider)
-            else:
-                effects = self._sent_back(name, why, verdict.decider)
-        return [Emit(verdict), *effects, *(self._end() if effects else [])]
+        why = Feedback("person", verdict.note or verdict.verdict, case_id)
+        if not self._nodes.is_held(name):  # in the place of a verdict that was followed
+            effects = [] if passes else self.told(Revise({name: (why,)}), now)
+        elif passes:
+            effects = self._passed(name, verdict.note, verdict.decider)
+        else:
+            effects = self._sent_back(name, why, verdict.decider)
+        return [*effects, *(self._end() if effects else [])]
 
     def _renewed(self, names: Sequence[str]) -> list[PlanEffect]:
-        """Nobody decides about what is done again."""
-        lines = []
-        for case_id, task_id in self._cases.items():
-            if origin(task_id) in names:
-                lines.append(self._docket.withdraw(case_id, f"{origin(task_id)} is done again"))
+        """Nobody decides about what is done again; cases that are decided stay so."""
         for name in names:
             self._rejected.pop(name, None)
-        return [Emit(line) for line in lines if line is not None]
+        stale = [(case_id, origin(task_id)) for case_id, task_id in self._cases.items() if origin(task_id) in names]
+        return [Emit(_no_more(case_id, name)) for case_id, name in stale]
 
     def _end(self) -> list[PlanEffect]:
         if self._nodes.open:
@@ -266,6 +258,10 @@ class PipelinePlan(JudgedPlan):
         *_, last = self._nodes
         outcome = self._nodes.outcome(last)
         return outcome.output if outcome is not None and self._nodes.state(last) == "done" else None
+
+
+def _no_more(case_id: str, name: str) -> CaseWithdrawn:
+    return CaseWithdrawn(case_id=case_id, reason=f"{name} is done again")
 
 
 class Pipeline:

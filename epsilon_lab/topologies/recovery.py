@@ -6,6 +6,9 @@ rules once more, and the lines they give are held against those that follow: the
 resumed. What the rules give beyond the last line is what the crash cut off between a stimulus and its consequences;
 it is carried out now. Nothing that was settled is executed again.
 
+What people say about a run's cases may be put on record while nobody is at the run, so wherever its last lab was cut
+off; such lines are taken in as they stand, and what they mean to the rules is carried out in its turn.
+
 What the rules submit, a full broker may take in parts, and later than the lines that follow; so what is submitted has
 to be what the rules gave, but the moment is the broker's. What it had not taken is submitted when the run is resumed.
 
@@ -38,6 +41,8 @@ from epsilon_lab.messages.events import (
     ArtifactSaved,
     Body,
     CaseFlagged,
+    CasesRanked,
+    CaseWithdrawn,
     FailedLine,
     MessagesSent,
     RunEnded,
@@ -57,6 +62,7 @@ from epsilon_lab.messages.events import (
     TasksRequeued,
     TasksSubmitted,
     TasksWaiting,
+    VerdictGiven,
     message_of,
     task_line,
     task_spec,
@@ -253,6 +259,9 @@ class _Recovery:
             "task.expired": self._expire,
             "task.cancelled": self._cancel,
             "case.flagged": self._flag,
+            "case.withdrawn": self._withdraw,
+            "case.authority": self._rule,
+            "verdict.given": self._rule,
         }
 
     def recovered(self) -> Recovered:
@@ -262,7 +271,14 @@ class _Recovery:
         # A broker that opens a run anew has not been told to hold it; whether it should be, the state says.
         untaken: list[EngineEffect] = [Submit(tuple(self._untaken.values()))] if self._untaken else []
         raised = [Reprioritise(*each) for each in self._raised.items()]
-        found.effects = [*untaken, *raised, *(effect for effect in self._pending if not isinstance(effect, Hold))]
+        cases, more = found.state.catch_up(now)
+        self._pending += more
+        found.effects = [
+            *cases,
+            *untaken,
+            *raised,
+            *(effect for effect in self._pending if not isinstance(effect, Hold)),
+        ]
         return found
 
     def take(self, records: Sequence[Record]) -> None:
@@ -272,9 +288,10 @@ class _Recovery:
             decoder = _DECODERS.get(name)
             if decoder is None:
                 continue
-            if last_ts is not None and record.ts > last_ts and name != "run.adopted":
-                self._found.elapsed_s += record.ts - last_ts
-            self._last_ts = record.ts
+            if not name.startswith(_OF_CASES):
+                if last_ts is not None and record.ts > last_ts and name != "run.adopted":
+                    self._found.elapsed_s += record.ts - last_ts
+                self._last_ts = record.ts
             try:
                 if take := self._takes.get(name):
                     take(decoder.decode(record.body), record)
@@ -386,8 +403,20 @@ class _Recovery:
             self._match(body, record)
 
     def _flag(self, body: CaseFlagged, record: Record) -> None:
-        if body.task_id is None:  # else a task flagged it, and not the rules
+        if body.task_id is None and not self._found.state.docket.is_own(body):
             self._match(body, record)
+        else:
+            self._rule(body, record)
+
+    def _withdraw(self, body: CaseWithdrawn, record: Record) -> None:
+        if not self._found.state.docket.is_own(body):
+            self._match(body, record)
+        else:
+            self._rule(body, record)
+
+    def _rule(self, body: CaseFlagged | CaseWithdrawn | VerdictGiven | CasesRanked, _: Record) -> None:
+        """Take in what is on record about cases, whoever put it there and whenever."""
+        self._pending += self._found.state.on_record(body, self._found.elapsed_s)
 
     def _is_held_back(self, line: TasksWaiting) -> bool:
         """Whether tasks wait because the broker is full; of other reasons, the rules say so themselves."""
@@ -500,8 +529,11 @@ class _Recovery:
 
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(body) for name, body in BODIES.items()}
 
-_ENGINES = ("task.prioritised", "task.requeued", "task.revised", "case.withdrawn", "verdict.given")
-"""Lines about tasks and cases that follow from the engine's own effects."""
+_ENGINES = ("task.prioritised", "task.requeued", "task.revised")
+"""Lines about tasks that follow from the engine's own effects."""
+
+_OF_CASES = ("case.", "verdict.")
+"""How the types of lines begin that may be written while nobody is at the run, and so say nothing about its clock."""
 
 
 def _line(effect: EngineEffect) -> Body | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from epsilon_lab.broker.host import BrokerHost
+from epsilon_lab.cases.docket import CaseNews
 from epsilon_lab.clock import Clock
 from epsilon_lab.errors import LabError, WorkspaceError
 from epsilon_lab.messages.events import Body, RunAdopted, TasksCancelled, TasksWaiting, VerdictGiven, task_line
@@ -106,7 +107,7 @@ class Runner:
         """Where it exports to: one of them, so that a directory is looked at once and not for each file."""
 
         self._watcher: asyncio.Task[None] | None = None
-        self._is_ending = False
+        self._is_ending = self._is_closed = False
 
     @property
     def is_ending(self) -> bool:
@@ -177,18 +178,30 @@ class Runner:
             self.break_off(f"{type(error).__name__} in the run's own rules: {error}")
         return True
 
-    def obey(self, stimulus: Stimulus) -> None:
+    def obey(self, stimulus: Stimulus) -> bool:
         """The same for a person, who is answered once it is on record.
 
+        Returns:
+            False where it has let go of the run.
+
         Raises:
-            LabError: Tasks were to be taken up again, and the rules have no use for that.
+            LabError: Tasks were to be taken up again, and the rules have no use for that; what is said about a case is
+                wrong; or the run cannot be written to.
         """
+        if isinstance(stimulus, Tell) and isinstance(stimulus.news, CaseNews):
+            self._host.flush()  # what was flagged in this very turn is known then
+            if self._is_closed:
+                return False
+            self.state.docket.check(stimulus.news)
         if isinstance(stimulus, Prioritise):
             self._say_what_waits()  # its line speaks of one of them
         is_heard = self.send(stimulus)
         self._host.flush()
+        if self.state.status == "interrupted":
+            raise LabError(f"run {self.run.run_id} is interrupted: {self.state.reason}")
         if not is_heard and isinstance(stimulus, Tell) and isinstance(stimulus.news, Requeue | Revise):
             raise unheard(self.run.run_id, stimulus.news)
+        return True
 
     def break_off(self, reason: str) -> None:
         """End the run as failed, also where it has ended otherwise but that could not be carried out."""
@@ -198,6 +211,7 @@ class Runner:
     def abandon(self) -> None:
         """Let go of an unfinished run, as when the lab closes: its journal stands as it is."""
         self._stop_watching()
+        self._is_closed = True
         self._untaken.clear()
         self._host.close_run(self.run.run_id)
         self._journal.close()
@@ -325,6 +339,7 @@ class Runner:
 
     def _end(self) -> None:
         self._stop_watching()
+        self._is_closed = True
         self._host.flush()
         self._host.close_run(self.run.run_id)
         self._journal.close()

@@ -13,12 +13,15 @@ from typing import cast
 import msgspec
 
 from epsilon_lab import ids
+from epsilon_lab.messages.cases import speaking
+from epsilon_lab.messages.deciders import AUTHORITY
 from epsilon_lab.messages.events import (
     BODIES,
     ArtifactSaved,
     BriefWritten,
     CandidateSettled,
     CaseFlagged,
+    CasesRanked,
     CaseWithdrawn,
     CompletedLine,
     FailedLine,
@@ -103,6 +106,9 @@ class Fold:
         self._workers: dict[str, Row] = {}
         self._calls: dict[str, LlmCall] = {}
         self._cases: dict[str, Row] = {}
+        self._verdicts: dict[str, list[VerdictGiven]] = {}
+        self._verdict_rows: dict[tuple[str, int | None], Row] = {}
+        self._authority = AUTHORITY
         self._reviewable: dict[str, Row] = {}
         """The last revision of each node or stage that has an output, by its first: it may be refused yet."""
         self._last_ts = 0.0
@@ -235,17 +241,20 @@ class Fold:
             case BriefWritten():
                 self._add("briefs", body, created_at=ts)
             case CaseFlagged():
-                self._add("cases", body, created_at=ts, status="open")
-                self._cases[body.case_id] = self.touched["cases"][(self.run_id, body.case_id)]
-            case CaseWithdrawn():
-                self._rule(body.case_id, status="withdrawn", reason=body.reason)
+                self._flag(body, ts)
+            case CaseWithdrawn() if body.case_id in self._cases:
+                self._cases[body.case_id].update(status="withdrawn", reason=body.reason)
+                self._touch("cases", self._cases[body.case_id])
+            case CasesRanked():
+                self._authority = body.kinds
+                for case_id in self._verdicts:
+                    self._rule(case_id)
             case StageReviewed(then="failed"):
                 if (task := self._reviewable.pop(body.node, None)) and task["task_id"] == body.task_id:
                     task.update(status="failed", error=body.reason or None)
                     self._touch("tasks", task)
             case VerdictGiven():
-                self._add("verdicts", body, ts=ts)
-                self._rule(body.case_id, status="decided")
+                self._decide(body, ts)
             case RunStarted():
                 self._start(body, ts)
             case RunAdopted():
@@ -445,10 +454,47 @@ class Fold:
         _, trace_id, span_id, _ = line.traceparent.split("-") if line.traceparent else (None, None, None, None)
         self._add("messages", line, ts=ts, topic=topic, recipient=recipient, trace_id=trace_id, span_id=span_id)
 
-    def _rule(self, case_id: str, **columns: object) -> None:
-        if case := self._cases.pop(case_id, None):
-            case.update(columns)
-            self._touch("cases", case)
+    def _flag(self, body: CaseFlagged, ts: float) -> None:
+        case = self._cases.get(body.case_id)
+        if case is None:
+            by = [] if body.task_id is None else [body.task_id]
+            self._add("cases", body, created_at=ts, status="open", tasks=by, place=len(self._cases))
+            self._cases[body.case_id] = self.touched["cases"][(self.run_id, body.case_id)]
+            return
+        tasks = cast(list[str], case["tasks"])
+        if body.task_id is not None and body.task_id not in tasks:
+            tasks.append(body.task_id)
+        if case["status"] == "withdrawn":
+            case.update(status="open", reason=body.reason or None)
+        self._touch("cases", case)
+
+    def _decide(self, body: VerdictGiven, ts: float) -> None:
+        self._add("verdicts", body, ts=ts, live=not body.retracted)
+        self._verdicts.setdefault(body.case_id, []).append(body)
+        if body.retracted and (taken_back := self._verdict_rows.get((body.case_id, body.supersedes))):
+            taken_back["live"] = False
+            self._touch("verdicts", taken_back)
+        self._verdict_rows[body.case_id, body.number] = self.touched["verdicts"][
+            (self.run_id, body.case_id, body.number)
+        ]
+        self._rule(body.case_id)
+
+    def _rule(self, case_id: str) -> None:
+        """Say which verdict speaks for a case."""
+        if (case := self._cases.get(case_id)) is None:
+            return
+        last = speaking(self._verdicts[case_id], self._authority)
+        case.update(
+            number=None if last is None else last.number,
+            verdict=None if last is None else last.verdict,
+            decider_kind=None if last is None else last.decider_kind,
+            decider=None if last is None else last.decider,
+        )
+        if last is not None:
+            case["status"] = "decided"
+        elif case["status"] == "decided":
+            case["status"] = "open"
+        self._touch("cases", case)
 
     # -- the lab ------------------------------------------------------------------------------------------------------
 

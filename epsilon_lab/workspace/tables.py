@@ -93,22 +93,31 @@ class Tables:
         with self._answer(query, params, run_id=run_id) as answer:
             return answer.fetchall()
 
-    def frame(self, table: str, run_id: str | None = None) -> pd.DataFrame:
+    def frame(
+        self, table: str, run_id: str | None = None, *, where: str | None = None, order: str | None = None
+    ) -> pd.DataFrame:
         """One table as a frame, of one run or of all, JSON columns decoded; `candidates` with a `score_<name>` each.
 
         Workers belong to the lab: of any run, `workers` are all of them.
 
+        Args:
+            table: Its name.
+            run_id: The run; None for all.
+            where: Which of these rows: SQL.
+            order: In which order: SQL; None for the table's own.
+
         Raises:
-            InvalidInput: There is no such table, or no such run.
+            InvalidInput: There is no such table, or no such run, or DuckDB refuses the SQL.
         """
         if table not in TABLES:
             raise InvalidInput("table", f"there is no {table!r}", f"the tables are {', '.join(TABLES)}")
         if run_id is not None and (Path(run_id).name != run_id or not (self._workspace / run_id).is_dir()):
             raise InvalidInput("run_id", f"there is no run {run_id!r} in {self._workspace}", "see the table runs")
-        where, params = (
-            ("", []) if run_id is None or "run_id" not in TABLES[table].columns else (" where run_id = ?", [run_id])
-        )
-        query = f"select * from {table}{where} order by {TABLES[table].order}"  # noqa: S608 - our own names
+        is_one = run_id is not None and "run_id" in TABLES[table].columns
+        rows = f"(select * from {table} where run_id = $run) as {table}" if is_one else table  # noqa: S608 - our own names
+        params: dict[str, object] | None = {"run": run_id} if is_one else None
+        chosen = "" if where is None else f" where (\n{where}\n)"
+        query = f"select * from {rows}{chosen} order by {TABLES[table].order if order is None else order}"  # noqa: S608 - a query of the user's reads, and nothing else
         with self._answer(query, params, run_id=run_id) as answer:
             frame = _typed(answer.df(), TABLES[table].columns)
         return _with_score_columns(frame) if table == "candidates" else frame

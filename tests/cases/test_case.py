@@ -3,9 +3,10 @@
 import pytest
 
 from epsilon_lab.cases.case import Case
-from epsilon_lab.cases.docket import Docket, decision_in
+from epsilon_lab.cases.docket import Docket
 from epsilon_lab.errors import InvalidInput
-from epsilon_lab.messages.cases import Decide, Decider
+from epsilon_lab.messages.cases import Decide
+from epsilon_lab.messages.deciders import Decider
 from epsilon_lab.messages.events import CaseFlagged
 
 ANN = Decider("ann")

@@ -15,7 +15,8 @@ from epsilon_lab import Person, Pipeline, Supervisor
 from epsilon_lab.errors import BudgetExhausted
 from epsilon_lab.ids import origin, revision
 from epsilon_lab.messages.call import Feedback, call_of
-from epsilon_lab.messages.cases import Decide, Decider
+from epsilon_lab.messages.cases import Decide
+from epsilon_lab.messages.deciders import Decider
 from epsilon_lab.messages.events import (
     TYPES,
     CaseFlagged,
