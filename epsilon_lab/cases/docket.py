@@ -209,7 +209,11 @@ class Docket:
                 return [self._cases[news.case_id].retract(news)]
             case Flag(cases=cases):
                 first = {line.case_id: line for line in cases[::-1]}
-                return [line for line in cases if first[line.case_id] is line and self._adds(line)]
+                return [
+                    first[case_id]
+                    for case_id in dict.fromkeys(line.case_id for line in cases)
+                    if self._adds(first[case_id])
+                ]
             case Rank(kinds=kinds):
                 whole = (*kinds, *(kind for kind in AUTHORITY if kind not in kinds))
                 return [CasesRanked(kinds=whole)] if whole != self.authority else []

@@ -3,31 +3,42 @@
 import pytest
 
 from epsilon_lab.cases.case import Case
-from epsilon_lab.cases.docket import Docket
+from epsilon_lab.cases.docket import Docket, docket_of
 from epsilon_lab.errors import InvalidInput
-from epsilon_lab.messages.cases import Decide
-from epsilon_lab.messages.deciders import Decider
-from epsilon_lab.messages.events import CaseFlagged
+from epsilon_lab.messages.cases import Decide, Flag, Rank, Retract, speaking
+from epsilon_lab.messages.deciders import AUTHORITY, Decider
+from epsilon_lab.messages.events import CaseFlagged, CasesRanked, CaseWithdrawn, VerdictGiven
 
 ANN = Decider("ann")
 LINE = CaseFlagged(case_id="c", kind="gate", question="Good?", options=("pass", "reject"))
 
 
-def said(verdict="pass", *, case_id="c", decider=ANN, force=False, number=1):
-    return Decide(case_id=case_id, verdict=verdict, decider=decider, force=force, number=number)
+def said(verdict="pass", *, case_id="c", decider=ANN, **more):
+    return Decide(case_id=case_id, verdict=verdict, decider=decider, **more)
+
+
+def undo(case_id="c", **more):
+    return Retract(case_id=case_id, decider=ANN, **more)
 
 
 def docket(line=LINE):
     made = Docket()
-    made.flag(line)
+    made.take(line)
     return made
+
+
+def given(cases, news):
+    """The one line that a decision comes to; None for none."""
+    [line] = cases.hear(news).lines or [None]
+    return line
 
 
 def test_a_verdict_names_its_decider_and_the_one_it_takes_the_place_of():
     cases = docket()
-    first, second = cases.decide(said()), cases.decide(said("reject", force=True, number=2))
+    first, second = given(cases, said()), given(cases, said("reject", force=True))
     assert (first.verdict, first.decider, first.decider_kind, first.supersedes) == ("pass", "ann", "HUMAN", None)
     assert (second.verdict, second.number, second.supersedes) == ("reject", 2, 1)
+    assert cases.verdicts() == {"c": "reject"}
 
 
 @pytest.mark.parametrize(
@@ -36,46 +47,143 @@ def test_a_verdict_names_its_decider_and_the_one_it_takes_the_place_of():
         (said("maybe"), "no option"),
         (said(number=2), "meanwhile"),
         (said(decider=Decider("bo", roles=("author",))), "role 'editor'"),
+        (undo(), "is open: it has no verdict"),
     ],
 )
-def test_what_is_no_decision_says_why(decide, words):
+def test_what_is_no_decision_says_why_and_changes_nothing(decide, words):
     editors = Decider("ann", roles=("editor",))
-    case = Case(case_id="c", kind="gate", question="Good?", options=("pass", "reject"), role="editor")
+    cases = docket(CaseFlagged(case_id="c", kind="gate", question="Good?", options=("pass", "reject"), role="editor"))
     if "role" not in words:
-        decide = Decide(**{**{f: getattr(decide, f) for f in decide.__struct_fields__}, "decider": editors})
+        decide = type(decide)(**{**{f: getattr(decide, f) for f in decide.__struct_fields__}, "decider": editors})
     with pytest.raises(InvalidInput, match=words):
-        case.decide(decide)
+        cases.check(decide)
+    assert cases.hear(decide) == ([], [])
+    assert cases["c"].status == "open"
 
 
 def test_a_decided_case_takes_another_verdict_only_by_force():
     cases = docket()
-    assert cases.decide(said())
-    assert cases.decide(said("reject", number=2)) is None
-    assert cases.decide(said("reject", number=2, force=True))
+    assert given(cases, said())
+    with pytest.raises(InvalidInput, match="is decided: 'pass' by ann; force=True"):
+        cases.check(said("reject"))
+    assert given(cases, said("reject", number=2)) is None
+    assert given(cases, said("reject", number=2, force=True))
 
 
-def test_a_withdrawn_case_takes_no_verdict_and_a_decided_one_is_not_withdrawn():
+def test_a_withdrawn_case_takes_no_verdict_unless_it_is_flagged_again():
     cases = docket()
-    assert cases.withdraw("c", "done again").case_id == "c"
-    assert cases.decide(said()) is None
-    decided = docket()
-    decided.decide(said())
-    assert decided.withdraw("c", "done again") is None
+    cases.take(CaseWithdrawn(case_id="c", reason="done again"))
+    with pytest.raises(InvalidInput, match="is withdrawn: done again"):
+        cases.check(said())
+    cases.take(LINE)
+    assert given(cases, said())
 
 
-def test_an_unknown_case_takes_no_verdict():
-    assert docket().decide(said(case_id="d")) is None
-
-
-def test_a_line_tells_the_decision_that_it_came_of():
-    cases, again = docket(), docket()
-    for decide in (said(), said("reject", force=True, number=2)):
-        line = cases.decide(decide)
-        assert again.decide(decision_in(line)) == line
-    assert decision_in(LINE) is None
+def test_an_unknown_case_is_refused_by_naming_those_there_are():
+    with pytest.raises(InvalidInput, match="case 'd': is not in this run; it has c"):
+        docket().check(said(case_id="d"))
 
 
 @pytest.mark.parametrize("wrong", [{"name": ""}, {"name": "ann", "kind": "DOG"}, {"name": "ann", "roles": (1,)}])
 def test_a_decider_is_refused_by_field(wrong):
     with pytest.raises(InvalidInput, match="Decider"):
         Decider(**wrong)
+
+
+# -- which verdict speaks ----------------------------------------------------------------------------------------------
+
+
+def line(number, kind="HUMAN", *, back=None, verdict="pass"):
+    return VerdictGiven(
+        case_id="c", number=number, verdict=verdict, decider_kind=kind, decider="x", supersedes=back,
+        retracted=back is not None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "number"),
+    [
+        ([], None),
+        ([line(1), line(2)], 2),
+        ([line(1), line(2, "CODE"), line(3, "LLM")], 1),
+        ([line(1, "LLM"), line(2, "CODE")], 2),
+        ([line(1), line(2), line(3, back=2)], 1),
+        ([line(1, "LLM"), line(2), line(3, "CODE", back=2)], 1),
+        ([line(1), line(2, back=1)], None),
+    ],
+)
+def test_the_latest_live_verdict_of_the_highest_authority_speaks(verdicts, number):
+    last = speaking(verdicts, AUTHORITY)
+    assert (last and last.number) == number
+
+
+def test_undoing_takes_back_what_speaks_and_what_was_before_speaks_again():
+    cases = docket()
+    cases.hear(said())
+    cases.hear(said("reject", force=True))
+    back = given(cases, undo(note="no"))
+    assert (back.retracted, back.supersedes, back.verdict, back.number, back.note) == (True, 2, "reject", 3, "no")
+    assert cases["c"].verdict == "pass"
+    assert given(cases, undo(number=2)) is None, "someone else was quicker"
+    assert given(cases, undo(number=1))
+    assert (cases["c"].status, cases["c"].verdict, len(cases["c"].verdicts)) == ("open", None, 4)
+    assert given(cases, said("reject")).supersedes is None
+
+
+def test_a_lower_authority_is_on_record_and_does_not_speak_until_it_is_ranked_higher():
+    cases = docket()
+    cases.hear(said())
+    assert cases.hear(said("reject", decider=Decider("gpt", "LLM"), force=True)).turned == []
+    assert cases["c"].verdict == "pass"
+    heard = cases.hear(Rank(("LLM",)))
+    assert heard.lines == [CasesRanked(kinds=("LLM", "HUMAN", "CODE"))]
+    assert [each.verdict for each in heard.turned] == ["reject"]
+    assert cases["c"].verdict == "reject"
+    assert cases.hear(Rank(("LLM", "HUMAN"))).lines == [], "it is so already"
+
+
+@pytest.mark.parametrize("kinds", [(), ("HUMAN", "HUMAN"), ("DOG",)])
+def test_kinds_of_deciders_are_ranked_once_each(kinds):
+    with pytest.raises(InvalidInput, match="kinds"):
+        docket().check(Rank(kinds))
+
+
+def test_a_second_verdict_of_the_same_source_is_passed_over_even_where_the_first_was_taken_back():
+    cases = docket()
+    once = said(source="second-wave/c-1")
+    assert given(cases, once)
+    cases.check(once)
+    cases.hear(undo())
+    assert given(cases, once) is None
+    assert cases["c"].status == "open"
+
+
+# -- flags -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_case_that_is_flagged_again_stays_the_first_and_says_who_asks():
+    cases = docket_of(
+        CaseFlagged(case_id="c", kind="k", question=question, options=("a", "b"), task_id=task)
+        for question, task in [("first", "reduce-1"), ("later", "reduce-2"), ("later", "reduce-1~2")]
+    )
+    assert (cases["c"].question, cases["c"].tasks) == ("first", ("reduce-1", "reduce-2", "reduce-1~2"))
+    assert cases.asked() == {"reduce-1": {"c"}, "reduce-2": {"c"}}
+
+
+def test_what_somebody_outside_flags_is_put_on_record_once():
+    flag = CaseFlagged(case_id="d", kind="k", question="?", options=("a", "b"), task_id="")
+    cases = docket()
+    assert cases.hear(Flag((flag, flag))).lines == [flag]
+    assert cases.hear(Flag((flag,))).lines == []
+    for wrong in ({"options": ("a", "a")}, {"question": " "}, {"task_id": "t"}):
+        other = CaseFlagged(**{**{name: getattr(flag, name) for name in flag.__struct_fields__}, **wrong})
+        with pytest.raises(InvalidInput):
+            cases.check(Flag((other,)))
+
+
+def test_a_case_has_no_pair_unless_two_things_are_compared():
+    def pair(key, options=("same", "different", "unsure")):
+        return Case(case_id="c", kind="k", question="?", options=options, key=key).pair
+
+    assert pair(["a", "b"]) == ("a", "b")
+    assert pair(["a", "a"]) is pair(["a"]) is pair("ab") is pair(["a", "b"], ("yes", "no")) is None
