@@ -71,8 +71,8 @@ PLANTS = (
     Plant(
         "a case of what is done again stays open",
         "topologies/pipeline.py",
-        "            if origin(task_id) in names:\n",
-        "            if False:\n",
+        "        return [Emit(_no_more(case_id, name)) for case_id, name in stale]\n",
+        "        return []\n",
         (JUDGED,),
     ),
     Plant(
@@ -127,21 +127,21 @@ PLANTS = (
     Plant(
         "a decided case takes another verdict unforced",
         "cases/case.py",
-        "        if self.verdicts and not by.force:\n",
+        "        if last is not None and not by.force:\n",
         "        if False:\n",
         (CASE, JUDGED),
     ),
     Plant(
         "a verdict needs no role",
         "cases/case.py",
-        "        if self.role and self.role not in by.decider.roles:\n",
+        "        if self.role and self.role not in decider.roles:\n",
         "        if False:\n",
         (CASE,),
     ),
     Plant(
         "of two who decide at the very same time, both count",
         "cases/case.py",
-        "        if by.number != len(self.verdicts) + 1:\n",
+        "        if by.number not in (None, len(self.verdicts) + 1):\n",
         "        if False:\n",
         (CASE,),
     ),
