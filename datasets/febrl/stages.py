@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from febrl.measuring import measured
 from febrl.rule import Rule, best_line
@@ -111,3 +113,23 @@ def _drawn(size: int, count: int, seed: int) -> Flags:
 def _answers(pairs: Scored, wrong: float, seed: int) -> Flags:
     """What somebody says of each pair who is wrong in that share of them."""
     return pairs.same ^ (np.random.default_rng(seed).random(len(pairs.same)) < wrong)
+
+
+def curve(pairs: Scored, rule: Rule, order: NDArray[np.int64], counts: Sequence[int]) -> list[tuple[float, float]]:
+    """F1 as more and more pairs are looked at by the costly comparison.
+
+    Args:
+        pairs: The pairs of a set.
+        rule: Where the lines are.
+        order: Their places, in the order in which they are looked at.
+        counts: How many are looked at, for each point.
+
+    Returns:
+        For each point the share of the records that are touched, and F1.
+    """
+    points = []
+    for count in counts:
+        looked_at = np.zeros(len(pairs.pairs), dtype=bool)
+        looked_at[order[:count]] = True
+        points.append((pairs.touched(looked_at), measured(pairs, rule.two_pass(pairs, looked_at)).f1))
+    return points
