@@ -14,7 +14,7 @@ from febrl.invented import invented
 from febrl.measuring import measured, resampled
 from febrl.rule import PER_RECORD, TO_A_PERSON, Rule, chosen
 from febrl.scoring import Scored, scored
-from febrl.stages import stages
+from febrl.stages import curve, stages
 
 from epsilon_lab.errors import InvalidInput
 
@@ -208,6 +208,15 @@ def test_every_way_to_link_is_a_row_and_chance_is_repeated(world: World) -> None
     always, seldom = (rows[f"a person for all the band: {how}"]["f1"] for how in ("always right", "wrong in 20%"))
     assert always >= one["f1"], "true by construction"
     assert seldom < always
+
+
+def test_a_curve_goes_from_one_pass_to_every_pair(world: World) -> None:
+    pairs, rule = world.held_out, world.rule
+    counts = [0, 10, 100, len(pairs.pairs)]
+    points = curve(pairs, rule, np.random.default_rng(1).permutation(len(pairs.pairs)), counts)
+    assert points[0] == (0, measured(pairs, rule.one_pass(pairs)).f1)
+    assert points[-1] == (pairs.touched(np.ones_like(pairs.same)), measured(pairs, rule.every_pair(pairs)).f1)
+    assert [touched for touched, _ in points] == sorted(touched for touched, _ in points)
 
 
 # -- the data ---------------------------------------------------------------------------------------------------------
