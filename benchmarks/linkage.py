@@ -70,7 +70,8 @@ def report(pairs: Scored, rule: Rule) -> None:
     below, above = pairs.quick <= rule.low, pairs.quick >= rule.high
     wrong, missed = rule.two_pass(pairs) != pairs.same, pairs.links.sum() - pairs.same.sum()
     print(
-        f"two passes lose: {missed} links that are no candidates, {(wrong & below).sum()} below the band, {(wrong & ~below & ~above).sum()} in it, {(wrong & above).sum()} above"
+        f"two passes lose: {missed} links that are no candidates, {(wrong & below).sum()} below "
+        f"the band, {(wrong & ~below & ~above).sum()} in it, {(wrong & above).sum()} above"
     )
 
 

