@@ -25,6 +25,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 export MPLBACKEND := Agg
+# Where nothing compiled may be kept, each of the hundreds of processes that the tests start compiles all of it anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The stamp names the checkout that was installed: a moved clone, or a VENV shared by two, installs again.
 ifneq ($(shell cat "$(STAMP)" 2>/dev/null),$(CURDIR))

@@ -62,7 +62,9 @@ for name in [name for name in os.environ if name.endswith(("_API_KEY", "_TOKEN",
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `&` says so, and children would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-hypothesis.settings.register_profile("house", deadline=None, database=None, derandomize=True, print_blob=False)
+hypothesis.settings.register_profile(
+    "house", deadline=None, database=None, derandomize=True, print_blob=False, max_examples=60
+)
 hypothesis.settings.register_profile(
     "long", hypothesis.settings.get_profile("house"), derandomize=False, max_examples=1000
 )

@@ -104,7 +104,13 @@ def _drill(start: Callable[..., Script], place: Path, example: Example, number: 
     return status
 
 
-@pytest.fixture(params=TOPOLOGIES)
+EVERY_DAY = ("map_reduce", "population_search", "tree", "work_queue")
+"""One on each kind of plan; the long form kills all eight, often."""
+
+
+@pytest.fixture(
+    params=[each if each in EVERY_DAY else pytest.param(each, marks=pytest.mark.long) for each in TOPOLOGIES]
+)
 def example(request: pytest.FixtureRequest) -> Example:
     if request.param == "tree" and not is_installed():
         pytest.skip("git is not installed: apt-get install git")

@@ -54,8 +54,13 @@ EVALUATIONS = "int(lab.sql(\"select count(*) from tasks where kind = 'evaluate' 
 @pytest.mark.parametrize(
     ("block", "goes_on"),
     [
-        pytest.param("time.sleep(4)", True, id="sleeping"),
-        pytest.param("end = time.time() + 4\nwhile time.time() < end: sum(range(100))", True, id="burning-python"),
+        pytest.param("time.sleep(4)", True, id="sleeping", marks=pytest.mark.long),
+        pytest.param(
+            "end = time.time() + 4\nwhile time.time() < end: sum(range(100))",
+            True,
+            id="burning-python",
+            marks=pytest.mark.long,
+        ),
         pytest.param("n = 0\nwhile time.time() < since + 4: n = sum(range(40_000_000))", False, id="holding-the-gil"),
     ],
 )

@@ -177,13 +177,13 @@ def test_a_program_that_looks_ahead_gains_nothing(bins, where):
     ("after", "body", "outcome"),
     [
         (100, "while True: pass", "timeout"),
-        (1600, "while True: pass", "timeout"),
+        pytest.param(1600, "while True: pass", "timeout", marks=pytest.mark.long),
         (1600, "raise ValueError('stop')", "crashed"),
         (1600, "return [0.5]", "check_failed"),
-        (1600, "return None", "check_failed"),
+        pytest.param(1600, "return None", "check_failed", marks=pytest.mark.long),
         (1600, "return [float('nan')] * len(spaces)", "check_failed"),
         (1600, "return object()", "bad_type"),
-        (1600, "import os; os._exit(0)", "crashed"),
+        pytest.param(1600, "import os; os._exit(0)", "crashed", marks=pytest.mark.long),
         (1600, "return ['x' * 100_000_000]", "too_large"),
     ],
 )
