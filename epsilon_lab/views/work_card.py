@@ -11,12 +11,16 @@ from epsilon_lab.views.workflow import Level, Node, Question, Review, Story, Wor
 _MOST_LEVELS = 24
 _MOST_FINDINGS = 6
 _WIDTH = 300
+_DECIDE = "run.cases.panel()"
+"""What shows the cases of a run to whoever is to decide them."""
 
 
 def text(work: Workflow) -> Iterator[str]:
     """The work, line by line."""
     for question in work.questions:
         yield _ask(question)
+    if work.flagged:
+        yield f"? {_open(work.flagged)}: {_DECIDE}"
     if work.nodes and len(work.nodes) <= MOST_NODES:
         for place, node in _placed(work):
             told = [facts(node, work.at), formats.one_line(node.note) if node.state != "blocked" else ""]
@@ -48,6 +52,8 @@ def _placed(work: Workflow) -> Iterator[tuple[int, Node]]:
 def picture(work: Workflow) -> str:
     """What a person is asked, the graph, list or levels, and the waves of quality assurance."""
     parts = [_call(question) for question in work.questions]
+    if work.flagged:
+        parts.append(_called(f"{_open(work.flagged)}.", "", _DECIDE))
     if work.nodes and work.is_list:
         parts.append(_list(in_order(work.nodes), work.at))
     elif is_graph(work):
@@ -181,8 +187,15 @@ def _call(question: Question) -> str:
     first = question.options[0] if question.options else "..."
     options = f" ({', '.join(question.options)})" if question.options else ""
     code = f"run.cases.decide({question.case_id!r}, {first!r})"
+    return _called("A person decides:", f"{question.question}{options}", code)
+
+
+def _open(cases: int) -> str:
+    return f"{cases:,} case{'' if cases == 1 else 's'} can be decided"
+
+
+def _called(head: str, what: str, code: str) -> str:
     return (
-        f'<div style="border-left:3px solid #8a6100;padding:4px 10px;margin:6px 0"><b>A person decides:</b> '
-        f"{formats.escape(question.question)}{formats.escape(options)}<br>"
-        f'<code style="{formats.MONO}">{formats.escape(code)}</code></div>'
+        f'<div style="border-left:3px solid #8a6100;padding:4px 10px;margin:6px 0"><b>{formats.escape(head)}</b> '
+        f'{formats.escape(what)}<br><code style="{formats.MONO}">{formats.escape(code)}</code></div>'
     )

@@ -60,13 +60,15 @@ def read_work(topology: str, config: Mapping[str, Any], rows: Rows) -> Workflow:
     """
     named = topology in GRAPHS
     tasks = _tasks(rows, "" if named else "and kind not in ('item', 'reduce')")
-    questions = _questions(rows)
+    questions, flagged = _questions(rows), _flagged(rows)
     reviews = _reviews([task for task in tasks if task.kind == "qa"], rows)
     if not named:
         items, shards = (_whole(config.get(name)) for name in ("items", "shards"))
         levels, failed = _levels(rows, shards if shards <= _MOST_SHARDS else 0, items)
         stories = _first_stories(rows) if failed else ()
-        return Workflow(levels=levels, reviews=reviews, stories=stories, failed=failed, questions=questions)
+        return Workflow(
+            levels=levels, reviews=reviews, stories=stories, failed=failed, questions=questions, flagged=flagged
+        )
     judgements = _judgements(rows) if topology in _JUDGED else {}
     nodes = judged(with_gates(nodes_of(tasks), _gates(rows)), judgements)
     return Workflow(
@@ -76,6 +78,7 @@ def read_work(topology: str, config: Mapping[str, Any], rows: Rows) -> Workflow:
         stories=stories_of(nodes, feedback=_feedback(tasks, rows), last_words=lambda ids: _last_words(rows, ids)),
         failed=sum(node.state in FAILED for node in nodes),
         questions=questions,
+        flagged=flagged,
     )
 
 
@@ -181,11 +184,18 @@ def _tail(text: str | None) -> str:
 
 
 def _questions(rows: Rows) -> tuple[Question, ...]:
-    found = rows("select case_id, question, options from cases", "and status = 'open' order by created_at, case_id")
+    found = rows(
+        "select case_id, question, options from cases",
+        "and status = 'open' and kind = 'gate' order by created_at, case_id",
+    )
     return tuple(
         Question(case_id, question or "", tuple(map(str, msgspec.json.decode(options or "null") or ())))
         for case_id, question, options in found
     )
+
+
+def _flagged(rows: Rows) -> int:
+    return int(rows("select count(*) from cases", "and status = 'open' and kind <> 'gate'")[0][0])
 
 
 def _gates(rows: Rows) -> dict[str, Gate]:

@@ -189,6 +189,9 @@ class Workflow:
     """How many failed; more than there are stories of, perhaps."""
 
     questions: tuple[Question, ...] = ()
+    flagged: int = 0
+    """How many cases are open that the run does not wait for."""
+
     at: float = field(default=0.0, compare=False)
     """Wall seconds at which this was so."""
 

@@ -1351,5 +1351,12 @@ PLANTS = (
         "!= SHA256 and False:\n",
         (FEBRL,),
     ),
+    Plant(
+        "hundreds of flagged cases stand in the run's panel",
+        "views/work_tables.py",
+        "and status = 'open' and kind = 'gate' order by",
+        "and status = 'open' order by",
+        (WORKFLOW,),
+    ),
 )
 """All of them."""

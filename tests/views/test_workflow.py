@@ -17,6 +17,7 @@ from epsilon_lab.messages.call import Feedback
 from epsilon_lab.messages.events import (
     Body,
     CaseFlagged,
+    CaseWithdrawn,
     CompletedLine,
     FailedLine,
     QualityChecked,
@@ -259,6 +260,26 @@ def test_a_gate_at_which_a_person_decides_says_how_and_then_what(works):
     seen = line.see()
     assert seen.work.questions == ()
     assert "  2 ✓ extract.gate  pass by eve: fine" in text(seen).splitlines()
+
+
+def test_cases_that_hold_nothing_up_are_counted_and_not_listed(works):
+    line = works("map_reduce")
+    options = ("same", "different")
+    for n in range(436):
+        line.write(
+            CaseFlagged(case_id=f"c-{n}", kind="link", question="One person?", options=options, flagged_by="link")
+        )
+    seen = line.see()
+    assert (seen.work.questions, seen.work.flagged) == ((), 436)
+    assert "? 436 cases can be decided: run.cases.panel()" in text(seen).splitlines()
+    page = card(seen)
+    assert page.count("run.cases") == 1
+    assert "436 cases can be decided." in page
+    line.write(
+        VerdictGiven(case_id="c-7", number=1, verdict="same", decider_kind="HUMAN", decider="eve"),
+        *(CaseWithdrawn(case_id=f"c-{n}", reason="asked no more") for n in range(8, 436)),
+    )
+    assert "? 7 cases can be decided: run.cases.panel()" in text(line.see()).splitlines()
 
 
 def test_a_gate_says_what_it_said_and_what_it_stops_has_failed(works):
