@@ -360,14 +360,12 @@ class Run:
         return self._has_ended_within(timeout)
 
     def _tell_of_cases(self, said: CaseNews) -> None:
+        self._home.refuse_on_loop("a decision about a case")
         if not self._home.steer(self.run_id, Tell(said)):
-            status = self.status
-            remedy = "run.rerun(tasks=[...], feedback=...) does a part of it again"
-            if status in LIVE:
-                remedy = "decide in the process whose lab is at it"
-            elif status == "interrupted":
-                remedy = f"{how_to_resume(self.run_id)}, and decide then"
-            raise LabError(f"run {self.run_id} is {status}, and nobody here is at it to take a verdict; {remedy}")
+            raise LabError(
+                f"this lab only looks on, and takes nothing down about the cases of run {self.run_id}; decide in the "
+                f"process that has the workspace, or once that has closed it: Lab({str(self._home.path)!r})"
+            )
 
     def _check_tasks(self, task_ids: Iterable[str], statuses: Sequence[str]) -> None:
         """Refuse what is no task of this run of these statuses."""

@@ -28,8 +28,10 @@ from epsilon_lab.broker.board import Room
 from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.broker.members import WorkerRow
 from epsilon_lab.broker.stats import Glance, Stats
+from epsilon_lab.cases.docket import CaseNews
 from epsilon_lab.clock import SystemClock
-from epsilon_lab.errors import InvalidInput, WorkspaceError
+from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
+from epsilon_lab.hosts.clerk import Clerk
 from epsilon_lab.ids import LOCAL
 from epsilon_lab.messages.events import Body, LabClosed, LabOpened, RunBorn, RunStarted
 from epsilon_lab.processes.environment import granted
@@ -37,7 +39,7 @@ from epsilon_lab.processes.isolation import proved
 from epsilon_lab.processes.scratch import sweep
 from epsilon_lab.settings import BrokerSettings
 from epsilon_lab.topologies.catalogue import restore, validate_models
-from epsilon_lab.topologies.engine import Stimulus
+from epsilon_lab.topologies.engine import Stimulus, Tell
 from epsilon_lab.topologies.files import check_files, mend_files, read_outcome
 from epsilon_lab.topologies.plan import Plan, Requeue, Revise
 from epsilon_lab.topologies.recovery import Recovered, beginning, recover
@@ -122,11 +124,13 @@ class Core:
         self._clock = SystemClock()
         self._live: dict[str, LiveRun] = {}
         self._resuming = threading.Lock()
+        self._clerk = Clerk(self._clock)
         caution(path, durability)
         self._lock = WorkspaceLock(path, control, lost=self._lose)
         self._lock.acquire()
         with ExitStack() as stack:
             stack.callback(self._lock.release)
+            stack.callback(self._clerk.close)
             if bind is not None:
                 self._keys = lab_keys(path / "lab" / "keys")
             journal_path = path / "lab" / JOURNAL
@@ -177,6 +181,7 @@ class Core:
 
     def _let_go(self, reason: str) -> None:
         self._lab_journal.refuse(reason)
+        self._clerk.close(reason)
         for run_id in self.live():
             self._live[run_id].runner.lose(reason)
 
@@ -281,6 +286,7 @@ class Core:
         news: Requeue | Revise | None,
         environ: Mapping[str, str] | None,
     ) -> LiveRun:
+        self._clerk.let_go(run.run_id)
         records, end, _ = read_journal(run.journal)
         started = beginning(run.run_id, records, over=news is not None)
         if not trust and not owns(self.path, run.run_id):
@@ -333,15 +339,29 @@ class Core:
             )
 
     def obey(self, run_id: str, stimulus: Stimulus) -> bool:
-        """Let a live run's rules answer what a person says; it is on record then.
+        """Let a live run's rules answer what a person says; it is on record then. What is said about a run's cases is
+        put on record, and on disk, also where nobody is at the run.
 
         Returns:
             False where there is no such live run.
+
+        Raises:
+            LabError: As for `Runner.obey` and `Clerk.obey`.
         """
         live = self.at(run_id)
-        if live is None or live.runner.is_ending:
+        if live is not None and not live.runner.is_ending and self.on_loop(live.runner.obey, stimulus):
+            return True
+        if not isinstance(stimulus, Tell) or not isinstance(news := stimulus.news, CaseNews):
             return False
-        self.on_loop(live.runner.obey, stimulus)
+        if threading.get_ident() in self.threads:
+            raise LabError(f"a decision about run {run_id}, which nobody is at, waits for the disk: not on this thread")
+        with self._resuming:
+            live = self.at(run_id)
+            if live is not None and live.runner.is_ending:
+                live.runner.done.result()
+            elif live is not None:
+                return self.on_loop(live.runner.obey, stimulus)
+            self._clerk.obey(RunDirectory(self.path / run_id), news)
         return True
 
     # -- workers -----------------------------------------------------------------------------------------------------

@@ -740,6 +740,9 @@ BODIES: dict[str, type[Body]] = {
 }
 """Every event type and its body."""
 
+OF_CASES = ("case.", "verdict.")
+"""How the types of lines begin that may be written while nobody is at the run: they say nothing about its clock."""
+
 TYPES: dict[type[Body], str] = {body: name for name, body in BODIES.items()}
 
 

@@ -162,6 +162,12 @@ class RunState:
         self.status = "running"
         self.reason = ""
         self.docket = Docket()
+        self._told: dict[str, int | None] = {}
+        """Case -> the number of the verdict that its rules know of."""
+
+        self._turned: dict[str, None] = {}
+        """Cases whose verdict may be another by now."""
+
         self._plan = plan
         self._seconds = seconds
         self._graph = Graph(plan.limits)
@@ -229,29 +235,38 @@ class RunState:
                 self._paused_at, self.status = None, "running"
                 return [Emit(RunResumed()), Hold(paused=False)]
 
-    def on_record(
-        self, line: CaseFlagged | CaseWithdrawn | VerdictGiven | CasesRanked, now: float
-    ) -> list[EngineEffect]:
-        """Take in a line about cases that is on record, whoever wrote it; say what follows from it for the rules."""
-        return self._tell_of(self.docket.take(line), now)
-
-    def catch_up(self, now: float) -> tuple[list[EngineEffect], list[EngineEffect]]:
-        """Say what follows from such lines and is not on record: the lines themselves, and what they mean to the rules,
-        which has its place behind all that the rules gave before.
+    def on_record(self, line: CaseFlagged | CaseWithdrawn | VerdictGiven | CasesRanked) -> None:
+        """Take in a line about cases that is on record, whoever wrote it. The rules are told before the next line that
+        is about something else: of what was decided while nobody was at the run, they hear what it came to.
         """
+        self._turned.update((each.case_id, None) for each in self.docket.take(line))
+
+    def catch_up(self) -> list[EngineEffect]:
+        """Say what follows from such lines for other cases, and is not on record."""
         heard = self.docket.settle()
-        return [Emit(line) for line in heard.lines], self._tell_of(heard.turned, now)
+        self._turned.update((each.case_id, None) for each in heard.turned)
+        return [Emit(line) for line in heard.lines]
+
+    @property
+    def has_turned(self) -> bool:
+        """Whether the rules may have something to be told."""
+        return bool(self._turned)
+
+    def tell(self, now: float) -> list[EngineEffect]:
+        """Tell the rules of cases whose verdict is another than they have been told; say what follows."""
+        turned, self._turned = self._turned, {}
+        own, effects = self._own(now), list[EngineEffect]()
+        for case_id in turned:
+            case = self.docket[case_id]
+            if self.ended or self._told.get(case_id) == case.number:
+                continue
+            self._told[case_id] = case.number
+            effects += self._carry(self._plan.told(case.speaks or case.verdicts[-1], own), own)
+        return effects
 
     def _heard(self, heard: Heard, now: float) -> list[EngineEffect]:
-        return [*map(Emit, heard.lines), *self._tell_of(heard.turned, now)]
-
-    def _tell_of(self, verdicts: Sequence[VerdictGiven], now: float) -> list[EngineEffect]:
-        own = self._own(now)
-        effects: list[EngineEffect] = []
-        for verdict in verdicts:
-            if not self.ended:
-                effects += self._carry(self._plan.told(verdict, own), own)
-        return effects
+        self._turned.update((each.case_id, None) for each in heard.turned)
+        return [*map(Emit, heard.lines), *self.tell(now)]
 
     def _own(self, now: float) -> float:
         """Seconds in which work could be done."""

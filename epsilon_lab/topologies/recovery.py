@@ -37,6 +37,7 @@ from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import (
     BODIES,
+    OF_CASES,
     TYPES,
     ArtifactSaved,
     Body,
@@ -271,8 +272,8 @@ class _Recovery:
         # A broker that opens a run anew has not been told to hold it; whether it should be, the state says.
         untaken: list[EngineEffect] = [Submit(tuple(self._untaken.values()))] if self._untaken else []
         raised = [Reprioritise(*each) for each in self._raised.items()]
-        cases, more = found.state.catch_up(now)
-        self._pending += more
+        cases = found.state.catch_up()
+        self._tell()
         found.effects = [
             *cases,
             *untaken,
@@ -288,10 +289,11 @@ class _Recovery:
             decoder = _DECODERS.get(name)
             if decoder is None:
                 continue
-            if not name.startswith(_OF_CASES):
+            if not name.startswith(OF_CASES):
                 if last_ts is not None and record.ts > last_ts and name != "run.adopted":
                     self._found.elapsed_s += record.ts - last_ts
                 self._last_ts = record.ts
+                self._tell()
             try:
                 if take := self._takes.get(name):
                     take(decoder.decode(record.body), record)
@@ -404,19 +406,25 @@ class _Recovery:
 
     def _flag(self, body: CaseFlagged, record: Record) -> None:
         if body.task_id is None and not self._found.state.docket.is_own(body):
+            self._tell()
             self._match(body, record)
         else:
             self._rule(body, record)
 
     def _withdraw(self, body: CaseWithdrawn, record: Record) -> None:
         if not self._found.state.docket.is_own(body):
+            self._tell()
             self._match(body, record)
         else:
             self._rule(body, record)
 
     def _rule(self, body: CaseFlagged | CaseWithdrawn | VerdictGiven | CasesRanked, _: Record) -> None:
         """Take in what is on record about cases, whoever put it there and whenever."""
-        self._pending += self._found.state.on_record(body, self._found.elapsed_s)
+        self._found.state.on_record(body)
+
+    def _tell(self) -> None:
+        if self._found.state.has_turned:
+            self._pending += self._found.state.tell(self._found.elapsed_s)
 
     def _is_held_back(self, line: TasksWaiting) -> bool:
         """Whether tasks wait because the broker is full; of other reasons, the rules say so themselves."""
@@ -531,9 +539,6 @@ _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(bo
 
 _ENGINES = ("task.prioritised", "task.requeued", "task.revised")
 """Lines about tasks that follow from the engine's own effects."""
-
-_OF_CASES = ("case.", "verdict.")
-"""How the types of lines begin that may be written while nobody is at the run, and so say nothing about its clock."""
 
 
 def _line(effect: EngineEffect) -> Body | None:

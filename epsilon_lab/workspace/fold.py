@@ -17,6 +17,7 @@ from epsilon_lab.messages.cases import speaking
 from epsilon_lab.messages.deciders import AUTHORITY
 from epsilon_lab.messages.events import (
     BODIES,
+    OF_CASES,
     ArtifactSaved,
     BriefWritten,
     CandidateSettled,
@@ -116,7 +117,8 @@ class Fold:
     def take(self, record: Record) -> None:
         """Fold one more event in."""
         self._take(record)
-        self._last_ts = record.ts
+        if not record.type.startswith(OF_CASES):
+            self._last_ts = record.ts
 
     def _take(self, record: Record) -> None:
         expected = BODIES.get(record.type)
