@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -51,6 +51,25 @@ def osa(left: str, right: str) -> float:
         LabError: rapidfuzz is not installed.
     """
     return float(_scorers()["osa"](left, right))
+
+
+def edits(left: str, right: str, most: int) -> int:
+    """How many edits two texts are apart, as `osa` counts them; `most` + 1 where they are more.
+
+    Raises:
+        LabError: rapidfuzz is not installed.
+    """
+    return int(_scorers()["edits"](left, right, score_cutoff=most))
+
+
+def edits_of(left: Sequence[str], right: Sequence[str]) -> list[int]:
+    """How many edits the texts of two columns are apart, row by row.
+
+    Raises:
+        LabError: rapidfuzz is not installed.
+    """
+    found: list[int] = _library("rapidfuzz.process").cpdist(left, right, scorer=_scorers()["edits"]).tolist()
+    return found
 
 
 def token_sort(left: str, right: str) -> float:
@@ -151,6 +170,7 @@ def _scorers() -> dict[str, Any]:
     return {
         "jaro_winkler": distance.JaroWinkler.normalized_similarity,
         "osa": distance.OSA.normalized_similarity,
+        "edits": distance.OSA.distance,
         "token_sort": _library("rapidfuzz.fuzz").token_sort_ratio,
     }
 
