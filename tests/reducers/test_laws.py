@@ -175,6 +175,8 @@ def test_what_cannot_be_reduced_is_refused_by_its_place(reduce: Reducer, outputs
 
 
 def test_every_reducer_travels_and_is_held_to_the_laws():
-    assert {name.partition(",")[0].partition(" ")[0] for name in CASES} == set(reducers.__all__)
+    folds = {f"epsilon_lab.reducers.{name}" for name in ("ranks", "records", "sums", "tables", "tallies")}
+    public = {name for name in reducers.__all__ if getattr(reducers, name).__module__ in folds}
+    assert {name.partition(",")[0].partition(" ")[0] for name in CASES} == public
     for reduce, _ in CASES.values():
         assert callable(cloudpickle.loads(cloudpickle.dumps(reduce)))

@@ -55,6 +55,9 @@ class Pair(NamedTuple):
     rivals: int
     """How many names a part, an initial or an acronym may stand for; 1 for other rules."""
 
+    verdict: str | None = None
+    """`same`, `different`, or None where nobody has decided."""
+
 
 class Alike(NamedTuple):
     """What was found among names."""
