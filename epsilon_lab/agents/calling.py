@@ -28,7 +28,7 @@ def call(payload: Value, leaf: Leaf) -> Any:
         LeafFailed: Whoever performs it says why it could not be done.
     """
     leaf.request = request = Request(call_of(payload), leaf)
-    return _performed(_performer(request, leaf), request, leaf)
+    return performed(_performer(request, leaf), request, leaf)
 
 
 async def call_async(payload: Value, leaf: Leaf) -> Any:
@@ -39,19 +39,23 @@ async def call_async(payload: Value, leaf: Leaf) -> Any:
     """
     leaf.request = request = Request(call_of(payload), leaf)
     performer = _performer(request, leaf)
-    if isinstance(performer, LLM):
-        return await _reply(performer, request, leaf)
     if isinstance(performer, Performer):
         await leaf.open_workspace()
-    return await _performed(performer, request, leaf)
+    return await performed(performer, request, leaf)
 
 
 def _performer(request: Request, leaf: Leaf) -> object:
     return load_function(leaf.run, request.code)
 
 
-def _performed(performer: Any, request: Request, leaf: Leaf) -> Any:
-    """The output, or what has to be awaited for it."""
+def performed(performer: Any, request: Request, leaf: Leaf) -> Any:
+    """What a function, a model, an agent or a program gives, or what has to be awaited for it.
+
+    Raises:
+        LeafFailed: Whoever performs it says why it could not be done.
+    """
+    if isinstance(performer, LLM):
+        return _reply(performer, request, leaf)
     if isinstance(performer, Performer):
         return performer.perform(request, leaf)
     if takes_flag(performer):

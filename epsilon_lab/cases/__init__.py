@@ -2,5 +2,6 @@
 
 case        one case and its verdicts: which decision is one (pure)
 docket      the cases that a run's rules have flagged (pure)
+answer      what a machine answered to one, as a verdict or as none (pure)
 book        the handle a user decides by: `run.cases`
 """

@@ -9,6 +9,10 @@ from typing import Literal
 
 import msgspec
 
+from epsilon_lab.messages.events import CandidateSettled
+from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
+from epsilon_lab.messages.values import as_json
+
 Outcome = Literal[
     "scored",
     "invalid",
@@ -73,3 +77,54 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     peak_mb: float | None = None
     isolation: str = ""
     """Name of the confinement tier it ran under."""
+
+
+_ROW = (
+    "outcome",
+    "score",
+    "scores",
+    "feedback",
+    "error",
+    "traceback",
+    "stdout",
+    "checked",
+    "duration_s",
+    "cpu_s",
+    "peak_mb",
+)
+
+
+def evaluate_task(candidate_id: str, request: EvaluateRequest, *, limit_s: float) -> TaskSpec:
+    """Make the task that judges a candidate's program.
+
+    Args:
+        candidate_id: The candidate.
+        request: What is judged, and by which problem.
+        limit_s: Seconds that it may take.
+    """
+    return TaskSpec(
+        task_id=f"evaluate-{candidate_id}",
+        kind="evaluate",
+        lane="process",
+        entry="epsilon_lab.search.judging:evaluate",
+        payload=as_json(request),
+        priority=1,
+        time_limit_s=limit_s,
+        prefetch=False,
+    )
+
+
+def evaluation_of(outcome: TaskOutcome) -> Evaluation:
+    """What a settled `evaluate` task said; where it said nothing, that the scorer failed."""
+    if outcome.status == "completed" and outcome.output is not None:
+        return msgspec.json.decode(outcome.output.data, type=Evaluation)
+    error = outcome.failure.error if outcome.failure else f"the evaluation was {outcome.status}"
+    return Evaluation(outcome="scorer_failed", error=error)
+
+
+def judged(row: CandidateSettled, evaluation: Evaluation) -> CandidateSettled:
+    """A candidate's row with what judging said."""
+    said = {name: getattr(evaluation, name) for name in _ROW}
+    return msgspec.structs.replace(
+        row, **said, scorer_hash=evaluation.scorer_hash or None, isolation=evaluation.isolation or None
+    )

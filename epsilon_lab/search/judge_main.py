@@ -54,7 +54,7 @@ def _sit(channel: Channel) -> None:
         os.chdir(scratch.path)
         try:
             court = Court(
-                *_load(order["side"]), exchange=partial(_exchange, channel), read=partial(_read, order["reading_s"])
+                *load_side(order["side"]), exchange=partial(_exchange, channel), read=partial(_read, order["reading_s"])
             )
         except Exception as error:  # noqa: BLE001 - whatever a user's setup raises is told to the user
             channel.send({"error": one_line(error), "traceback": frames(error, skip=1)})
@@ -71,7 +71,7 @@ def _sit(channel: Channel) -> None:
         scratch.remove()
 
 
-def _load(side: bytes) -> Any:
+def load_side(side: bytes) -> Any:
     """Unpickle what the problem's author wrote, and the source lines that tracebacks will show."""
     stream = io.BytesIO(side)
     bundle = pickle.load(stream)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -36,6 +36,7 @@ from epsilon_lab.search.context import Direction
 from epsilon_lab.search.evaluation import EvaluateRequest, Evaluation, Outcome
 from epsilon_lab.search.judge import Judge
 from epsilon_lab.search.problem import Problem
+from epsilon_lab.search.rejudging import spliced
 from epsilon_lab.search.verdict import Verdict
 from epsilon_lab.settings import TAIL_LIMIT
 from epsilon_lab.workspace.layout import RunDirectory
@@ -132,10 +133,73 @@ def pack_problem(problem: Problem, run: RunDirectory, *, image: str | None = Non
     return public_ref, events
 
 
-def evaluation_limit_s(problem: Problem) -> float:
+def repack_problem(
+    source: RunDirectory,
+    run: RunDirectory,
+    *,
+    score: Callable[..., Any],
+    check: Callable[..., Any] | None,
+    judge_files: Mapping[str, str | bytes | Path] | None,
+) -> tuple[str, Docket, list[Body]]:
+    """Take over a problem that was packed into another run directory, with another scorer; nothing is unpickled here.
+
+    Args:
+        source: Where it was packed.
+        run: Where it goes.
+        score: As of a `Problem`.
+        check: The same; None keeps the problem's own, which only passes or fails then.
+        judge_files: The same; None keeps the problem's own.
+
+    Returns:
+        The reference of its public part, what a bench must know of it, and the descriptions of the files.
+
+    Raises:
+        InvalidInput: A function cannot travel, or a file cannot be read.
+        OSError, msgspec.MsgspecError: The problem is not there, or cannot be read.
+    """
+    home = "problem"
+    old = read_docket(source, f"{home}/public.json")
+    kept = {name: source.read_bytes(f"{home}/judge_files/{name}") for name in old.judge_files}
+    if judge_files is not None:
+        kept = {name: _content(body, f"rescore judge_files[{name!r}]") for name, body in sorted(judge_files.items())}
+    for function in filter(None, (score, check)):
+        pack_function(function)  # raises for the one at fault, by its name
+    judge = pack_function(partial(spliced, source.read_bytes(f"{home}/judge.pkl"), score, check)).blob
+    docket = replace(
+        old,
+        has_check=check is not None or old.has_check,
+        scorer_hash=identity((score, check, _ready_made(score), old.scorer_hash, _hashes(kept))),
+        judge_files=_hashes(kept),
+    )
+    taken = ["public.json", "statement.md", "seed.py", "candidate.pkl", *(f"files/{name}" for name in old.files)]
+    files = {
+        **{name: source.read_bytes(f"{home}/{name}") for name in taken},
+        **{f"judge_files/{name}": body for name, body in kept.items()},
+        "judging.json": _json(docket),
+        "judge.pkl": judge,
+    }
+    kinds = {"seed.py": "source", "candidate.pkl": "code", "judge.pkl": "code"}
+    saved: list[Body] = [
+        run.save(f"{home}/{name}", body, kind=kinds.get(name, "problem")) for name, body in files.items()
+    ]
+    return f"{home}/public.json", docket, saved
+
+
+def read_docket(run: RunDirectory, problem_ref: str) -> Docket:
+    """Read what a bench must know of a packed problem.
+
+    Raises:
+        OSError, msgspec.MsgspecError: It is not there, or cannot be read.
+    """
+    home = PurePosixPath(problem_ref).parent
+    return msgspec.json.decode(run.read_bytes(f"{home}/judging.json"), type=Docket)
+
+
+def evaluation_limit_s(problem: Problem | Docket) -> float:
     """Seconds that no evaluation of this problem can take while its sandbox and judge work as they should."""
+    has_check = problem.has_check if isinstance(problem, Docket) else problem.check is not None
     runs = 2 * problem.repeats * (1 + _AGAIN) if problem.repeats > 1 else 1
-    runs += problem.check is not None  # which may ask the program
+    runs += has_check  # which may ask the program
     return runs * problem.timeout_s + 4 * problem.judge_timeout_s + _STARTS_S
 
 
@@ -262,7 +326,7 @@ class Bench:
     def open(cls, run: RunDirectory, problem_ref: str) -> Bench:
         """Read a packed problem; nothing is started, and nothing is unpickled here."""
         home = PurePosixPath(problem_ref).parent
-        docket = msgspec.json.decode(run.read_bytes(f"{home}/judging.json"), type=Docket)
+        docket = read_docket(run, problem_ref)
         files = {name: run.read_bytes(f"{home}/files/{name}") for name in docket.files}
         secret = {name: run.read_bytes(f"{home}/judge_files/{name}") for name in docket.judge_files}
         seed_source = run.read_text(f"{home}/seed.py")

@@ -21,7 +21,7 @@ from epsilon_lab.search.prompts import defines
 from epsilon_lab.search.sources import parse
 from epsilon_lab.search.variation import Variation
 
-_CALLS: dict[str, list[tuple[str, ...]]] = {
+CALLS: dict[str, list[tuple[str, ...]]] = {
     "run": [("program",)],
     "setup": [()],
     "score": [("output",), ("output", "trial")],
@@ -133,7 +133,7 @@ class Problem:
             raise InvalidInput("Problem direction", f"must be 'maximize' or 'minimize', got {self.direction!r}")
         if self.inputs is not None and (isinstance(self.inputs, str | bytes) or not isinstance(self.inputs, Sequence)):
             raise InvalidInput("Problem inputs", f"must be a list or tuple of arguments, got {self.inputs!r}")
-        for what, calls in _CALLS.items():
+        for what, calls in CALLS.items():
             if what == "score" or getattr(self, what) is not None:
                 function(f"Problem {what}", getattr(self, what), *calls)
         for what, most in _MOST.items():
@@ -144,7 +144,7 @@ class Problem:
         if self.best_known is not None:
             self._put("best_known", number("Problem best_known", self.best_known))
         for what in ("files", "judge_files"):
-            _refuse_files(f"Problem {what}", getattr(self, what))
+            refuse_files(f"Problem {what}", getattr(self, what))
         try:
             program = parse(self.source)
         except SyntaxError as error:
@@ -186,7 +186,12 @@ class Problem:
         return PublicProblem(name=self.name, statement=self.statement, source=self.source, direction=self.direction)
 
 
-def _refuse_files(what: str, files: object) -> None:
+def refuse_files(what: str, files: object) -> None:
+    """Refuse what is no mapping of plain file names to paths, bytes or texts.
+
+    Raises:
+        InvalidInput: Naming the file.
+    """
     if not isinstance(files, Mapping):
         raise InvalidInput(what, f"must be a dict of name -> path, bytes or text, got {files!r}")
     for name, content in files.items():

@@ -20,7 +20,7 @@ from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import as_json, pack
 from epsilon_lab.search.archive import Archive
 from epsilon_lab.search.context import Direction, beats
-from epsilon_lab.search.evaluation import Evaluation
+from epsilon_lab.search.evaluation import EvaluateRequest, Evaluation, evaluate_task, evaluation_of, judged
 from epsilon_lab.search.leaderboard import leaderboard_csv, leaderboard_json
 from epsilon_lab.search.proposing import PROPOSAL_LIMIT_S, ProposeResult
 from epsilon_lab.search.selection import Slot, select
@@ -234,7 +234,7 @@ class SearchPlan(Plan):
     # -- the seed program ------------------------------------------------------------------------------------------
 
     def _seed_judged(self, outcome: TaskOutcome) -> list[PlanEffect]:
-        evaluation = _evaluation(outcome)
+        evaluation = evaluation_of(outcome)
         row = self._row(
             Slot(SEED_CANDIDATE, cast("Any", "seed"), ()), evaluation, code=self._stage.seed_hash, proposer="problem"
         )
@@ -319,7 +319,7 @@ class SearchPlan(Plan):
         if candidate is None or candidate.proposal is None:
             return []
         code = candidate.proposal.code_hash
-        generation.evaluations[code] = _evaluation(outcome)
+        generation.evaluations[code] = evaluation_of(outcome)
         generation.unjudged -= 1
         self._evaluated += 1
         return self._show_code(code)
@@ -550,23 +550,14 @@ class SearchPlan(Plan):
         )
 
     def _evaluate_task(self, name: str, *, incumbent: float | None, must_check: bool) -> TaskSpec:
-        payload = {
-            "problem_ref": self._stage.problem_ref,
-            "source_ref": source_ref(name),
-            "seed": self._settings.seed,
-            "incumbent": incumbent,
-            "must_check": must_check,
-        }
-        return TaskSpec(
-            task_id=f"evaluate-{name}",
-            kind="evaluate",
-            lane="process",
-            entry="epsilon_lab.search.judging:evaluate",
-            payload=pack(payload),
-            priority=1,
-            time_limit_s=self._stage.evaluation_limit_s,
-            prefetch=False,
+        request = EvaluateRequest(
+            problem_ref=self._stage.problem_ref,
+            source_ref=source_ref(name),
+            seed=self._settings.seed,
+            incumbent=incumbent,
+            must_check=must_check,
         )
+        return evaluate_task(name, request, limit_s=self._stage.evaluation_limit_s)
 
     def _brief_task(self, generation: _Generation) -> TaskSpec:
         rows = [cast("CandidateSettled", c.shown) for c in generation.candidates.values()]
@@ -604,32 +595,20 @@ class SearchPlan(Plan):
         proposer: str | None = None,
     ) -> CandidateSettled:
         seed = slot.candidate_id == SEED_CANDIDATE
-        return CandidateSettled(
+        row = CandidateSettled(
             candidate_id=slot.candidate_id,
             generation=0 if self._generation is None else self._generation.number,
             strategy=slot.strategy,
             parent_ids=slot.parent_ids,
-            outcome=evaluation.outcome,
             code_hash=code,
-            score=evaluation.score,
-            scores=evaluation.scores,
-            feedback=evaluation.feedback,
-            error=evaluation.error,
-            traceback=evaluation.traceback,
-            stdout=evaluation.stdout,
-            checked=evaluation.checked,
-            scorer_hash=evaluation.scorer_hash or None,
-            duration_s=evaluation.duration_s,
-            cpu_s=evaluation.cpu_s,
-            peak_mb=evaluation.peak_mb,
             proposer=proposer or self._stage.proposer,
             prompt_ref=proposal.prompt_ref if proposal else None,
             reply_ref=proposal.reply_ref if proposal else None,
             prompt_sha256=proposal.prompt_sha256 if proposal else None,
             source_ref=source_ref(slot.candidate_id) if proposal or seed else None,
             duplicate_of=twin if evaluation.outcome == "duplicate" else None,
-            isolation=evaluation.isolation or None,
         )
+        return judged(row, evaluation)
 
 
 def _brief_row(row: CandidateSettled) -> dict[str, object]:
@@ -642,10 +621,3 @@ def _brief_row(row: CandidateSettled) -> dict[str, object]:
         "error": row.error,
         "source_ref": row.source_ref,
     }
-
-
-def _evaluation(outcome: TaskOutcome) -> Evaluation:
-    if outcome.status == "completed" and outcome.output is not None:
-        return msgspec.json.decode(outcome.output.data, type=Evaluation)
-    error = outcome.failure.error if outcome.failure else f"the evaluation was {outcome.status}"
-    return Evaluation(outcome="scorer_failed", error=error)
