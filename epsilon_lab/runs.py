@@ -10,7 +10,7 @@ import asyncio
 import html
 import os
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import cached_property
 from pathlib import Path
@@ -19,18 +19,23 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 import msgspec
 
 from epsilon_lab import ids
+from epsilon_lab.agents.work import Task
 from epsilon_lab.arguments import MOST, text, whole
 from epsilon_lab.cases.book import CaseBook
 from epsilon_lab.cases.docket import CaseNews
 from epsilon_lab.errors import InvalidInput, LabError, RunFailed
 from epsilon_lab.ids import SEED_CANDIDATE
+from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.call import Feedback
+from epsilon_lab.messages.deciders import Decider
 from epsilon_lab.messages.values import is_text, unpack
 from epsilon_lab.search.candidate import Candidate, lineage
+from epsilon_lab.topologies.adjudication import Adjudication
 from epsilon_lab.topologies.controls import CONTROL_OF, JUDGED, Controls
 from epsilon_lab.topologies.engine import Pause, Resume, Stimulus, Stop, Tell
 from epsilon_lab.topologies.itemised import Itemised
 from epsilon_lab.topologies.plan import Cancel, Prioritise, Requeue, Revise, Topology
+from epsilon_lab.topologies.rescoring import Rescoring, read_changes
 from epsilon_lab.topologies.runner import Runner
 from epsilon_lab.topologies.search_plan import BriefEdit
 from epsilon_lab.topologies.work_queue import item_name
@@ -104,7 +109,7 @@ class Home(Protocol):
         """Whether it only looks on."""
         ...
 
-    def start(self, topology: Topology) -> Run:
+    def start(self, topology: Topology, *, name: str | None = None, budget: Budget | None = None) -> Run:
         """Start a run."""
         ...
 
@@ -350,6 +355,55 @@ class Run:
         if not self._home.steer(self.run_id, Tell(news)):
             self._runner = self._home.reopen(self.run_id, news, trust=trust)
 
+    def adjudicate(
+        self,
+        task: Task,
+        where: str = "status = 'open'",
+        *,
+        name: str | None = None,
+        decider: str | Decider | None = None,
+        instructions: str = "",
+        budget: Budget | None = None,
+        retries: int = 0,
+        time_limit_s: float | None = None,
+    ) -> Run:
+        """Have cases of this run decided by workers, as one more run; returns at once.
+
+        Each verdict is on record here as soon as it is accepted, whether this run is live or over. It stands beside
+        those of others: a person's outranks it, whichever came first.
+
+        Args:
+            task: Who decides: a function `task(case) -> verdict`, an `Agent`, an `LLM`, a `Command`, or a function's
+                name. A case is a dict: case_id, kind, question, options, evidence, reason, key, flagged_by. A verdict is
+                one of the options, or None where the case is to stay open; or a dict with `verdict`, and as wanted
+                `note` and `confidence` (0 to 1); of a model, a text that holds such an object or names one option. All
+                else is a failed task, and the others go on.
+            where: Which cases: a condition in SQL on this run's rows of the table `cases`.
+            name: A name to find it by.
+            decider: Who is on record as the decider, a name or a `Decider`; None for the task's own name: of kind LLM
+                where it asks a model, else CODE.
+            instructions: What a model, an agent or a program is told besides.
+            budget: What the run may spend.
+            retries: How often one that failed, or gave no verdict, is tried again; it is told why.
+            time_limit_s: Seconds one attempt may take; None for no limit.
+
+        Raises:
+            InvalidInput: No case is so, one needs a role that the decider lacks, or an argument is wrong.
+            LabError: This run cannot take verdicts from here, or the lab only looks on.
+        """
+        cases = self.cases.where(where)
+        adjudication = Adjudication(
+            cases,
+            task,
+            of=self.run_id,
+            where=where,
+            decider=decider,
+            instructions=instructions,
+            retries=retries,
+            time_limit_s=time_limit_s,
+        )
+        return self._home.start(adjudication, name=name, budget=budget)
+
     @property
     def cases(self) -> CaseBook:
         """What is left to a decider, and what was decided: `wait()`, `open`, `[case_id]`, `decide()`, `frame()`."""
@@ -444,7 +498,7 @@ class Run:
             return {name: self._value(name, outputs[task_id]) for name, task_id in unpack(value).items()}
         if value is not None:
             return self._value("output", value)
-        if self.topology not in ("work_queue", "sharded_queue") or self.status != "completed":
+        if self.topology not in ("work_queue", "sharded_queue", "adjudication") or self.status != "completed":
             return None
         results = self._results("none")
         named = {name: output for task_id, output in results.items() if (name := item_name(task_id))}
@@ -642,14 +696,54 @@ class SearchRun(Run):
             raise LabError(
                 f"run {self.run_id} judged no program but its seed program; there is nothing to compare with"
             )
-        if not (trust or self._is_ours):
-            raise LabError(
-                f"run {self.run_id} was born in another workspace, and its problem is a pickle that workers would "
-                f"load; controls(trust=True) does so"
-            )
+        self._refuse_strangers("controls", trust=trust)
         config = msgspec.json.decode(self._row("config") or "{}")
         controls = Controls(self._directory, name=self.name, config=config, evaluations=self.evaluations)
         return cast("SearchRun", self._home.start(controls))
+
+    def rescore(
+        self,
+        score: Callable[..., Any],
+        *,
+        check: Callable[..., Any] | None = None,
+        judge_files: Mapping[str, str | bytes | Path] | None = None,
+        name: str | None = None,
+        trust: bool = False,
+    ) -> RescoringRun:
+        """Judge the distinct programs that had a score once more, by another scorer; returns at once.
+
+        It is a run of its own with the same candidate ids, so both verdicts stand: `.changes` says who moved, and whoever
+        changed places with another is a case of it. Sandbox, inputs, limits and seed are the search's.
+
+        Args:
+            score: `score(output)` or `score(output, trial)`, as of a `Problem`.
+            check: The same; None keeps the problem's own, which only passes or fails then: a number by which it replaced
+                the old score is not taken for the new one.
+            judge_files: The same; None keeps the problem's own.
+            name: A name to find it by; None for one made of the search's.
+            trust: Also for a search that was born in another workspace, whose problem is a stranger's pickle that the
+                workers will load.
+
+        Raises:
+            InvalidInput: An argument is wrong, or the scorer cannot travel.
+            LabError: The search is not over, no program of it had a score, its problem cannot be read, or it is a
+                stranger's; or the lab only looks on.
+        """
+        if (status := self.status) in LIVE:
+            raise LabError(f"run {self.run_id} is {status}; wait() for it first, or stop() it")
+        self._refuse_strangers("rescore", trust=trust)
+        config = msgspec.json.decode(self._row("config") or "{}")
+        rescoring = Rescoring(
+            self._directory, score, check=check, judge_files=judge_files, name=self.name, config=config
+        )
+        return cast("RescoringRun", self._home.start(rescoring, name=name))
+
+    def _refuse_strangers(self, what: str, *, trust: bool) -> None:
+        if not (trust or self._is_ours):
+            raise LabError(
+                f"run {self.run_id} was born in another workspace, and its problem is a pickle that workers would "
+                f"load; {what}(trust=True) does so"
+            )
 
     def plot_scores(self, ax: Any = None, *, controls: bool | None = None) -> ScoreFigure:
         """Draw best, median and every candidate; in a notebook the figure shows itself.
@@ -675,6 +769,33 @@ class SearchRun(Run):
         return score_figure(snapshot, ax=ax, controls=snapshot.versus is not None and controls is not False)
 
 
+class RescoringRun(SearchRun):
+    """A search's programs, judged once more by another scorer."""
+
+    @property
+    def changes(self) -> pd.DataFrame:
+        """What became of each candidate, the best by the new scorer first: candidate_id, score_before, score_after
+        (NULL: it gave none), rank_before, rank_after, moved (places up), flipped (pairs that are the other way round).
+
+        Raises:
+            LabError: The run has not ranked them (yet).
+        """
+        import pandas as pd  # noqa: PLC0415 - pandas loads when someone looks
+
+        return pd.DataFrame([msgspec.structs.asdict(change) for change in read_changes(self._directory, self.status)])
+
+    def controls(self, *, trust: bool = False) -> SearchRun:
+        """A rescoring has none.
+
+        Raises:
+            LabError: Always.
+        """
+        raise LabError(f"run {self.run_id} proposed nothing; ask the search for its controls")
+
+
+_SEARCHES = {"population_search": SearchRun, "rescoring": RescoringRun}
+
+
 def open_run(home: Home, directory: RunDirectory, topology: str, runner: Runner | None = None) -> Run:
     """Make the handle that fits a run's topology."""
-    return (SearchRun if topology == "population_search" else Run)(home, directory, topology, runner)
+    return _SEARCHES.get(topology, Run)(home, directory, topology, runner)

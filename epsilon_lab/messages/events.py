@@ -513,6 +513,13 @@ class BriefWritten(Body, frozen=True, kw_only=True):
     """Candidate ids that the text names."""
 
 
+class CandidatesRuled(Body, frozen=True, kw_only=True):
+    """`stage.ruled`: what the verdicts on a search's cases make of its candidates, from here on."""
+
+    ruled: dict[str, tuple[str, str]]
+    """Candidate -> (verdict, why); those that are not named count as they were judged."""
+
+
 class StageReviewed(Body, frozen=True, kw_only=True, omit_defaults=True):
     """`stage.reviewed`: a gate or a supervisor has judged what a node gave, and what follows from it."""
 
@@ -723,6 +730,7 @@ BODIES: dict[str, type[Body]] = {
     "stage.candidate": CandidateSettled,
     "stage.generation": GenerationClosed,
     "stage.brief": BriefWritten,
+    "stage.ruled": CandidatesRuled,
     "stage.qa": QualityChecked,
     "stage.reviewed": StageReviewed,
     "case.flagged": CaseFlagged,

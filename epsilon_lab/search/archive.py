@@ -42,11 +42,20 @@ class Archive:
         if row.candidate_id in self._rows:
             raise ValueError(f"candidate {row.candidate_id} is in the archive already")
         self._rows[row.candidate_id] = row
+        self._rank(row)
+        if row.code_hash is not None and row.outcome != "duplicate":
+            self._by_hash.setdefault(row.code_hash, row.candidate_id)
+
+    def _rank(self, row: CandidateSettled) -> None:
         if row.outcome == "scored" and row.score is not None:
             age = -1 if row.candidate_id == SEED_CANDIDATE else row.generation
             bisect.insort(self._order, (self._sign * row.score, age, row.candidate_id))
-        if row.code_hash is not None and row.outcome != "duplicate":
-            self._by_hash.setdefault(row.code_hash, row.candidate_id)
+
+    def replace(self, row: CandidateSettled) -> None:
+        """Put another row in the place of a candidate's; its program stays known as its own."""
+        self._order = [place for place in self._order if place[2] != row.candidate_id]
+        self._rows[row.candidate_id] = row
+        self._rank(row)
 
     def twin_of(self, code_hash: str) -> str | None:
         """The id of the candidate that has this program already."""

@@ -2,7 +2,7 @@
 
 Pure. A pair is *flipped* where the one that was strictly better is now strictly worse; a tie on either side is no flip,
 since neither scorer contradicts the other there. A candidate that has no score any more stands behind all that have
-one. Ranks are those of a competition: equals share the best of their places (1, 2, 2, 4).
+one; that is its own flip with each that was behind it, and says nothing about those. Ranks are those of a competition: equals share the best of their places (1, 2, 2, 4).
 
 Flips are counted with a Fenwick tree (P. Fenwick, "A New Data Structure for Cumulative Frequency Tables", Software:
 Practice and Experience, 1994) in n log n, as Kendall's tau is, because a search may have ten thousand candidates and
@@ -12,6 +12,7 @@ this runs where the broker does.
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Generic, NamedTuple, TypeVar
@@ -42,7 +43,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """Pairs with others that are in the wrong order now."""
 
     past: str | None = None
-    """Of these others one: the best, before, that it has overtaken; else the best, now, that has overtaken it."""
+    """Of these others one: the best, before, that it has overtaken; else the best, now, that has overtaken it. None
+    where it has no score."""
 
 
 def changes(before: Mapping[str, float], after: Mapping[str, float | None], direction: Direction) -> list[Change]:
@@ -57,32 +59,35 @@ def changes(before: Mapping[str, float], after: Mapping[str, float | None], dire
         One a candidate, the best by the new scorer first; equals in the order of `before`.
     """
     sign = -1.0 if direction == "maximize" else 1.0
-    names = list(before)
-    old = [sign * score for score in before.values()]
-    new = [float("inf") if (score := after.get(name)) is None else sign * score for name in names]
-    old_order, new_order = sorted(old), sorted(new)
-    overtaken, best_overtaken = _inversions(old, new)
-    overtaking, best_overtaking = _inversions(new, old)
+    old = {name: sign * score for name, score in before.items()}
+    new = {name: sign * score for name in before if (score := after.get(name)) is not None}
+    old_order, new_order = sorted(old.values()), sorted(new.values())
+    scored = list(new)
+    kept = sorted(old[name] for name in scored)
+    olds, news = [old[name] for name in scored], list(new.values())
+    overtaken, best_overtaken = _inversions(olds, news)
+    overtaking, best_overtaking = _inversions(news, olds)
+    flipped = {name: overtaken[place] + overtaking[place] for place, name in enumerate(scored)}
+    past = {name: best_overtaken[place] for place, name in enumerate(scored)}
+    past = {name: best_overtaking[place] if past[name] is None else past[name] for place, name in enumerate(scored)}
     found: list[Change] = []
-    for place, name in enumerate(names):
-        rank_before = bisect.bisect_left(old_order, old[place]) + 1
-        rank_after = bisect.bisect_left(new_order, new[place]) + 1
-        score = after.get(name)
-        past = best_overtaken[place] if best_overtaken[place] is not None else best_overtaking[place]
+    for name in sorted(before, key=lambda name: new.get(name, math.inf)):
+        rank_before = bisect.bisect_left(old_order, old[name]) + 1
+        rank_after = bisect.bisect_left(new_order, new[name]) + 1 if name in new else None
+        other = past.get(name)
         found.append(
             Change(
                 candidate_id=name,
                 score_before=before[name],
-                score_after=score,
+                score_after=after.get(name),
                 rank_before=rank_before,
-                rank_after=None if score is None else rank_after,
-                moved=rank_before - rank_after,
-                flipped=overtaken[place] + overtaking[place],
-                past=None if past is None else names[past],
+                rank_after=rank_after,
+                moved=rank_before - (rank_after or len(new) + 1),
+                flipped=flipped[name] if name in new else len(kept) - bisect.bisect_right(kept, old[name]),
+                past=None if other is None else scored[other],
             )
         )
-    order = sorted(range(len(names)), key=lambda place: (new[place], place))
-    return [found[place] for place in order]
+    return found
 
 
 def _inversions(first: Sequence[float], second: Sequence[float]) -> tuple[list[int], list[int | None]]:

@@ -24,7 +24,8 @@ from epsilon_lab.cases.answer import Answer
 from epsilon_lab.cases.case import Case
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.ids import origin
-from epsilon_lab.messages.cases import Decide, Decider
+from epsilon_lab.messages.cases import Decide
+from epsilon_lab.messages.deciders import Decider
 from epsilon_lab.messages.events import Body
 from epsilon_lab.messages.tasks import TaskOutcome
 from epsilon_lab.messages.values import Value

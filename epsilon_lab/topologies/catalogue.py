@@ -28,11 +28,14 @@ TOPOLOGIES = (
     "work_queue",
 )
 
+_SECOND = ("adjudication", "rescoring")
+"""What a run has behind it: made by `run.adjudicate` and `run.rescore`, of its cases and its candidates."""
+
 
 def topology_of(name: str) -> type[Topology] | None:
     """Load a topology by its name; None where there is none of this name."""
     module = f"{__package__}.{name}"
-    if name not in TOPOLOGIES or importlib.util.find_spec(module) is None:
+    if name not in (*TOPOLOGIES, *_SECOND) or importlib.util.find_spec(module) is None:
         return None
     found: type[Topology] = getattr(importlib.import_module(module), name.title().replace("_", ""))
     return found

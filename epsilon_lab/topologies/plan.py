@@ -7,14 +7,16 @@ outcomes through a fresh plan therefore leads to the same state, which is what r
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from epsilon_lab.cases.case import Case
 from epsilon_lab.errors import LabError
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.call import Feedback
+from epsilon_lab.messages.cases import Decide
 from epsilon_lab.messages.events import ArtifactSaved, Body, TasksRequeued, TasksRevised
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
@@ -97,6 +99,15 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     """a task's output: a text as it is, all else as JSON."""
 
 
+class Deliver(msgspec.Struct, frozen=True):
+    """A verdict for another run of the workspace, whether that is live, over or left. It is delivered at least once: it
+    is on disk there before a later end of this run is on record, and delivered again whenever this one is resumed.
+    """
+
+    run_id: str
+    decision: Decide
+
+
 class Requeue(msgspec.Struct, frozen=True, tag=True):
     """Dead letters are tried again. A plan is told so, and answers with the same as far as it can use their outputs."""
 
@@ -139,7 +150,7 @@ class Finish(msgspec.Struct, frozen=True):
     output: Value | None = None
 
 
-PlanEffect = Add | Emit | Write | Copy | Export | Requeue | Cancel | Finish
+PlanEffect = Add | Emit | Write | Copy | Export | Deliver | Requeue | Cancel | Finish
 
 
 class Plan(ABC):
@@ -176,6 +187,12 @@ class Plan(ABC):
     def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Someone says something that plans of this topology may understand, such as an edited brief."""
         return []
+
+    def rulings(self, cases: Iterable[Case]) -> object | None:  # noqa: ARG002
+        """What it has to be told for what it has ranked to be made of the verdicts on these cases, all of the run; None
+        where that is made of them already.
+        """
+        return None
 
     def news_in(self, line: Body) -> object | None:
         """What must have been `told` for the rules to write this line; None where they wrote it by themselves.

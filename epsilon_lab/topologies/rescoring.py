@@ -15,7 +15,7 @@ ranking of them.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ import msgspec
 
 from epsilon_lab import ids
 from epsilon_lab.arguments import function
+from epsilon_lab.cases.case import Case
 from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.budget import Budget
-from epsilon_lab.messages.events import Body, CandidateSettled, CaseFlagged
+from epsilon_lab.messages.events import Body, CandidateSettled, CandidatesRuled, CaseFlagged
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
 from epsilon_lab.processes.container import NoEngine, check_image
@@ -38,6 +39,7 @@ from epsilon_lab.search.leaderboard import leaderboard_csv, leaderboard_json
 from epsilon_lab.search.problem import CALLS, refuse_files
 from epsilon_lab.search.reordering import Change, changes
 from epsilon_lab.topologies.plan import Add, Copy, Emit, Finish, Plan, PlanEffect, Write, read_rules, save_rules
+from epsilon_lab.topologies.rulings import REJECT, Rule, Ruling, rejected, rule_in, rulings
 from epsilon_lab.topologies.search_plan import SearchRules
 from epsilon_lab.workspace.journal import Record, read_journal
 from epsilon_lab.workspace.layout import RunDirectory
@@ -45,8 +47,8 @@ from epsilon_lab.workspace.layout import RunDirectory
 CHANGES = "changes.json"
 """What moved, for `run.changes`."""
 
-NEW, OLD, REJECT = "new order", "old order", "reject"
-"""The options of a case about a candidate's place."""
+NEW, OLD = "new order", "old order"
+"""Options of a case about a candidate's place, beside `REJECT`."""
 
 FLAGGED_BY = "rescore"
 
@@ -108,7 +110,9 @@ class Rescoring:
             self.seed, self._scorers = _terms(search)
             rows = _scored(search)
         except (OSError, msgspec.MsgspecError, LabError) as error:
-            raise LabError(f"run {search.run_id} cannot be judged again: its problem cannot be read ({error})") from error
+            raise LabError(
+                f"run {search.run_id} cannot be judged again: its problem cannot be read ({error})"
+            ) from error
         if not rows:
             raise LabError(f"no program of run {search.run_id} had a score; there is nothing to judge again")
         archive = Archive(self._docket.direction)
@@ -189,6 +193,13 @@ class RescoringPlan(Plan):
         self._before = {row.candidate_id: row for row in rules.before}
         self._open = set(self._before)
         self._archive = Archive(rules.direction)
+        self._ruled: dict[str, Ruling] = {}
+        self._unruled: dict[str, CandidateSettled] = {}
+        """Rows of candidates that are rejected, as they were judged."""
+
+        self._reason = ""
+        """Why it has ended with a ranking; empty before."""
+
         self.limits = {} if rules.scorers is None else {"evaluate": rules.scorers}
 
     def start(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
@@ -207,6 +218,34 @@ class RescoringPlan(Plan):
         if name == SEED_CANDIDATE and self._open:
             return effects + self._ask([name for name in self._before if name in self._open])
         return effects if self._open else effects + self._finish()
+
+    def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
+        """Candidates are rejected, or keep their old places, or do so no more: they are ranked anew."""
+        if not isinstance(news, Rule) or news.ruled == self._ruled or not self._reason:
+            return []
+        turned = [name for name in sorted({*news.ruled, *self._ruled}) if news.ruled.get(name) != self._ruled.get(name)]
+        self._ruled = news.ruled
+        effects: list[PlanEffect] = [Emit(CandidatesRuled(ruled=news.ruled))]
+        for name in turned:
+            now_out = self._ruled.get(name, ("", ""))[0] == REJECT
+            if not now_out and name not in self._unruled:
+                continue
+            row = self._unruled.pop(name, None) or self._archive[name]
+            if now_out:
+                self._unruled[name] = row
+                row = rejected(row, self._ruled[name][1])
+            self._archive.replace(row)
+            effects.append(Emit(row))
+        return [*effects, *self._ranking(), Finish("completed", self._reason, _RANKING)]
+
+    def news_in(self, line: Body) -> Rule | None:
+        """What verdicts say about candidates."""
+        return rule_in(line)
+
+    def rulings(self, cases: Iterable[Case]) -> Rule | None:
+        """What becomes of each candidate whose case is decided."""
+        ruled = rulings(cases, self._before, (NEW, OLD, REJECT))
+        return Rule(ruled) if ruled != self._ruled and self._reason else None
 
     def stop(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """End with what was judged, unranked: a part of them has no order to compare."""
@@ -233,11 +272,12 @@ class RescoringPlan(Plan):
             first = next(iter(self._archive))
             return [Finish("failed", f"the new scorer gave no program a score; {first.candidate_id}: {first.error}")]
         cases = [Emit(self._case(change)) for change in found if change.flipped]
+        self._reason = f"{of}; {len(cases)} changed places with another"
         return [
             *cases,
             Write(CHANGES, _json(found), "changes"),
             *self._ranking(),
-            Finish("completed", f"{of}; {len(cases)} changed places with another", _RANKING),
+            Finish("completed", self._reason, _RANKING),
         ]
 
     def _changes(self) -> list[Change]:
@@ -245,7 +285,8 @@ class RescoringPlan(Plan):
         return changes(before, {row.candidate_id: row.score for row in self._archive}, self._rules.direction)
 
     def _ranking(self) -> list[PlanEffect]:
-        ranked, best = self._archive.ranked(), self._archive.best
+        ranked = self._ranked()
+        best = next((row for row in ranked if row.checked), None)
         copy = [] if best is None else [Copy(best.source_ref or "", "best_solution.py", "best")]
         return [
             *copy,
@@ -253,10 +294,19 @@ class RescoringPlan(Plan):
             Write("leaderboard.csv", leaderboard_csv(ranked), "leaderboard"),
         ]
 
+    def _ranked(self) -> list[CandidateSettled]:
+        """The candidates by the new scorer, but for those that keep their old places among them."""
+        held = [name for name, (verdict, _) in self._ruled.items() if verdict == OLD]
+        rest = [row for row in self._archive.ranked() if row.candidate_id not in held]
+        members = {*held, *(row.candidate_id for row in rest)}
+        old_places = [name for name in self._before if name in members]
+        others = iter(rest)
+        return [self._archive[name] if name in held else next(others) for name in old_places]
+
     def _case(self, change: Change) -> CaseFlagged:
         name, row = change.candidate_id, self._archive[change.candidate_id]
         now = "none" if change.score_after is None else f"{change.score_after:.6g}"
-        where = "behind all" if change.rank_after is None else f"to place {change.rank_after}"
+        where = "to no place" if change.rank_after is None else f"to place {change.rank_after}"
         evidence: dict[str, object] = {**_seen(change), "source_ref": row.source_ref}
         if row.error:
             evidence["error"] = row.error
@@ -278,7 +328,7 @@ class RescoringPlan(Plan):
             evidence=evidence,
             flagged_by=FLAGGED_BY,
             reason=f"it went from place {change.rank_before} {where}: {change.score_before:.6g} before, {now} now; "
-            f"{change.flipped} pairs with others are the other way round",
+            f"it changed places with {change.flipped} other{'s' * (change.flipped > 1)}",
             score=float(change.flipped),
         )
 
@@ -293,6 +343,22 @@ def _seen(change: Change) -> dict[str, object]:
 
 def _json(value: object) -> str:
     return msgspec.json.format(msgspec.json.encode(value)).decode() + "\n"
+
+
+def read_changes(run: RunDirectory, status: str) -> list[Change]:
+    """Read what a rescoring has found.
+
+    Args:
+        run: Its directory.
+        status: How it stands, for the error.
+
+    Raises:
+        LabError: It has not ranked the candidates (yet).
+    """
+    try:
+        return msgspec.json.decode(run.read_bytes(CHANGES), type=list[Change])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise LabError(f"run {run.run_id} is {status}, and has not ranked its candidates") from error
 
 
 def _terms(search: RunDirectory) -> tuple[int, int | None]:

@@ -8,14 +8,16 @@ parallelism. Within a generation there is no barrier: a program is judged as soo
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import msgspec
 
+from epsilon_lab.cases.case import Case
 from epsilon_lab.errors import BudgetExhausted, ModelRefused, ends_run
 from epsilon_lab.ids import SEED_CANDIDATE
-from epsilon_lab.messages.events import Body, BriefWritten, CandidateSettled, GenerationClosed
+from epsilon_lab.messages.events import Body, BriefWritten, CandidateSettled, CandidatesRuled, GenerationClosed
 from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import as_json, pack
 from epsilon_lab.search.archive import Archive
@@ -25,6 +27,7 @@ from epsilon_lab.search.leaderboard import leaderboard_csv, leaderboard_json
 from epsilon_lab.search.proposing import PROPOSAL_LIMIT_S, ProposeResult
 from epsilon_lab.search.selection import Slot, select
 from epsilon_lab.topologies.plan import Add, Copy, Emit, Export, Finish, Plan, PlanEffect, Write
+from epsilon_lab.topologies.rulings import REJECT, Rule, Ruling, rejected, rule_in, rulings
 
 PERSON = "HUMAN"
 """The author of a brief that a person rewrote."""
@@ -163,6 +166,13 @@ class SearchPlan(Plan):
         self._evaluated = 0
         self._ending: tuple[str, str] | None = None
         self._exhausted: str | None = None
+        self._over: tuple[str, str] | None = None
+        """How the search has ended: status and reason."""
+
+        self._ruled: dict[str, Ruling] = {}
+        self._unruled: dict[str, CandidateSettled] = {}
+        """Rows of candidates that are rejected, as they were judged."""
+
         self.reads_outputs = True
         self.runs_strangers = stage.runs_strangers
         asked = (stage.proposer_ref if stage.lane == "async" else None, stage.brief_ref)
@@ -220,16 +230,40 @@ class SearchPlan(Plan):
         return self._cut_off("stopped", reason)
 
     def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
-        """A person rewrote a brief; generations proposed from now on see it."""
-        if isinstance(news, BriefEdit):
-            return self._write_brief(news.generation, news.text, news.author, ())
+        """A person rewrote a brief; generations proposed from now on see it. Or candidates are rejected, or are not any
+        more: it is ranked anew.
+        """
+        match news:
+            case BriefEdit():
+                return self._write_brief(news.generation, news.text, news.author, ())
+            case Rule() if news.ruled != self._ruled:
+                return self._rule(news.ruled)
         return []
 
-    def news_in(self, line: Body) -> BriefEdit | None:
-        """A brief by a person was told."""
+    def news_in(self, line: Body) -> BriefEdit | Rule | None:
+        """A brief by a person was told, or what verdicts say about candidates."""
         if isinstance(line, BriefWritten) and line.author == PERSON:
             return BriefEdit(line.generation, line.text, line.author)
-        return None
+        return rule_in(line)
+
+    def rulings(self, cases: Iterable[Case]) -> Rule | None:
+        """Candidates of closed generations may be rejected; not the seed program, which all others are measured by."""
+        names = {row.candidate_id for row in self._archive} - {SEED_CANDIDATE}
+        ruled = rulings(cases, names, (REJECT,))
+        return Rule(ruled) if ruled != self._ruled else None
+
+    def _rule(self, ruled: dict[str, Ruling]) -> list[PlanEffect]:
+        turned = [name for name in sorted({*ruled, *self._ruled}) if ruled.get(name) != self._ruled.get(name)]
+        self._ruled = ruled
+        effects: list[PlanEffect] = [Emit(CandidatesRuled(ruled=ruled))]
+        for name in turned:
+            row = self._unruled.pop(name, None) or self._archive[name]
+            if name in ruled:
+                self._unruled[name] = row
+                row = rejected(row, ruled[name][1])
+            self._archive.replace(row)
+            effects.append(Emit(row))
+        return [*effects, *(self._finish(*self._over) if self._over else self._artifacts(_LIVE_LEADERBOARD))]
 
     # -- the seed program ------------------------------------------------------------------------------------------
 
@@ -488,6 +522,7 @@ class SearchPlan(Plan):
         return effects + self._finish(status, reason)
 
     def _finish(self, status: str, reason: str) -> list[PlanEffect]:
+        self._over = status, reason
         best = self._archive.best
         output = None
         if best is not None:

@@ -1,0 +1,148 @@
+"""`run.rescore`: a search's programs judged by another scorer, both verdicts kept, what they disagree on flagged."""
+
+import shutil
+
+import pytest
+
+from epsilon_lab import Lab, LabError, PopulationSearch, Problem
+from epsilon_lab.errors import InvalidInput, RunFailed
+
+SEED = "def solve():\n    return 5\n"
+SMALL = {"elites": 1, "diverse": 1, "fresh": 1, "generations": 1}
+
+
+def propose(context):
+    return f"def solve():\n    return {int(context.candidate_id[-1]) + 3}\n"
+
+
+def passes_below_100(output):
+    return output < 100 or float(output)
+
+
+def toy(**changes):
+    given = {"score": float, "check": passes_below_100, "inputs": None, "timeout_s": 5, "setup": lambda: 7} | changes
+    return Problem("toy", "Return a number.", SEED, **given)
+
+
+def closest_to_state(output, trial):
+    if output == 6:
+        raise ValueError("six is no number")
+    return {"score": -abs(output - trial.state), "twice": 2 * output}
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory):
+    with Lab(tmp_path_factory.mktemp("rescoring") / "runs", workers=2) as lab:
+        yield lab.start(PopulationSearch(toy(), propose, population=6, **SMALL), name="toy").wait(60)
+
+
+@pytest.fixture(scope="module")
+def rescored(search):
+    return search.rescore(closest_to_state).wait(60)
+
+
+def test_both_verdicts_stand_and_one_is_told_who_moved(search, rescored):
+    before, after = search.candidates.set_index("candidate_id"), rescored.candidates.set_index("candidate_id")
+    distinct = before[before["outcome"] == "scored"]
+    assert list(after.index) == list(distinct.index), "the same candidates, the duplicate left out"
+    assert distinct["score"].to_dict()["g000-c005"] == 8.0
+    assert after.loc["g000-c005", "score"] == -1.0
+    assert after.loc["g000-c005", "score_twice"] == 16
+    assert after.loc["g000-c003", ["outcome", "error"]].tolist() == ["invalid", "ValueError: six is no number"]
+    assert set(after["scorer_hash"]).isdisjoint(before["scorer_hash"].dropna())
+    assert after["code_hash"].equals(distinct["code_hash"])
+
+    changes = rescored.changes.set_index("candidate_id")
+    assert list(changes.index) == ["g000-c004", "g000-c005", "seed", "g000-c001", "g000-c000", "g000-c003"]
+    assert changes.loc["g000-c004", ["rank_before", "rank_after", "moved", "flipped"]].tolist() == [2, 1, 1, 1]
+    assert changes.loc["g000-c003", "rank_after"] != changes.loc["g000-c003", "rank_after"], "none"
+    assert changes["score_before"].to_dict() == distinct["score"].to_dict()
+    assert rescored.reason == "5 of 6 programs have a score; 3 changed places with another"
+    assert rescored.frame("runs")["parent_run_id"].tolist() == [search.run_id]
+
+
+def test_whoever_changed_places_is_a_case_of_the_rescoring(search, rescored):
+    assert len(search.cases) == 0
+    cases = {case.evidence["source_ref"]: case for case in rescored.cases.open}
+    assert set(cases) == {f"candidates/g000-c00{n}.py" for n in (3, 4, 5)}, "nor whoever only moved up behind them"
+    case = cases["candidates/g000-c005.py"]
+    assert (case.kind, case.flagged_by, case.options) == ("order", "rescore", ("new order", "old order", "reject"))
+    assert case.evidence["other"] == {
+        "candidate_id": "g000-c004",
+        "score_before": 7.0,
+        "score_after": 0.0,
+        "source_ref": "candidates/g000-c004.py",
+    }
+    assert cases["candidates/g000-c003.py"].evidence["error"] == "ValueError: six is no number"
+
+
+def test_it_answers_as_a_search_does(search, rescored):
+    assert [place["candidate_id"] for place in rescored.output][:2] == ["g000-c004", "g000-c005"]
+    assert rescored.best.candidate_id == rescored.leader.candidate_id == "g000-c004"
+    assert (
+        rescored.best.source == (rescored.path / "best_solution.py").read_text() == search.best.source.replace("8", "7")
+    )
+    assert rescored.best.checked
+    assert "toy rescored" in rescored.name
+    assert rescored.show()._repr_html_()
+    assert rescored.plot_scores()._repr_png_()
+    with pytest.raises(LabError, match="ask the search"):
+        rescored.controls()
+
+
+def test_the_problem_s_own_check_only_passes_or_fails(lab):
+    def cheat(context):
+        return f"def solve():\n    return {990 + int(context.candidate_id[-1])}\n"
+
+    def never_above_995(output):
+        return f"{output} is too much" if output > 995 else float(output) / 1000
+
+    search = lab.start(PopulationSearch(toy(check=never_above_995), cheat, population=8, **SMALL)).wait(60)
+    assert search.best.score == 0.995
+    rescored = search.rescore(lambda output: 2.0 * output, name="twice").wait(60)
+    assert (rescored.name, rescored.best.score) == ("twice", 1990.0), "not by the number of the old check"
+    told = rescored.candidates.set_index("candidate_id")["error"].to_dict()
+    assert told.get("g000-c006", "996 is too much") == "996 is too much"
+    again = rescored.rescore(float, check=lambda output: None).wait(60)
+    assert again.best.score == 995, "and a rescoring can be judged again itself"
+
+
+def test_what_cannot_be_judged_again_is_refused_with_the_reason(lab, tmp_path):
+    search = lab.start(PopulationSearch(toy(), propose, population=6, **SMALL)).wait(60)
+    for wrong, what in (({"score": 7}, "score"), ({"score": float, "check": 7}, "check")):
+        with pytest.raises(InvalidInput, match=f"rescore {what}"):
+            search.rescore(**wrong)
+    with pytest.raises(InvalidInput, match="rescore judge_files"):
+        search.rescore(float, judge_files={"../x": "y"})
+
+    def stuck(context):
+        while True:
+            pass
+
+    live = lab.start(PopulationSearch(toy(), stuck, population=2, **SMALL | {"elites": 0}))
+    with pytest.raises(LabError, match="is running; wait"):
+        live.rescore(float)
+    live.stop()
+    live.wait(30)
+
+    failed = lab.start(PopulationSearch(toy(score=lambda output: 1 / 0), population=2, **SMALL | {"elites": 0}))
+    with pytest.raises(RunFailed):
+        failed.wait(30)
+    with pytest.raises(LabError, match="no program of run .* had a score"):
+        failed.rescore(float)
+
+    nothing = search.rescore(lambda output: 1 / 0)
+    with pytest.raises(RunFailed, match="gave no program a score; seed: ZeroDivisionError"):
+        nothing.wait(30)
+    with pytest.raises(LabError, match="is failed, and has not ranked"):
+        nothing.changes  # noqa: B018
+
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(search.path, elsewhere / search.run_id)
+    with Lab(elsewhere, workers=1) as other:
+        with pytest.raises(LabError, match=r"rescore\(trust=True\)"):
+            other.runs[search.run_id].rescore(float)
+        assert other.runs[search.run_id].rescore(float, trust=True).wait(60).best.score == 8
+        (elsewhere / search.run_id / "problem" / "judge.pkl").unlink()
+        with pytest.raises(LabError, match="cannot be read"):
+            other.runs[search.run_id].rescore(float, trust=True)
