@@ -374,10 +374,10 @@ class Run:
 
         Args:
             task: Who decides: a function `task(case) -> verdict`, an `Agent`, an `LLM`, a `Command`, or a function's
-                name. A case is a dict: case_id, kind, question, options, evidence, reason, key, flagged_by. A verdict is
-                one of the options, or None where the case is to stay open; or a dict with `verdict`, and as wanted
-                `note` and `confidence` (0 to 1); of a model, a text that holds such an object or names one option. All
-                else is a failed task, and the others go on.
+                name. A case is a dict: case_id, kind, question, options, evidence, reason, key, flagged_by. A verdict
+                is one of the options, or None where the case is to stay open; or a dict with `verdict`, and as wanted
+                `note` and `confidence` (0 to 1); of a model, a text that holds such an object or names one option.
+                All else is a failed task, and the others go on.
             where: Which cases: a condition in SQL on this run's rows of the table `cases`.
             name: A name to find it by.
             decider: Who is on record as the decider, a name or a `Decider`; None for the task's own name: of kind LLM
@@ -712,13 +712,13 @@ class SearchRun(Run):
     ) -> RescoringRun:
         """Judge the distinct programs that had a score once more, by another scorer; returns at once.
 
-        It is a run of its own with the same candidate ids, so both verdicts stand: `.changes` says who moved, and whoever
-        changed places with another is a case of it. Sandbox, inputs, limits and seed are the search's.
+        It is a run of its own with the same candidate ids, so both verdicts stand: `.changes` says who moved, and
+        whoever changed places with another is a case of it. Sandbox, inputs, limits and seed are the search's.
 
         Args:
             score: `score(output)` or `score(output, trial)`, as of a `Problem`.
-            check: The same; None keeps the problem's own, which only passes or fails then: a number by which it replaced
-                the old score is not taken for the new one.
+            check: The same; None keeps the problem's own, which only passes or fails then: a number by which it
+                replaced the old score is not taken for the new one.
             judge_files: The same; None keeps the problem's own.
             name: A name to find it by; None for one made of the search's.
             trust: Also for a search that was born in another workspace, whose problem is a stranger's pickle that the
@@ -784,7 +784,7 @@ class RescoringRun(SearchRun):
 
         return pd.DataFrame([msgspec.structs.asdict(change) for change in read_changes(self._directory, self.status)])
 
-    def controls(self, *, trust: bool = False) -> SearchRun:
+    def controls(self, *, trust: bool = False) -> SearchRun:  # noqa: ARG002
         """A rescoring has none.
 
         Raises:

@@ -143,6 +143,18 @@ class CaseBook:
         said = {name: None if sql is None else text(name, sql) for name, sql in (("where", where), ("order", order))}
         return self._tables.frame("cases", run_id=self.run_id, **said)
 
+    def where(self, condition: str) -> list[Case]:
+        """Those of which a condition holds, in the order in which they were flagged.
+
+        Args:
+            condition: SQL on this run's rows of the table `cases`, such as `"status = 'open' and score > 0.5"`.
+
+        Raises:
+            InvalidInput: That is no SQL; DuckDB's words are in the message.
+        """
+        chosen = set(self.frame(where=condition)["case_id"])
+        return [case for case in self._cases() if case.case_id in chosen]
+
     def decide(
         self,
         case_id: str,

@@ -41,7 +41,7 @@ from epsilon_lab.settings import BrokerSettings
 from epsilon_lab.topologies.catalogue import restore, validate_models
 from epsilon_lab.topologies.engine import Stimulus, Tell
 from epsilon_lab.topologies.files import check_files, mend_files, read_outcome
-from epsilon_lab.topologies.plan import Plan, Requeue, Revise
+from epsilon_lab.topologies.plan import Deliver, Plan, Requeue, Revise
 from epsilon_lab.topologies.recovery import Recovered, beginning, recover
 from epsilon_lab.topologies.runner import Runner
 from epsilon_lab.transport import curve
@@ -215,6 +215,7 @@ class Core:
             clock=self._clock,
             found=Recovered.new(run.run_id, plan, started.budget),
             env=env,
+            deliver=self._deliver,
         )
         started = msgspec.structs.replace(started, epoch=self._host.epoch)
         live = LiveRun(started.name, started.topology, runner)
@@ -308,7 +309,9 @@ class Core:
         mend_files(run, found)
         mark(run, place)
         journal = Journal.open(run.journal, self._durability, after=end)
-        runner = Runner(run, journal, plan, host=self._host, clock=self._clock, found=found, env=env)
+        runner = Runner(
+            run, journal, plan, host=self._host, clock=self._clock, found=found, env=env, deliver=self._deliver
+        )
         live = LiveRun(started.name, started.topology, runner, journal.torn)
         self.on_loop(self._begin, live, runner.adopt)
         return live
@@ -363,6 +366,17 @@ class Core:
                 return self.on_loop(live.runner.obey, stimulus)
             self._clerk.obey(RunDirectory(self.path / run_id), news)
         return True
+
+    def _deliver(self, verdicts: Sequence[Deliver]) -> None:
+        """Tell runs what was decided about their cases; a case that takes no verdict any more is passed over.
+
+        Raises:
+            LabError: A run cannot be told.
+        """
+        for each in verdicts:
+            with suppress(InvalidInput):  # it was withdrawn meanwhile, say, as its own record tells
+                if not self.obey(each.run_id, Tell(each.decision)):
+                    raise LabError(f"nobody is at run {each.run_id} to take them")
 
     # -- workers -----------------------------------------------------------------------------------------------------
 

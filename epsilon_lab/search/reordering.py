@@ -2,7 +2,8 @@
 
 Pure. A pair is *flipped* where the one that was strictly better is now strictly worse; a tie on either side is no flip,
 since neither scorer contradicts the other there. A candidate that has no score any more stands behind all that have
-one; that is its own flip with each that was behind it, and says nothing about those. Ranks are those of a competition: equals share the best of their places (1, 2, 2, 4).
+one; that is its own flip with each that was behind it, and says nothing about those. Ranks are those of a competition:
+equals share the best of their places (1, 2, 2, 4).
 
 Flips are counted with a Fenwick tree (P. Fenwick, "A New Data Structure for Cumulative Frequency Tables", Software:
 Practice and Experience, 1994) in n log n, as Kendall's tau is, because a search may have ten thousand candidates and

@@ -157,6 +157,8 @@ class AdjudicationPlan(Plan):
         self._tried: dict[str, int] = {}
         """How often an item was tried again without anybody asking for it."""
 
+        self._decided: set[str] = set()
+        self._left_open: set[str] = set()
         self.models = queue.models
 
     def start(self, now: float) -> list[PlanEffect]:
@@ -165,9 +167,10 @@ class AdjudicationPlan(Plan):
 
     def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
         """Deliver a verdict; what came to none is tried again as often as is allowed."""
-        effects = self._queue.settled(outcome, now)
         if outcome.status == "completed":
-            return [*self._delivery(outcome), *effects]
+            delivery = self._delivery(outcome)
+            return [*delivery, *map(self._said, self._queue.settled(outcome, now))]
+        effects = list(map(self._said, self._queue.settled(outcome, now)))
         item, failure = origin(outcome.task_id), outcome.failure
         tried = self._tried.get(item, 0)
         if outcome.status != "failed" or failure is None or is_hopeless(failure) or tried >= self._rules.retries:
@@ -191,10 +194,20 @@ class AdjudicationPlan(Plan):
         """End with the verdicts there are."""
         return self._queue.stop(reason, now)
 
+    def _said(self, effect: PlanEffect) -> PlanEffect:
+        """An end in words about cases."""
+        if not isinstance(effect, Finish) or effect.status != "completed":
+            return effect
+        words = [f"{len(self._decided)} decided", f"{len(self._left_open)} left open" * bool(self._left_open)]
+        return msgspec.structs.replace(effect, reason=f"{effect.reason}: {', '.join(filter(None, words))}")
+
     def _delivery(self, outcome: TaskOutcome) -> list[PlanEffect]:
         """The verdict of an accepted answer, for the run that the case is of; none where it was left open."""
         said: Mapping[str, Any] = msgspec.json.decode(outcome.output.data) if outcome.output is not None else {}
         answer = msgspec.convert(said, Answer)
+        for cases in (self._decided, self._left_open):  # a case may be done again
+            cases.discard(said["case_id"])
+        (self._left_open if answer.verdict is None else self._decided).add(said["case_id"])
         if answer.verdict is None:
             return []
         decision = Decide(

@@ -36,6 +36,7 @@ from epsilon_lab.topologies.plan import (
     Add,
     Cancel,
     Copy,
+    Deliver,
     Emit,
     Export,
     Finish,
@@ -144,7 +145,19 @@ class End(msgspec.Struct, frozen=True):
 
 
 EngineEffect = (
-    Submit | Emit | Write | Copy | Export | Hold | CloseBudget | Reprioritise | Requeue | CancelTasks | CancelAll | End
+    Submit
+    | Emit
+    | Write
+    | Copy
+    | Export
+    | Deliver
+    | Hold
+    | CloseBudget
+    | Reprioritise
+    | Requeue
+    | CancelTasks
+    | CancelAll
+    | End
 )
 
 
@@ -353,7 +366,7 @@ class RunState:
                 case Emit(body=body):
                     self.docket.take(body)
                     effects.append(effect)
-                case Write() | Copy() | Export():
+                case Write() | Copy() | Export() | Deliver():
                     effects.append(effect)
                 case Requeue(task_ids=task_ids):
                     for task_id in task_ids:

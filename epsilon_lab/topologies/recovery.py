@@ -89,7 +89,7 @@ from epsilon_lab.topologies.engine import (
     Submit,
     Tell,
 )
-from epsilon_lab.topologies.plan import Cancel, Copy, Emit, Plan, Prioritise, Requeue, Revise, Write, unheard
+from epsilon_lab.topologies.plan import Cancel, Copy, Deliver, Emit, Plan, Prioritise, Requeue, Revise, Write, unheard
 from epsilon_lab.workspace.journal import Record
 
 _LOSSES = ("crashed", "lost", "expired")
@@ -106,6 +106,9 @@ class Recovered:
 
     effects: list[EngineEffect] = field(default_factory=list)
     """What followed from the last stimuli on record and is not on record itself; to be carried out, in order."""
+
+    deliveries: list[EngineEffect] = field(default_factory=list)
+    """Verdicts for other runs that may have been delivered; to be delivered again."""
 
     files: dict[str, Write | Copy] = field(default_factory=dict)
     """Files of the run directory as the rules last wrote them, by reference."""
@@ -275,6 +278,7 @@ class _Recovery:
         cases = found.state.catch_up()
         self._tell()
         found.effects = [
+            *found.deliveries,
             *cases,
             *untaken,
             *raised,
@@ -513,6 +517,8 @@ class _Recovery:
             case Write() | Copy():
                 self._found.files.pop(effect.ref, None)
                 self._found.files[effect.ref] = effect
+            case Deliver():
+                self._found.deliveries.append(effect)
             case Submit(tasks=tasks):
                 self._untaken.update((task.task_id, task) for task in tasks)
             case CloseBudget(reason=reason):

@@ -1,8 +1,8 @@
-"""A search's programs judged once more, by another scorer: both verdicts stand, and what they disagree on becomes cases.
+"""A search's programs judged once more, by another scorer: both verdicts stand, what they disagree on becomes cases.
 
-The distinct programs that had a score are judged again, in the same sandbox, with the same inputs, limits and seed, as a
-run of its own whose table `candidates` has the same ids and another `scorer_hash`. Nothing of the search is unpickled by
-the lab: the old judge's side travels inside the new one.
+The distinct programs that had a score are judged again, in the same sandbox, with the same inputs, limits and seed, as
+a run of its own whose table `candidates` has the same ids and another `scorer_hash`. Nothing of the search is unpickled
+by the lab: the old judge's side travels inside the new one.
 
 The search's discipline holds: the seed program first, and whoever beats it is put to the strict check. A program that
 the new scorer gives no score is a row that says why; it stands behind all others, and the run goes on.

@@ -1,8 +1,8 @@
 """What the verdicts on a search's cases say about its candidates, so that its ranking can be made of them.
 
 A case is about a candidate where its key is the candidate's id, or `["candidate", id]`. One verdict has a meaning for
-every ranking, whoever asked and whatever the other options are: `reject`. A candidate that any case rejects is out of it
-until that verdict is taken back.
+every ranking, whoever asked and whatever the other options are: `reject`. A candidate that any case rejects is out of
+it until that verdict is taken back.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def rulings(cases: Iterable[Case], known: Container[str], means: Container[str])
 def candidate_of(key: object) -> str | None:
     """The candidate that a case of this key is about; None where it is about none."""
     match key:
-        case str() as name | ["candidate", str() as name] | ("candidate", str() as name):
+        case str():
+            return key
+        case ["candidate", str(name)]:
             return name
     return None
 

@@ -20,7 +20,15 @@ from epsilon_lab.broker.host import BrokerHost
 from epsilon_lab.cases.docket import CaseNews
 from epsilon_lab.clock import Clock
 from epsilon_lab.errors import LabError, WorkspaceError
-from epsilon_lab.messages.events import Body, RunAdopted, TasksCancelled, TasksWaiting, VerdictGiven, task_line
+from epsilon_lab.messages.events import (
+    Body,
+    RunAdopted,
+    RunEnded,
+    TasksCancelled,
+    TasksWaiting,
+    VerdictGiven,
+    task_line,
+)
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
 from epsilon_lab.topologies.engine import (
@@ -43,7 +51,7 @@ from epsilon_lab.topologies.engine import (
     cancelled_outcome,
 )
 from epsilon_lab.topologies.files import read_outcome
-from epsilon_lab.topologies.plan import Copy, Emit, Export, Plan, Prioritise, Requeue, Revise, Write, unheard
+from epsilon_lab.topologies.plan import Copy, Deliver, Emit, Export, Plan, Prioritise, Requeue, Revise, Write, unheard
 from epsilon_lab.topologies.recovery import Recovered
 from epsilon_lab.workspace.fold import how_to_resume
 from epsilon_lab.workspace.journal import Journal
@@ -68,6 +76,8 @@ class Runner:
         clock: The lab's clock.
         found: How the run stands: new, or as an earlier lab left it, with the same rules.
         env: Environment variables that its tasks in child processes are granted.
+        deliver: Tells other runs of the workspace what was decided about their cases; it is on disk when it returns.
+            Called from another thread. None for nobody to tell.
     """
 
     def __init__(
@@ -80,8 +90,15 @@ class Runner:
         clock: Clock,
         found: Recovered,
         env: Mapping[str, str] | None = None,
+        deliver: Callable[[Sequence[Deliver]], None] | None = None,
     ) -> None:
         self.run = run
+        self._deliver = deliver
+        self._undelivered: list[Deliver] = []
+        self._delivering: asyncio.Future[None] | None = None
+        self._behind: list[EngineEffect] = []
+        """The run's end and what comes with it, while there are verdicts to be delivered before."""
+
         self.runs_strangers = plan.runs_strangers
         self._reads_outputs = plan.reads_outputs
         self.done: Future[None] = Future()
@@ -193,6 +210,8 @@ class Runner:
             if self._is_closed:
                 return False
             self.state.docket.check(stimulus.news)
+        if self._behind and isinstance(stimulus, Tell):
+            raise LabError(f"run {self.run.run_id} is about to end, once its verdicts are delivered; try again then")
         if isinstance(stimulus, Prioritise):
             self._say_what_waits()  # its line speaks of one of them
         is_heard = self.send(stimulus)
@@ -213,9 +232,10 @@ class Runner:
         self._stop_watching()
         self._is_closed = True
         self._untaken.clear()
+        self._undelivered.clear()
         self._host.close_run(self.run.run_id)
         self._journal.close()
-        if not self.state.ended:
+        if not self.state.ended or self._behind:
             self.state.status = "interrupted"
             self.state.reason = f"the lab was closed before the run had ended; {how_to_resume(self.run.run_id)}"
         self.state.forget()
@@ -240,7 +260,11 @@ class Runner:
         return read_outcome(self.run, outcome) if self.state.reads(outcome.task_id) else outcome
 
     def _carry_out(self, effects: list[EngineEffect]) -> None:
-        for effect in effects:
+        for place, effect in enumerate(effects):
+            is_end = isinstance(effect, Emit) and isinstance(effect.body, RunEnded)
+            if self._behind or (is_end and (self._undelivered or self._delivering)):
+                self._behind += effects[place:]
+                break
             match effect:
                 case Submit(tasks=tasks):
                     self._untaken.extend(tasks)
@@ -254,6 +278,8 @@ class Runner:
                     self._host.record(self.run.run_id, self.run.save(ref, self.run.read_bytes(source), kind=kind))
                 case Export():
                     self._export(effect)
+                case Deliver() if self._deliver is not None:
+                    self._undelivered.append(effect)
                 case Hold(paused=True):
                     self._host.pause(self.run.run_id)
                 case Hold():
@@ -273,6 +299,28 @@ class Runner:
                 case End():
                     self._is_ending = True
                     asyncio.get_running_loop().call_soon(self._end)
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Deliver verdicts to other runs, in a thread: it waits for the disk, and perhaps for a journal to be read."""
+        if self._undelivered and self._delivering is None and self._deliver is not None and not self._is_closed:
+            verdicts, self._undelivered = self._undelivered, []
+            self._delivering = asyncio.get_running_loop().run_in_executor(None, self._deliver, verdicts)
+            self._delivering.add_done_callback(self._handed_on)
+
+    def _handed_on(self, delivering: asyncio.Future[None]) -> None:
+        """Go on with what came meanwhile; the run's end, where it waits for all of it, is carried out then."""
+        error = None if delivering.cancelled() else delivering.exception()
+        self._delivering = None
+        if self._is_closed:
+            return
+        if error is not None:
+            self.lose(f"its verdicts cannot be delivered ({error})")
+        elif self._undelivered:
+            self._hand_on()
+        else:
+            behind, self._behind = self._behind, []
+            self._do(lambda: behind)
 
     def _hand_over(self) -> None:
         """Give the broker what it has room for, so many at once; the rest follows, or waits until work gets done."""

@@ -128,7 +128,7 @@ def test_what_cannot_be_judged_again_is_refused_with_the_reason(lab, tmp_path):
     failed = lab.start(PopulationSearch(toy(score=lambda output: 1 / 0), population=2, **SMALL | {"elites": 0}))
     with pytest.raises(RunFailed):
         failed.wait(30)
-    with pytest.raises(LabError, match="no program of run .* had a score"):
+    with pytest.raises(LabError, match=r"no program of run .* had a score"):
         failed.rescore(float)
 
     nothing = search.rescore(lambda output: 1 / 0)
