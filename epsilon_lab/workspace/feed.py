@@ -2,61 +2,137 @@
 
 A journal only grows, so a look costs what was added since the last one. Where the file was removed, cut or replaced,
 its rows are forgotten and it is read from the beginning; where it is damaged, that is said and other runs go on.
+
+A journal whose rows are kept elsewhere (catalogue.py) is not read before anything of it has changed, and then from the
+beginning: what it would take to go on from its end is not kept.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from epsilon_lab.errors import WorkspaceError
+import msgspec
+
+from epsilon_lab.errors import JournalDamaged, WorkspaceError
 from epsilon_lab.workspace.fold import Fold, Row
-from epsilon_lab.workspace.scan import START, read_journal, segment_path
+from epsilon_lab.workspace.scan import START, Position, read_journal, segment_path
 
 
-class _Look(NamedTuple):
+class Look(NamedTuple):
     """What tells from outside whether a file is the one that was read, and has grown."""
 
     inode: int
     size: int
     changed_ns: int
+
+
+class _Tip(NamedTuple):
+    """The file of a journal that is read next."""
+
+    look: Look
     is_full: bool
     """Whether the journal goes on in another one."""
 
 
+def looks(path: Path) -> tuple[Look, ...]:
+    """Look at each of a journal's files; there may be none."""
+    found: list[Look] = []
+    try:
+        while True:
+            found.append(_look(segment_path(path, len(found) + 1)))
+    except OSError:
+        return tuple(found)
+
+
+def _look(path: Path) -> Look:
+    stat = os.stat(path)
+    return Look(stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+class Kept(msgspec.Struct, frozen=True, array_like=True):
+    """What a journal was when its rows were kept, as they are while nobody is at its run."""
+
+    files: tuple[Look, ...]
+    """As `looks` found them."""
+
+    end: Position
+    """How far it was read."""
+
+    seq: int
+    """Its last record that was."""
+
+    is_over: bool
+    """Whether its run had ended, and its rows are the same if a lab is at it."""
+
+    notes: tuple[str, ...]
+    """What could not be read, in words."""
+
+    @property
+    def tip(self) -> _Tip | None:
+        """The file that would be read next."""
+        return _Tip(self.files[self.end.segment - 1], len(self.files) > self.end.segment)
+
+
 class Feed:
-    """One journal on its way into the tables: how far it is read, and what is folded of it."""
+    """One journal on its way into the tables: how far it is read, and what is folded of it.
 
-    def __init__(self, run_id: str | None, path: Path) -> None:
+    Args:
+        run_id: The run; None for the lab's own journal.
+        path: The journal's first file.
+        kept: What is known of it where its rows are kept, and its files are still those.
+    """
+
+    def __init__(self, run_id: str | None, path: Path, kept: Kept | None = None) -> None:
         self.run_id, self.path = run_id, path
-        self._begin()
+        self._begin(kept)
 
-    def _begin(self) -> None:
+    def _begin(self, kept: Kept | None = None) -> None:
         self.fold = Fold(self.run_id)
-        self.seq = 0
         self.stored: set[str] = set()
-        self._end = START
         self._events: list[Row] = []
         self._keeps_events = False  # until someone asks for them: most never do, and they are most of the bytes
-        self._seen: _Look | None = None
-        self._is_begun = False
-        self._said: set[str] = set()
+        self._is_whole = False
+        self._kept = kept
+        self._is_begun = kept is not None
+        self.seq, self._end = (kept.seq, kept.end) if kept else (0, START)
+        self._seen = kept.tip if kept else None
+        self._unsaid = list(kept.notes) if kept else []
+        self._said = set(self._unsaid)
 
-    def read(self, forget: Callable[[str | None], None], *, events: bool) -> list[str]:
+    def keep(self, files: tuple[Look, ...]) -> Kept | None:
+        """Say what to keep of it beside its rows; None where what was read is not what is there.
+
+        Args:
+            files: What `looks` found before it was read.
+        """
+        if not files or looks(self.path) != files or not self._is_whole:
+            return None
+        return Kept(files, self._end, self.seq, self.fold.is_over, tuple(sorted(self._said)))
+
+    def read(self, forget: Callable[[str | None], None], *, events: bool, live: bool = False) -> list[str]:
         """Fold the tail in; what cannot be read is said once, in words, and left out.
 
         Args:
             forget: Drops a journal's stored rows: called where another file has taken this one's place.
             events: Keep the events themselves, from now on and from the beginning.
+            live: A lab is at the run.
         """
+        notes, self._unsaid = self._unsaid, []
+        return notes + self._read(forget, events=events, live=live)
+
+    def _read(self, forget: Callable[[str | None], None], *, events: bool, live: bool) -> list[str]:
         try:
-            seen = self._look()
+            seen = self._tip()
         except (FileNotFoundError, NotADirectoryError):
             return self._restart(forget, events=events) if self._is_begun else []
         except OSError as error:
             return self._say(f"journal {self.path} cannot be read ({error.strerror}); its run is not in the tables")
-        if seen.size < self._end.offset or (self._seen is not None and seen.inode != self._seen.inode):
+        if seen.look.size < self._end.offset or (self._seen and seen.look.inode != self._seen.look.inode):
+            return self._restart(forget, events=events)
+        if self._kept is not None and (seen != self._seen or (live and not self._kept.is_over)):
             return self._restart(forget, events=events)
         from_start = events and not self._keeps_events
         if seen == self._seen and not from_start:
@@ -65,7 +141,9 @@ class Feed:
         try:
             tail = read_journal(self.path, START if from_start else self._end)
         except WorkspaceError as error:
+            self._is_whole = isinstance(error, JournalDamaged)  # else it may be read when asked again
             return self._say(f"{error}. Until then this run's rows are missing or incomplete, other runs' are not")
+        self._is_whole = True
         if tail.end.segment != self._end.segment:
             self._seen = None  # that was another file
         self._keeps_events |= events
@@ -83,11 +161,10 @@ class Feed:
             return self._say(f"journal {self.path}: {self.fold.unread}; rows may be missing. Try a newer epsilon_lab")
         return []
 
-    def _look(self) -> _Look:
+    def _tip(self) -> _Tip:
         """Look at the file that is read next."""
-        stat = segment_path(self.path, self._end.segment).stat()
-        is_full = segment_path(self.path, self._end.segment + 1).exists()
-        return _Look(stat.st_ino, stat.st_size, stat.st_mtime_ns, is_full)
+        number = self._end.segment
+        return _Tip(_look(segment_path(self.path, number)), os.path.exists(segment_path(self.path, number + 1)))
 
     def _restart(self, forget: Callable[[str | None], None], *, events: bool) -> list[str]:
         """Forget the journal that was there, and read the one that has taken its place, if any."""

@@ -137,6 +137,11 @@ class Fold:
         self.touched[table] = {}
         return rows
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended."""
+        return self._run is not None and self._state not in ("running", "paused")
+
     def watched(self, live: bool) -> None:
         """Say whether a lab is at this run: one without an end that nobody is at was interrupted."""
         if self._run is None:

@@ -10,13 +10,12 @@ import importlib
 import json
 import os
 import re
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epsilon_lab.errors import InvalidInput, LabError
-from epsilon_lab.workspace.reading import LOCK_DOWN, check_reading
+from epsilon_lab.workspace.reading import check_reading, interrupted_after, lock_down
 
 if TYPE_CHECKING:
     import duckdb
@@ -71,8 +70,7 @@ class GrantedTables:
         try:
             for name, source in sources.items():
                 self._make(name, source)
-            for setting in LOCK_DOWN:
-                self._connection.execute(setting)
+            lock_down(self._connection)
         except self._duckdb.Error as error:
             self.close()
             raise LabError(f"a granted table cannot be made: {error}") from error
@@ -126,13 +124,11 @@ class GrantedTables:
             InvalidInput: It is not one SELECT, or DuckDB refuses it; its words are in the message.
         """
         cursor = self._connection.cursor()
-        timer = threading.Timer(timeout_s, cursor.interrupt)
-        timer.daemon = True
-        timer.start()
         try:
             check_reading(cursor, query, ("SELECT",))
             cursor.execute("begin transaction read only")
-            found = cursor.execute(query).fetchmany(rows + 1)
+            with interrupted_after(cursor, timeout_s):
+                found = cursor.execute(query).fetchmany(rows + 1)
             names = [str(column[0]) for column in cursor.description or ()]
             cursor.execute("rollback")
         except self._duckdb.InterruptException as error:
@@ -140,7 +136,5 @@ class GrantedTables:
         except self._duckdb.Error as error:
             raise InvalidInput("query", str(error).strip(), f"the tables are:\n{self.described()}") from error
         finally:
-            timer.cancel()
-            timer.join()
             cursor.close()
         return names, found[:rows], len(found) > rows

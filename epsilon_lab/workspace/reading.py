@@ -7,7 +7,9 @@ locked) and that the transaction is read-only.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from epsilon_lab.errors import InvalidInput
@@ -15,7 +17,7 @@ from epsilon_lab.errors import InvalidInput
 if TYPE_CHECKING:
     import duckdb
 
-LOCK_DOWN = (
+_LOCK_DOWN = (
     "set temp_directory = ''",
     "set enable_external_access = false",
     "set global python_enable_replacements = false",
@@ -23,7 +25,36 @@ LOCK_DOWN = (
     "set autoinstall_known_extensions = false",
     "set lock_configuration = true",
 )
-"""Statements after which a connection to a database in memory reaches nothing else."""
+
+
+def lock_down(connection: duckdb.DuckDBPyConnection) -> None:
+    """See to it that a database, and whatever is attached to it by now, is all that its connections reach, for good.
+
+    The path of what is attached stays open to them, for writing too.
+    """
+    for setting in _LOCK_DOWN:
+        connection.execute(setting)
+
+
+@contextmanager
+def interrupted_after(cursor: duckdb.DuckDBPyConnection, timeout_s: float | None) -> Iterator[None]:
+    """Interrupt a cursor's query that takes longer; DuckDB then raises its `InterruptException`.
+
+    Args:
+        cursor: The cursor, for this query alone.
+        timeout_s: Seconds; None for ever.
+    """
+    if timeout_s is None:
+        yield
+        return
+    timer = threading.Timer(timeout_s, cursor.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 def check_reading(cursor: duckdb.DuckDBPyConnection, query: str, kinds: Collection[str]) -> None:

@@ -460,7 +460,7 @@ def test_an_interrupted_look_starts_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("epsilon_lab.workspace.tables._Store._write", interrupted)
+        patch.setattr("epsilon_lab.workspace.store.Store._write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             tables.frame("candidates")
     assert len(tables.frame("candidates")) == 2
