@@ -10,6 +10,7 @@ layers.py     what becomes of files that several tasks made (pure); leaf_files.p
               removes what strangers have filled
 items.py      very many items, a line each, read a page at a time
 outputs.py    what tasks gave, read back from the journal
-tables.py     journals as DuckDB tables and pandas frames, the one door to both; schema.py says which,
-              fold.py turns events into their rows, feed.py follows one journal
+tables.py     journals as DuckDB tables and pandas frames: schema.py says which, fold.py turns events into their rows,
+              feed.py follows one journal, store.py takes the rows in, catalogue.py keeps those of closed runs from one
+              lab to the next, database.py answers queries and lets them do nothing else
 """

@@ -80,11 +80,10 @@ class Catalogue:
             os.link(self.path, path)
             connection.execute(f"attach '{_quoted(path)}' as {NAME} (read_only)")
         lock_down(connection)
-        try:
-            return self._kept(connection, NAME)
-        except (duckdb.Error, msgspec.MsgspecError):
+        kept = _kept(connection, NAME)
+        if not kept:
             connection.execute(f"detach database if exists {NAME}")
-            return {}
+        return kept
 
     def grow(self, run_ids: Collection[str]) -> bool:
         """Read some runs' journals into it, in place of what it has of them; leave out runs that are no more.
@@ -121,8 +120,8 @@ class Catalogue:
             shutil.copyfile(self.path, part)
             with duckdb.connect(str(part), read_only=True) as connection:
                 lock_down(connection)
-                self._kept(connection, part.stem)
-            return
+                if _kept(connection, part.stem):
+                    return
         part.unlink(missing_ok=True)
 
     def _fill(self, connection: duckdb.DuckDBPyConnection, run_ids: Collection[str]) -> None:
@@ -155,21 +154,6 @@ class Catalogue:
         connection.execute("commit")
         connection.execute("checkpoint")
 
-    def _kept(self, connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Kept]:
-        """The runs in it.
-
-        Raises:
-            duckdb.Error: It is not one of these files, or was made by other rules.
-            msgspec.MsgspecError: As above.
-        """
-        tables = connection.execute("select table_name from duckdb_tables() where database_name = ?", [name]).fetchall()
-        if not {*KEPT, "rules", "kept"} <= {table for (table,) in tables}:  # a view would be a query of a stranger's
-            raise load_duckdb().Error("no catalogue")
-        if connection.execute(f"select sha256 from {name}.rules").fetchall() != [(_rules(),)]:  # noqa: S608 - our own names
-            raise load_duckdb().Error("made by other rules")
-        rows = connection.execute(f"select run_id, how from {name}.kept").fetchall()  # noqa: S608 - as above
-        return {run_id: msgspec.json.decode(how, type=Kept) for run_id, how in rows}
-
     @contextmanager
     def _aside(self) -> Iterator[Path]:
         """A directory of its own beside the file, for a moment."""
@@ -184,6 +168,21 @@ class Catalogue:
         for directory in self.path.parent.glob(f"{_ASIDE}*"):
             if directory.stat().st_mtime < time.time() - _ABANDONED_S:
                 shutil.rmtree(directory, ignore_errors=True)
+
+
+def _kept(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Kept]:
+    """The runs in a catalogue; none where it is not one, or was made by other rules."""
+    query = "select table_name from duckdb_tables() where database_name = ?"
+    try:
+        tables = {table for (table,) in connection.execute(query, [name]).fetchall()}
+        if not {*KEPT, "rules", "kept"} <= tables:  # a view of that name would be a stranger's query
+            return {}
+        if connection.execute(f"select sha256 from {name}.rules").fetchall() != [(_rules(),)]:  # noqa: S608 - our own names
+            return {}
+        rows = connection.execute(f"select run_id, how from {name}.kept").fetchall()  # noqa: S608 - as above
+        return {run_id: msgspec.json.decode(how, type=Kept) for run_id, how in rows}
+    except (load_duckdb().Error, msgspec.MsgspecError):
+        return {}
 
 
 @functools.cache

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import duckdb
 
 _READS = ("SELECT", "EXPLAIN")
+_DAMAGE = ("Corrupt database file", "Could not read enough bytes")
 
 _Answer = TypeVar("_Answer")
 
@@ -127,8 +128,9 @@ class Database:
             raise KeyboardInterrupt from error
 
     def _is_damage(self, error: Exception) -> bool:
-        kinds = ("IOException", "FatalException", "InternalException", "SerializationException")
-        return type(error) is self._duckdb.Error or isinstance(error, tuple(getattr(self._duckdb, k) for k in kinds))
+        """Whether it tells of a file that is broken; DuckDB has several classes for that, and most serve others too."""
+        broken = (self._duckdb.FatalException, self._duckdb.InternalException, self._duckdb.SerializationException)
+        return isinstance(error, broken) or any(words in str(error) for words in _DAMAGE)
 
     def _explained(self, error: Exception) -> tuple[str, str]:
         """DuckDB's words, and what to do about them."""

@@ -9,6 +9,7 @@ renamed), so that a reader never meets half a file.
     ├── lab/snapshot.json           what the beginning of that came to (register.py)
     ├── lab/lock                    who holds the workspace
     ├── lab/sidecar.log             what a sidecar said
+    ├── lab/tables.duckdb           rows of closed runs, read from their journals once (catalogue.py); may be deleted
     └── cap-set-4-20261121-…/       a run
         ├── journal.ndjson          everything that happened; from 64 MiB on it goes on in journal.ndjson.000002 …
         ├── STOP                    put there by anyone to end the run

@@ -222,6 +222,7 @@ class Tables:
             try:
                 if run_id is None and not self._is_grown and live is not None:
                     database = self._database = self._grown(database, live)
+                    self._is_grown = True  # what ends from now on is in memory anyway
                 database.begin()
                 notes = self._read(database, tables, run_id, live)
                 database.commit()
@@ -235,7 +236,6 @@ class Tables:
 
     def _grown(self, database: Database, live: Collection[str]) -> Database:
         """Have the catalogue take in what nobody is at, if that is much, and begin again with it."""
-        self._is_grown = True  # what ends from now on is in memory anyway
         files = {name: looks(self._journal(name)) for name in self._run_ids() if name not in live}
         fresh = [name for name, found in files.items() if found and not database.has(name, found)]
         size = sum(look.size for name in fresh for look in files[name])
