@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from epsilon_lab import ids
-from epsilon_lab.messages import events
+from epsilon_lab.messages import cases, deciders, events
 from epsilon_lab.workspace import feed as feeding
 from epsilon_lab.workspace import fold, schema
 from epsilon_lab.workspace.feed import Feed, Kept, looks
@@ -51,6 +51,9 @@ KEPT = tuple(name for name in STORED if name not in ("events", "workers"))
 
 NAME = "catalogue"
 """The database, where it is attached."""
+
+RULES = (ids, cases, deciders, events, schema, fold, feeding)
+"""Modules that rows depend on besides the journals."""
 
 _FILE = "tables.duckdb"
 _ASIDE = ".tables-"
@@ -187,8 +190,8 @@ def _kept(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Kept]:
 
 @functools.cache
 def _rules() -> str:
-    """What the rows depend on besides the journals: the program that makes them."""
-    source = "".join(inspect.getsource(module) for module in (ids, events, schema, fold, feeding))
+    """What tells one set of rules from another."""
+    source = "".join(inspect.getsource(module) for module in RULES)
     return hashlib.sha256(source.encode()).hexdigest()
 
 

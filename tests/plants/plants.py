@@ -17,6 +17,7 @@ GRAPH = "tests/topologies/test_graph.py"
 PROGRAM = "tests/processes/test_program.py"
 JUDGED = "tests/topologies/test_judged_plan.py"
 SUPERVISION = "tests/topologies/test_supervision.py"
+CATALOGUE = "tests/workspace/test_catalogue.py"
 CASE = "tests/cases/test_case.py"
 WORKFLOW = "tests/views/test_workflow.py"
 PACKS = "tests/package/test_packs.py"
@@ -860,7 +861,7 @@ PLANTS = (
     Plant(
         "granted tables are not locked",
         "workspace/granted.py",
-        "            for setting in LOCK_DOWN:\n                self._connection.execute(setting)\n",
+        "            lock_down(self._connection)\n",
         "",
         ("tests/agents/tools/test_tool_sql.py",),
     ),
@@ -1314,6 +1315,49 @@ PLANTS = (
         'return ", ".join(repr(word) for word in known if word in words)\n',
         'return ", ".join(repr(word) for word in known if word in sentence.lower())\n',
         ("tests/topologies/test_auto.py",),
+    ),
+    # -- tables -------------------------------------------------------------------------------------------------------
+    Plant(
+        "the catalogue is attached by its own name, which DuckDB then grants to every query",
+        "workspace/catalogue.py",
+        "attach '{_quoted(path)}' as",
+        "attach '{_quoted(self.path)}' as",
+        (CATALOGUE,),
+    ),
+    Plant(
+        "what is in a catalogue may be a stranger's query",
+        "workspace/catalogue.py",
+        '        if not {*KEPT, "rules", "kept"} <= tables:',
+        "        if False:",
+        (CATALOGUE,),
+    ),
+    Plant(
+        "rows of other rules are believed",
+        "workspace/catalogue.py",
+        "fetchall() != [(_rules(),)]:",
+        "fetchall() == []:",
+        (CATALOGUE,),
+    ),
+    Plant(
+        "rows are kept of a journal that has changed",
+        "workspace/tables.py",
+        "        if kept is not None and kept.files != looks(journal):\n",
+        "        if False:\n",
+        (CATALOGUE,),
+    ),
+    Plant(
+        "an interrupted run that a lab takes up stays as it was kept",
+        "workspace/feed.py",
+        "(live and not self._kept.is_over)",
+        "False",
+        (CATALOGUE,),
+    ),
+    Plant(
+        "a query sees what changed after its tables were read",
+        "workspace/database.py",
+        '        cursor.execute("select 1 from journals.reread limit 0").fetchall()',
+        '        cursor.execute("select 1").fetchall()',
+        (CATALOGUE,),
     ),
     # -- record linkage -----------------------------------------------------------------------------------------------
     Plant(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import shutil
 import tempfile
@@ -31,7 +33,7 @@ from epsilon_lab.messages.events import (
 )
 from epsilon_lab.messages.tasks import Event
 from epsilon_lab.messages.values import StoredValue
-from epsilon_lab.workspace import catalogue, feed
+from epsilon_lab.workspace import catalogue, feed, fold
 from epsilon_lab.workspace.catalogue import Catalogue
 from epsilon_lab.workspace.layout import JOURNAL
 from epsilon_lab.workspace.schema import TABLES
@@ -313,6 +315,11 @@ def test_one_that_is_no_good_is_passed_over_and_made_anew(
         close_a_run(workspace, name, candidates=400)
     true = seen(workspace)
     harm(file(workspace))
+    tables = Tables(workspace.path)
+    read.clear()
+    assert len(tables.rows("select * from candidates order by feedback")) == 1_200
+    assert set(read) == set("abc")
+    tables.close()
     assert seen(workspace, looks_on=True) == true
     assert seen(workspace) == true
     if harm is scribble:  # found out by a query that came too late to write another
@@ -322,6 +329,20 @@ def test_one_that_is_no_good_is_passed_over_and_made_anew(
     assert len(tables.rows("select * from candidates")) == 1_200
     assert read == []
     tables.close()
+
+
+def test_its_rules_are_all_that_rows_are_made_by() -> None:
+    tree = ast.parse(inspect.getsource(fold))
+    imported = {
+        name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("epsilon_lab")
+        for name in (
+            [f"epsilon_lab.{each.name}" for each in node.names] if node.module == "epsilon_lab" else [node.module]
+        )
+    }
+    formats = {"epsilon_lab.workspace.journal", "epsilon_lab.workspace.layout"}  # what a journal is, and its name
+    assert imported - formats <= {module.__name__ for module in catalogue.RULES}
 
 
 def test_nothing_in_a_strangers_catalogue_is_run(workspace: Workspace, tmp_path: Path) -> None:
