@@ -12,6 +12,7 @@ The rooms, top to bottom; each imports only rooms below it:
     testing | __main__          the kit that ships; the few commands
     magics                      %load_ext epsilon_lab: cells of SQL
     lab · history · runs        the composition root, and the handles a user holds
+    artifacts                   a run's files, to be found, read and looked at
     packs                       settings of a piece of work, from manifests and the environment
     views | problems            figures and panels; ready-made problems
     hosts                       where a lab's work is done

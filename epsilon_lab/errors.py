@@ -4,6 +4,7 @@ Every message says what happened, to which id, and what to do next; the fields a
 
     LabError
     ├── InvalidInput        a value was refused before anything was spent (also a ValueError)
+    ├── NoSuchArtifact      a run has no file of that path (also a KeyError)
     ├── WorkspaceError      a directory cannot be used as asked
     │   ├── WorkspaceLocked     another process holds it
     │   ├── DiskFull            there is no room for a file of a run
@@ -40,6 +41,21 @@ class InvalidInput(LabError, ValueError):
     def __init__(self, what: str, problem: str, remedy: str = "") -> None:
         self.what = what
         super().__init__(f"{what}: {problem}" + (f"; {remedy}" if remedy else ""))
+
+
+class NoSuchArtifact(LabError, KeyError):
+    """A run has no file of that path on record.
+
+    Attributes:
+        path: What was asked for.
+    """
+
+    def __init__(self, run_id: str, path: str, like: tuple[str, ...]) -> None:
+        self.path = path
+        close = f"; close to it are {', '.join(map(repr, like))}" if like else ""
+        super().__init__(f"run {run_id} has no artifact {path}{close}")
+
+    __str__ = Exception.__str__  # a KeyError's would quote the sentence
 
 
 class WorkspaceError(LabError):

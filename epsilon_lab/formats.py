@@ -72,6 +72,13 @@ def number(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
+def size(count: int) -> str:
+    """Bytes, as a person says them."""
+    power = min((len(str(count)) - 1) // 3, 4)
+    amount = count / 1000**power
+    return f"{amount:.{1 if power and amount < 10 else 0}f} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds, as a person says them."""
     if seconds is None:

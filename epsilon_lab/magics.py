@@ -102,7 +102,7 @@ class SqlCell:
                 return None
             start = begin + found.end()
         if cell is None and (asked := re.search(r"--lab\s+(\w*)$", text[start:cursor])):
-            return Proposal(asked[1], [name for name in _labs(names) if name.startswith(asked[1])])
+            return Proposal(asked[1], _labs_from(asked[1], names))
         return propose(
             text[start:cursor],
             text[cursor:end],
@@ -195,10 +195,12 @@ def _complete_options(before: str, names: Mapping[str, Any]) -> Proposal | None:
     if (found := _OPTION.search(before)) is None:
         return None
     if found["dash"]:
-        return Proposal(found["dash"], ["--lab"])
-    return Proposal(
-        found["name"], [name for name in _labs(names) if name.startswith(found["name"])] if found["lab"] else []
-    )
+        return Proposal(found["dash"], {"--lab": "option"})
+    return Proposal(found["name"], _labs_from(found["name"], names) if found["lab"] else {})
+
+
+def _labs_from(fragment: str, names: Mapping[str, Any]) -> dict[str, str]:
+    return {name: "lab" for name in _labs(names) if name.startswith(fragment)}
 
 
 def _run_names(text: str, names: Mapping[str, Any]) -> list[str]:
@@ -225,7 +227,7 @@ def _matcher(complete: Callable[[str, int], Proposal | None]) -> Callable[..., d
         if proposal is None:
             return {"completions": []}
         return {
-            "completions": [SimpleCompletion(text=word) for word in proposal.words],
+            "completions": [SimpleCompletion(text=word, type=kind) for word, kind in proposal.words.items()],
             "matched_fragment": proposal.fragment,
             "ordered": True,
             "suppress": True,

@@ -21,6 +21,7 @@ import msgspec
 from epsilon_lab import ids
 from epsilon_lab.agents.work import Task
 from epsilon_lab.arguments import MOST, text, whole
+from epsilon_lab.artifacts import Artifacts
 from epsilon_lab.cases.book import CaseBook
 from epsilon_lab.cases.docket import CaseNews
 from epsilon_lab.errors import InvalidInput, LabError, RunFailed
@@ -542,6 +543,11 @@ class Run:
             WorkspaceError: They cannot be written.
         """
         return export_files(self._directory, Path(directory), task_id)
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """The files on record, by path: a list of them in a cell, `["leaderboard.csv"].frame()`, `.glob("*.png")`."""
+        return Artifacts(lambda: self._home.store, self._directory)
 
     @property
     def failures(self) -> pd.DataFrame:

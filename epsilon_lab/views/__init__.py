@@ -10,5 +10,6 @@ panels.py        live panels of widgets, the one door to ipywidgets
 faces.py         which text, card and widgets belong to a run, and which to a lab
 live.py          a panel on show: kept up to date, then frozen into its card
 ticker.py        what keeps it up to date
+previews.py      what is in a file
 cells.py         the end of a cell, as a moment
 """

@@ -69,8 +69,8 @@ class Proposal(NamedTuple):
     fragment: str
     """The end of the text, which each of the words replaces."""
 
-    words: list[str]
-    """Best first."""
+    words: dict[str, str]
+    """Word -> what it is, best first."""
 
 
 def propose(
@@ -97,25 +97,28 @@ def propose(
     open_text = _FINISHED.sub(lambda found: " " * len(found[0]), before)
     if "'" in open_text:
         fragment = before[open_text.index("'") + 1 :]
-        quoted = (name.replace("'", "''") for name in names())
-        return Proposal(fragment, _beginning(fragment, quoted, ignore_case=False))
+        quoted = [name.replace("'", "''") for name in names()]
+        return Proposal(fragment, {name: "run" for name in quoted if name.startswith(fragment)})
     if "/*" in open_text or re.search(r"--[^\n]*$", _STRING.sub("", before)):
-        return Proposal("", [])
+        return Proposal("", {})
     stem = re.sub(r"\w+$", "", open_text)
     fragment = open_text[len(stem) :]
     if stem.endswith("$"):
-        return Proposal(fragment, _beginning(fragment, sorted(variables), ignore_case=False))
+        return Proposal(fragment, {name: "variable" for name in sorted(variables) if name.startswith(fragment)})
     whole = f"{open_text} {_FINISHED.sub(' ', after)}"
-    if owner := re.search(r"(\w+)\.$", stem):
-        return Proposal(fragment, _beginning(fragment, _columns_of(owner[1], whole, tables)))
-    if _SOURCE.search(open_text):
-        return Proposal(fragment, _beginning(fragment, tables))
     named = [name for name in tables if re.search(rf"\b{re.escape(name)}\b", whole, re.I)]
-    columns = dict.fromkeys(column for name in named or tables for column in tables[name])
-    words = _beginning(fragment, columns) + _beginning(fragment, tables)
-    keywords = _beginning(fragment, KEYWORDS)
-    words += [word.upper() for word in keywords] if fragment.isupper() else keywords
-    return Proposal(fragment, list(dict.fromkeys(words)))
+    words: dict[str, str]
+    if owner := re.search(r"(\w+)\.$", stem):
+        words = dict.fromkeys(_columns_of(owner[1], whole, tables), "column")
+    elif _SOURCE.search(open_text):
+        words = dict.fromkeys(tables, "table")
+    else:
+        columns = (column for name in named or tables for column in tables[name])
+        keywords = [word.upper() for word in KEYWORDS] if fragment.isupper() else KEYWORDS
+        words = dict.fromkeys(keywords, "keyword")
+        words = dict.fromkeys(columns, "column") | dict.fromkeys(tables, "table") | words
+    begun = {word: kind for word, kind in words.items() if word.lower().startswith(fragment.lower())}
+    return Proposal(fragment, begun)
 
 
 def _columns_of(owner: str, text: str, tables: Mapping[str, Iterable[str]]) -> list[str]:
@@ -124,9 +127,3 @@ def _columns_of(owner: str, text: str, tables: Mapping[str, Iterable[str]]) -> l
     aliases = {alias.lower(): name.lower() for name, alias in _ALIAS.findall(text)}
     found = known.get(owner.lower()) or known.get(aliases.get(owner.lower(), ""))
     return list(tables[found]) if found else []
-
-
-def _beginning(fragment: str, words: Iterable[str], *, ignore_case: bool = True) -> list[str]:
-    if not ignore_case:
-        return [word for word in words if word.startswith(fragment)]
-    return [word for word in words if word.lower().startswith(fragment.lower())]

@@ -21,6 +21,8 @@ CATALOGUE = "tests/workspace/test_catalogue.py"
 CASE = "tests/cases/test_case.py"
 WORKFLOW = "tests/views/test_workflow.py"
 PACKS = "tests/package/test_packs.py"
+ARTIFACTS = "tests/lab/test_artifacts.py"
+PREVIEWS = "tests/views/test_previews.py"
 MCP = "tests/agents/test_mcp.py"
 FEBRL = "tests/datasets/test_febrl.py"
 WORLDS = "tests/simulation/test_worlds.py::test_no_world_makes_the_broker_break_a_promise"
@@ -1394,6 +1396,42 @@ PLANTS = (
         "!= SHA256:\n",
         "!= SHA256 and False:\n",
         (FEBRL,),
+    ),
+    # -- cells of SQL, files to look at ------------------------------------------------------------------------------
+    Plant(
+        "a value in a string is taken for a variable",
+        "workspace/sql_text.py",
+        "    '(?:[^']|'')*'              # a string\n",
+        "    '\\0'\n",
+        ("tests/workspace/test_sql_text.py",),
+    ),
+    Plant(
+        "the lab that a cell of SQL names is not the one that is asked",
+        "magics.py",
+        "(lab or _the_lab(names)).sql(",
+        "_the_lab(names).sql(",
+        ("tests/kernel/test_sql_cells.py",),
+    ),
+    Plant(
+        "a file of the same size counts as unaltered",
+        "artifacts.py",
+        "file.size == self.bytes and file.sha256() == self.sha256",
+        "file.size == self.bytes",
+        (ARTIFACTS,),
+    ),
+    Plant(
+        "a link in the place of a file is followed",
+        "workspace/recorded.py",
+        " | os.O_NOFOLLOW",
+        "",
+        (ARTIFACTS,),
+    ),
+    Plant(
+        "what is named a picture is shown as one",
+        "views/previews.py",
+        "if head.startswith(magic)), None)",
+        'if head.startswith(magic)), "image/svg+xml" if suffix == ".png" else None)',
+        (PREVIEWS,),
     ),
     Plant(
         "hundreds of flagged cases stand in the run's panel",

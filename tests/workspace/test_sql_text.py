@@ -45,4 +45,5 @@ def test_values_are_found_where_they_stand_and_nowhere_else(text, query, names):
 def test_what_may_be_written_next(text, fragment, words):
     before, after = text.split("^")
     names = ("orders", "or's", "else")
-    assert propose(before, after, TABLES, names=lambda: names, variables=("run", "other")) == (fragment, words)
+    proposal = propose(before, after, TABLES, names=lambda: names, variables=("run", "other"))
+    assert (proposal.fragment, list(proposal.words)) == (fragment, words)

@@ -1,0 +1,144 @@
+"""A file that a run has on record, read as it is now: whole, as a table, or its beginning.
+
+What lies in a run directory may have been changed, removed or replaced by anybody since, and a copied run is a
+stranger's. So a file is opened once, as a plain file or not at all, and everything is read through that one opening:
+what was checked is what is read. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from epsilon_lab.errors import InvalidInput, LabError
+from epsilon_lab.workspace.layout import RunDirectory
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+
+READERS = {
+    ".csv": "read_csv", ".tsv": "read_csv", ".parquet": "read_parquet", ".json": "read_json",
+    ".ndjson": "read_json", ".jsonl": "read_json",
+}  # fmt: skip
+"""How DuckDB reads a file as a table, by its suffix."""
+
+COUNTED = 64 << 20
+"""Bytes up to which a look at a table counts its rows."""
+
+
+class Listed(NamedTuple):
+    """A file as it is on record: its row of the table `artifacts`."""
+
+    path: str
+    kind: str
+    bytes: int
+    sha256: str
+    task_id: str | None
+    created_at: datetime
+
+
+class Sample(NamedTuple):
+    """The beginning of a table."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+    total: int | None
+    """How many rows it has; None where it is too large to be counted for a look."""
+
+
+class Opened(NamedTuple):
+    """A plain file, open for reading."""
+
+    path: str
+    handle: int
+    size: int
+    """Bytes, now."""
+
+    def head(self, size: int) -> bytes:
+        """Its first bytes."""
+        return os.pread(self.handle, size, 0)
+
+    def sha256(self) -> str:
+        """What its content is known by."""
+        with os.fdopen(os.dup(self.handle), "rb") as file:
+            file.seek(0)
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def read(self) -> bytes:
+        """All of it."""
+        with os.fdopen(os.dup(self.handle), "rb") as file:
+            file.seek(0)
+            return file.read()
+
+    def frame(self) -> pd.DataFrame:
+        """All of it as a table.
+
+        Raises:
+            InvalidInput: Its name tells of no kind of table, or it cannot be read as one.
+        """
+        with self._table() as (connection, source, place):
+            frame: pd.DataFrame = connection.execute(f"select * from {source}", place).df()  # noqa: S608 - our own name
+            return frame
+
+    def sample(self, rows: int) -> Sample:
+        """Its first rows.
+
+        Raises:
+            InvalidInput: As for `frame`.
+        """
+        with self._table() as (connection, source, place):
+            found = connection.execute(f"select * from {source} limit {rows}", place)  # noqa: S608 - our own name
+            columns = [str(column[0]) for column in found.description or ()]
+            first = found.fetchall()
+            if len(first) < rows:
+                return Sample(columns, first, len(first))
+            if self.size > COUNTED:
+                return Sample(columns, first, None)
+            counted = connection.execute(f"select count(*) from {source}", place).fetchone()  # noqa: S608 - as above
+            return Sample(columns, first, None if counted is None else int(counted[0]))
+
+    @contextmanager
+    def _table(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, str, list[str]]]:
+        reader = READERS.get(PurePosixPath(self.path).suffix.lower())
+        if reader is None:
+            raise InvalidInput(f"file {self.path!r}", "is no table", f"one ends in {', '.join(READERS)}; read_bytes()")
+        duckdb = importlib.import_module("duckdb")  # takes its time: not before it is used
+        connection = duckdb.connect(":memory:")
+        try:
+            yield connection, f"{reader}(?)", [f"/dev/fd/{self.handle}"]  # what is open, whatever the path leads to now
+        except duckdb.Error as error:
+            said = str(error).strip().replace(f"/dev/fd/{self.handle}", self.path)
+            raise InvalidInput(f"file {self.path!r}", f"cannot be read as a table: {said}") from error
+        finally:
+            connection.close()
+
+
+@contextmanager
+def opened(run: RunDirectory, ref: str) -> Iterator[Opened]:
+    """Open a file of a run.
+
+    Raises:
+        LabError: It is gone, leads out of the run directory, is no plain file, or cannot be read.
+    """
+    what = f"file {ref!r} of run {run.run_id}"
+    try:
+        handle = os.open(run.locate(ref), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise LabError(f"{what} is gone; it was there when it was recorded") from None
+    except OSError as error:
+        raise LabError(f"{what} cannot be read ({error.strerror}); it was a plain file when it was recorded") from None
+    try:
+        state = os.fstat(handle)
+        if not stat.S_ISREG(state.st_mode):
+            raise LabError(f"{what} is no plain file any more, and is not opened")
+        yield Opened(ref, handle, state.st_size)
+    finally:
+        os.close(handle)
