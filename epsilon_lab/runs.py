@@ -50,6 +50,7 @@ from epsilon_lab.workspace.outputs import SETTLED, latest, run_output, submissio
 if TYPE_CHECKING:
     import pandas as pd
 
+    from epsilon_lab.reducers import Detector
     from epsilon_lab.views.figures import ScoreFigure
     from epsilon_lab.views.live import LivePanel, StaticFrame
     from epsilon_lab.workspace.tables import Tables
@@ -409,6 +410,10 @@ class Run:
     def cases(self) -> CaseBook:
         """What is left to a decider, and what was decided: `wait()`, `open`, `[case_id]`, `decide()`, `frame()`."""
         return CaseBook(self.run_id, self._home.store, self._tell_of_cases, self._is_over_within)
+
+    def detect(self, *detectors: Detector) -> pd.DataFrame:
+        """Have detectors look at this run's tables, as `run.cases.detect` does: the cases that are new."""
+        return self.cases.detect(*detectors)
 
     def _is_over_within(self, timeout: float) -> bool:
         self._home.refuse_on_loop("run.cases.wait()")

@@ -18,11 +18,9 @@ import msgspec
 
 from epsilon_lab.agents.function import name_of
 from epsilon_lab.agents.leaf import Leaf
-from epsilon_lab.arguments import number, text
 from epsilon_lab.errors import InvalidInput
-from epsilon_lab.ids import case_id
 from epsilon_lab.messages.events import CaseFlagged
-from epsilon_lab.messages.values import plain
+from epsilon_lab.messages.flagged import flagged
 from epsilon_lab.workspace.layout import RunDirectory
 
 
@@ -88,19 +86,16 @@ class Flagging:
             InvalidInput: An argument has a wrong type or value, or the same call has asked something else under this
                 key.
         """
-        key = _key(key)
-        what = f"flag(key={key!r})"
-        line = CaseFlagged(
-            case_id=case_id(self._flagged_by, key),
-            kind=self._flagged_by if kind is None else text(f"{what} kind", kind),
-            question=text(f"{what} question", question),
-            options=_options(what, options),
-            evidence=_evidence(what, evidence),
-            flagged_by=self._flagged_by,
-            reason=text(f"{what} reason", reason, blank=True),
-            task_id=self._leaf.task_id,
+        line = flagged(
+            self._flagged_by,
+            self._leaf.task_id,
             key=key,
-            score=None if score is None else float(number(f"{what} score", score)),
+            question=question,
+            options=options,
+            evidence=evidence,
+            reason=reason,
+            score=score,
+            kind=kind,
         )
         if self._verdicts:
             told = read_verdicts(self._leaf.run, self._verdicts).get(line.case_id)
@@ -109,6 +104,7 @@ class Flagging:
         if asked is line:
             self._leaf.flags.append(line)
         elif (asked.question, asked.options) != (line.question, line.options):
+            what = f"flag(key={line.key!r})"
             raise InvalidInput(what, "was flagged before in this call, with another question", "give it another key")
         return line.told
 
@@ -117,31 +113,3 @@ class Flagging:
 def read_verdicts(run: RunDirectory, ref: str) -> dict[str, str]:
     """What was decided, by case id; a file of verdicts is written once and never changed."""
     return msgspec.json.decode(run.read_bytes(ref), type=dict[str, str])
-
-
-def _key(key: Any) -> Any:
-    if key is None or (isinstance(key, str | list | tuple | dict) and not key):
-        raise InvalidInput("flag(key=)", f"must say what the case is about, got {key!r}", "give a text or a list")
-    try:
-        return plain(key, _no_key)
-    except RecursionError:
-        raise InvalidInput("flag(key=)", "must be plain JSON, and holds itself") from None
-
-
-def _no_key(value: object) -> object:
-    raise InvalidInput("flag(key=)", f"must be plain JSON, and has {value!r}", "give a text, or a list of some")
-
-
-def _options(what: str, options: object) -> tuple[str, ...]:
-    given = options if isinstance(options, list | tuple) else ()  # a set has another order in each process
-    found = tuple(str(text(f"{what} option", each)) for each in given)
-    if len(found) < 2 or len(set(found)) < len(found):
-        raise InvalidInput(f"{what} options", f"must be a list of two or more different texts, got {options!r}")
-    return found
-
-
-def _evidence(what: str, evidence: object) -> object:
-    try:
-        return plain(evidence)
-    except RecursionError:
-        raise InvalidInput(f"{what} evidence", "holds itself", "give plain data") from None

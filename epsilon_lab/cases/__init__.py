@@ -3,5 +3,6 @@
 case        one case and its verdicts: which decision is one (pure)
 docket      the cases that a run's rules have flagged (pure)
 answer      what a machine answered to one, as a verdict or as none (pure)
+detection   what detectors find in a run's tables
 book        the handle a user decides by: `run.cases`
 """

@@ -17,19 +17,24 @@ import msgspec
 
 from epsilon_lab.arguments import number, text
 from epsilon_lab.cases.case import Case
+from epsilon_lab.cases.detection import detect
 from epsilon_lab.cases.docket import CONFLICTS, CaseNews
 from epsilon_lab.errors import InvalidInput, LabError
-from epsilon_lab.messages.cases import Decide, Rank, Retract, live
+from epsilon_lab.messages.cases import Decide, Flag, Rank, Retract, live
 from epsilon_lab.messages.deciders import Decider, DeciderKind
 from epsilon_lab.messages.events import VerdictGiven
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from epsilon_lab.reducers import Detector
     from epsilon_lab.workspace.tables import Tables
 
 _LOOK_S = 0.1
 """Seconds between two looks at the tables of a run that is waited for."""
+
+_AT_ONCE = 500
+"""Cases that a run is told of in one message."""
 
 _CASE = "case_id, kind, question, options, key, evidence, flagged_by, reason, role, score, tasks, status, number"
 _VERDICT = "case_id, number, verdict, decider_kind, decider, roles, note, supersedes, retracted, source"
@@ -225,6 +230,28 @@ class CaseBook:
         if not kinds or len(set(kinds)) < len(kinds) or not set(kinds) <= set(get_args(DeciderKind)):
             raise InvalidInput("kinds", f"must be some of {', '.join(get_args(DeciderKind))}, each once, got {kinds!r}")
         self._tell(Rank(kinds))
+
+    def detect(self, *detectors: Detector) -> pd.DataFrame:
+        """Have detectors look at the run's tables; what they flag and was not flagged before becomes cases.
+
+        Args:
+            *detectors: Such as `reducers.SuspiciousScore()`; any callable that is given the rows of a run, dicts, and
+                `flag=`, and has the name of the table as its `.table`. Its name and the key make the case's id.
+
+        Returns:
+            The table `cases`, those that are new; empty where nothing is.
+
+        Raises:
+            InvalidInput: There is no detector, one is none, or it flags what is no case. Nothing is flagged then.
+            LabError: As for `decide`.
+        """
+        known = set(self)
+        found = detect(self.run_id, self._tables, detectors, self.verdicts())
+        new = [line for line in found if line.case_id not in known]
+        for begin in range(0, len(new), _AT_ONCE):
+            self._tell(Flag(tuple(new[begin : begin + _AT_ONCE])))
+        names = ", ".join(f"'{line.case_id}'" for line in new)  # a hash each
+        return self.frame(f"case_id in ({names})" if new else "false")
 
     def adopt(self, other: Decided) -> list[str]:
         """Take over what was decided in another run about cases of the same ids that are undecided here.
