@@ -26,6 +26,11 @@ Form = Literal["item", "inputs", "outputs", "last", "record", "request"]
 or the item where there are none; with the item, a dict, and the last of them as its `output`; with the request."""
 
 
+def code_of(entry: str, payload: Value) -> str:
+    """The SHA-256 of what a task performs, `code/<sha256>.pkl` of the run directory."""
+    return entry.removeprefix("code:") if entry.startswith("code:") else call_of(payload).code
+
+
 class Feedback(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a task is done once more, in words for whoever does it."""
 

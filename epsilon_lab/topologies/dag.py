@@ -9,7 +9,7 @@ product, and what it finds goes back to whoever made it (quality.py).
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -431,8 +431,15 @@ class DagPlan(Checkable):
                 if not known:
                     return []
                 mends = any(each.source == "qa" for why in known.values() for each in why)
-                return [Emit(TasksRevised(feedback=known)), *self._nodes.revise(known, mends=mends)]
+                self._nodes.verdicts = news.verdicts or self._nodes.verdicts
+                line = TasksRevised(feedback=known, verdicts=news.verdicts)
+                return [Emit(line), *self._nodes.revise(known, mends=mends)]
         return []
+
+    def again(self, names: Iterable[str]) -> dict[str, str]:
+        """What depends on them, too."""
+        known = [name for name in names if name in self._nodes and name != DECOMPOSE]
+        return {name: self._nodes.spec(name).call.code for name in self._nodes.behind(known)}
 
     def exhausted(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Begin nothing more, and end."""

@@ -8,7 +8,7 @@ changes nothing.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -75,6 +75,10 @@ class JudgedPlan(DagPlan):
         """Nodes will be done anew because someone asked for it: what was judged of them is of the past."""
         return []
 
+    def _judged_by(self, name: str) -> str | None:  # noqa: ARG002
+        """The SHA-256 of who judges a node whenever it is done, empty for a person; None for nobody."""
+        return None
+
     # -- rules --------------------------------------------------------------------------------------------------------
 
     def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:
@@ -101,9 +105,15 @@ class JudgedPlan(DagPlan):
             for name in before
             if name in news.feedback or self._nodes.state(name) == "cancelled"
         }
-        line, *effects = super().told(Revise(wanted), now)
+        line, *effects = super().told(msgspec.structs.replace(news, feedback=wanted), now)
         anew = [name for name, task_id in before.items() if self._nodes.task_id(name) != task_id]
         return [line, *self._renewed(anew), *effects]
+
+    def again(self, names: Iterable[str]) -> dict[str, str]:
+        """Each with its judgement."""
+        found = super().again(names)
+        judges = {f"{name}.{self._suffix}": code for name in found if (code := self._judged_by(name)) is not None}
+        return found | judges
 
     def product(self) -> Product:
         """What passed: an output that was refused is none."""

@@ -155,6 +155,9 @@ class Nodes:
         self.writers: dict[str, str] = {}
         """Path of a file -> the node that wrote it last."""
 
+        self.verdicts = ""
+        """The file of verdicts that nodes go by which flag cases."""
+
         self.open: set[str] = set()
         """Names of nodes that are not over."""
 
@@ -393,6 +396,10 @@ class Nodes:
         """Whose each of these layers is."""
         return {ref: name for name, node in self._nodes.items() for _, ref in node.chain}
 
+    def behind(self, names: Iterable[str]) -> list[str]:
+        """These, and all that would be done again with them, in the plan's order."""
+        return self._reached(names, mends=False)
+
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _count(self, node: _Node) -> None:
@@ -516,7 +523,7 @@ class Nodes:
         layers: tuple[str, ...] = ()
         if is_due and self._layers:
             layers = self.layers() if node.mends else self._ordered(self._behind(node))
-        call = msgspec.structs.replace(spec.call, feedback=node.feedback, layers=layers)
+        call = msgspec.structs.replace(spec.call, feedback=node.feedback, layers=layers, verdicts=self.verdicts)
         others = [other for name in spec.depends_on if not (other := self._nodes[name]).is_refused]
         return TaskSpec(
             task_id=node.task_id,

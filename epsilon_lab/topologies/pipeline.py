@@ -173,6 +173,10 @@ class PipelinePlan(JudgedPlan):
         self._cases[case.case_id] = task_id
         return [Emit(case)]
 
+    def _judged_by(self, name: str) -> str | None:
+        gate = self._gate(name)
+        return None if gate is None else "" if gate.judge is None else gate.judge.call.code
+
     def _seen(self, name: str) -> dict[str, object]:
         """A stage's output, as a decider sees it."""
         outcome = self._nodes.outcome(name)

@@ -122,6 +122,9 @@ class Revise(msgspec.Struct, frozen=True, tag=True):
     feedback: dict[str, tuple[Feedback, ...]]
     """Why, by task (the first of its revisions); no reason is needed."""
 
+    verdicts: str = ""
+    """The file of verdicts that these and all later tasks go by; empty where they go by those that they went by."""
+
 
 class Prioritise(msgspec.Struct, frozen=True, tag=True):
     """A person puts a task before or behind others; one that is settled or unknown is passed over. A plan is told of
@@ -202,10 +205,16 @@ class Plan(ABC):
         match line:
             case TasksRequeued(task_ids=task_ids):
                 return Requeue(task_ids)
-            case TasksRevised(feedback=feedback):
-                return Revise(feedback)
+            case TasksRevised(feedback=feedback, verdicts=verdicts):
+                return Revise(feedback, verdicts)
             case _:
                 return None
+
+    def again(self, names: Iterable[str]) -> dict[str, str]:  # noqa: ARG002
+        """What would be done again if these tasks were (first revisions), with them and behind them; those that cannot
+        be are left out. The SHA-256 of who does it, by task; empty where a person is asked.
+        """
+        return {}
 
     def exhausted(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """The budget of seconds was used up: begin nothing more, use what is paid for, and end."""

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
 
@@ -264,6 +264,11 @@ class Checked(Plan):
         if any(isinstance(each, Add | Requeue) for each in effects):
             self._awaited, self._fixes, self._is_spent = None, 0, False
         return self._go_on(effects, now)
+
+    def again(self, names: Iterable[str]) -> dict[str, str]:
+        """And then QA."""
+        found = self.plan.again(names)
+        return found | ({QA: self._rules.qa.call.code} if found else {})
 
     def news_in(self, line: Body) -> object | None:
         """As the plan's."""

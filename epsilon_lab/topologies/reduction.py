@@ -26,7 +26,7 @@ import msgspec
 
 from epsilon_lab import ids
 from epsilon_lab.errors import ends_run
-from epsilon_lab.messages.call import Call, Feedback
+from epsilon_lab.messages.call import Call, Feedback, code_of
 from epsilon_lab.messages.events import TaskLine, TasksRevised, task_spec
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import StoredValue, Value, as_json, stored
@@ -141,6 +141,9 @@ class ReductionPlan(Checkable):
         self._looked_at = -1 if rules.quality is None else self._levels.top
         """The level whose outputs QA is given."""
 
+        self._verdicts = ""
+        """The file of verdicts that tasks go by which flag cases."""
+
         self._files: dict[Spot, str] = {}
         """References of what these have published, the last settled last."""
 
@@ -220,12 +223,24 @@ class ReductionPlan(Checkable):
                 spots = {name: spot for name in feedback if (spot := self._spot(name)) and self._can_revise(spot)}
                 if not spots:
                     return []
-                said = TasksRevised(feedback={name: feedback[name] for name in spots})
+                self._verdicts = news.verdicts or self._verdicts
+                said = TasksRevised(feedback={name: feedback[name] for name in spots}, verdicts=news.verdicts)
                 effects = self._reopen({spot: feedback[name] for name, spot in spots.items()}, revised=True)
                 items = [self._item(spot, feedback[name]) for name, spot in spots.items() if not spot.level]
                 return [Emit(said), *[self._add(0, *items)] * bool(items), *effects]
             case _:
                 return []
+
+    def again(self, names: Iterable[str]) -> dict[str, str]:
+        """What is made of them, too."""
+        found: dict[Spot, None] = {}
+        for spot in filter(None, map(self._spot, names)):
+            up: Spot | None = spot if self._can_revise(spot) else None
+            while up is not None and up not in found:
+                found[up] = None
+                up = self._levels.parent(up) if up.level < self._levels.top else None
+        leaves = {spot: self._reduce if spot.level else self._map for spot in sorted(found)}
+        return {self.name(spot): code_of(leaf.entry, leaf.payload) for spot, leaf in leaves.items()}
 
     def exhausted(self, reason: str, now: float) -> list[PlanEffect]:  # noqa: ARG002
         """Give up items that are not done, and reduce what there is."""
@@ -285,10 +300,11 @@ class ReductionPlan(Checkable):
     def _item(self, spot: Spot, feedback: Sequence[Feedback] = ()) -> TaskSpec:
         payload = item_value(spot.place)
         if self._map_call is not None:
-            payload = as_json(msgspec.structs.replace(self._map_call, argument=stored(payload)))
+            asked = msgspec.structs.replace(self._map_call, argument=stored(payload), verdicts=self._verdicts)
+            payload = as_json(asked)
         self._items_out += 1
         task = self._task(spot, self._map, payload)
-        return revise(task, self._tries[0][spot.place], tuple(feedback)) if feedback else task
+        return revise(task, self._tries[0][spot.place], tuple(feedback), self._verdicts) if feedback else task
 
     def _task(self, spot: Spot, leaf: TaskSpec, payload: Value) -> TaskSpec:
         self._tries[spot.level][spot.place] += 1
@@ -311,6 +327,7 @@ class ReductionPlan(Checkable):
             recorded=names,
             feedback=group.feedback,
             failed=group.failed,
+            verdicts=self._verdicts,
             about=self._reduce_call.about | {"reduce_label": self.name(spot), "child_count": self._children(spot)},
         )
         if self._rules.layout is not None:

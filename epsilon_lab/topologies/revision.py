@@ -14,19 +14,21 @@ from epsilon_lab.messages.tasks import TaskSpec
 from epsilon_lab.messages.values import Value, as_json, stored
 
 
-def revise(task: TaskSpec, number: int, feedback: tuple[Feedback, ...]) -> TaskSpec:
+def revise(task: TaskSpec, number: int, feedback: tuple[Feedback, ...], verdicts: str = "") -> TaskSpec:
     """Make a task's revision.
 
     Args:
         task: The first of its revisions, or any other.
         number: Which this one is, from 2.
         feedback: Why it is done again; a plain function reads it with `current_task().feedback`.
+        verdicts: The file of verdicts that it goes by, where it flags cases; empty for none.
     """
     again = msgspec.structs.replace(task, task_id=ids.revised(task.task_id, number))
+    if task.entry in (CALL, CALL_ASYNC):
+        call = msgspec.structs.replace(call_of(task.payload), verdicts=verdicts)
+        return msgspec.structs.replace(again, payload=_told(call, feedback))
     if not feedback:
         return again
-    if task.entry in (CALL, CALL_ASYNC):
-        return msgspec.structs.replace(again, payload=_told(call_of(task.payload), feedback))
     # A plain function's payload is its item, which leaves no room for a reason: it is called as all others are.
     call = Call(code=task.entry.removeprefix("code:"), argument=stored(task.payload))
     entry = CALL if task.lane == "process" else CALL_ASYNC

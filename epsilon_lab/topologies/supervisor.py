@@ -10,7 +10,7 @@ because it gave no sign of progress.
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,16 @@ class SupervisorPlan(JudgedPlan):
     def told(self, news: object, now: float) -> list[PlanEffect]:
         """Where a node is to be done again that was split, its parts are."""
         if isinstance(news, Revise):
-            news = Revise({part: why for name, why in news.feedback.items() for part in self._standing_for(name)})
+            feedback = {part: why for name, why in news.feedback.items() for part in self._standing_for(name)}
+            news = msgspec.structs.replace(news, feedback=feedback)
         return super().told(news, now)
+
+    def again(self, names: Iterable[str]) -> dict[str, str]:
+        """Of a node that was split, its parts."""
+        return super().again([part for name in names for part in self._standing_for(name)])
+
+    def _judged_by(self, name: str) -> str | None:  # noqa: ARG002
+        return None if self._review is None else self._review.call.code
 
     def _standing_for(self, name: str) -> list[str]:
         """The nodes that do the work of one: itself, or its parts, or theirs."""

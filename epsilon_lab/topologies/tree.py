@@ -210,7 +210,7 @@ class TreePlan(JudgedPlan):
         wanted = {name: why for name, why in news.feedback.items() if not name.endswith(f".{DECOMPOSE}")}
         mended = [name for name, why in wanted.items() if any(each.source == "qa" for each in why)]
         mended = [name for name in mended if name in self._nodes]
-        effects = super().told(Revise(wanted), now) if wanted else []
+        effects = super().told(msgspec.structs.replace(news, feedback=wanted), now) if wanted else []
         if not effects or not mended:
             return effects
         self._mends += 1

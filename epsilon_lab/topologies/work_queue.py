@@ -15,7 +15,7 @@ from epsilon_lab.agents.work import Performer, Task, Work, code_refs, work_of
 from epsilon_lab.arguments import above_zero, text, whole
 from epsilon_lab.errors import InvalidInput, ends_run
 from epsilon_lab.messages.budget import Budget
-from epsilon_lab.messages.call import CALL, CALL_ASYNC, Feedback, call_of
+from epsilon_lab.messages.call import CALL, CALL_ASYNC, call_of, code_of
 from epsilon_lab.messages.events import Body, TaskLine, TasksRevised, TasksSubmitted, task_spec
 from epsilon_lab.messages.tasks import Retry, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value, as_json, stored
@@ -315,6 +315,8 @@ class WorkQueuePlan(Checkable):
 
         self._dead: set[str] = set()
         self._first_error = ""
+        self._verdicts = ""
+        """The file of verdicts that items go by which flag cases."""
 
     @property
     def _completed(self) -> int:
@@ -363,7 +365,8 @@ class WorkQueuePlan(Checkable):
                 self._reopen(again)
                 return [Requeue(again)] if again else []
             case Revise(feedback=feedback):
-                return self._revise({name: why for name, why in feedback.items() if self._is_settled(name)})
+                known = {name: why for name, why in feedback.items() if self._is_settled(name)}
+                return self._revise(msgspec.structs.replace(news, feedback=known)) if known else []
             case _:
                 return []
 
@@ -372,7 +375,7 @@ class WorkQueuePlan(Checkable):
         parent = self._items[ids.origin(outcome.task_id)]
         tasks: list[TaskSpec] = []
         for place, item in enumerate(outcome.further, 1):
-            asked = msgspec.structs.replace(call_of(parent.payload), argument=stored(item))
+            asked = msgspec.structs.replace(call_of(parent.payload), argument=stored(item), verdicts=self._verdicts)
             task_id = ids.further(outcome.task_id, place)
             tasks.append(msgspec.structs.replace(parent, task_id=task_id, payload=as_json(asked)))
         self._items |= {task.task_id: task for task in tasks}
@@ -387,15 +390,22 @@ class WorkQueuePlan(Checkable):
         number = self._revisions.get(item, 1)
         return ids.revised(item, number) if number > 1 else item
 
-    def _revise(self, feedback: dict[str, tuple[Feedback, ...]]) -> list[PlanEffect]:
+    def _revise(self, news: Revise) -> list[PlanEffect]:
         """Do these items again, whatever came of them."""
-        if not feedback:
-            return []
-        for item in feedback:
+        self._verdicts = news.verdicts or self._verdicts
+        for item in news.feedback:
             self._revisions[item] = self._revisions.get(item, 1) + 1
-        tasks = tuple(revise(self._items[item], self._revisions[item], why) for item, why in feedback.items())
+        tasks = tuple(
+            revise(self._items[item], self._revisions[item], why, self._verdicts) for item, why in news.feedback.items()
+        )
         self._reopen([task.task_id for task in tasks])
-        return [Emit(TasksRevised(feedback=feedback)), Add(tasks, final=self._is_final)]
+        line = TasksRevised(feedback=news.feedback, verdicts=news.verdicts)
+        return [Emit(line), Add(tasks, final=self._is_final)]
+
+    def again(self, names: Iterable[str]) -> dict[str, str]:
+        """Items are done again for themselves alone."""
+        found = {name: self._items[name] for name in names if self._is_settled(name)}
+        return {name: code_of(task.entry, task.payload) for name, task in found.items()}
 
     def product(self) -> Product:
         """The outputs of all items; each answers for itself, and all for what is nobody's."""
