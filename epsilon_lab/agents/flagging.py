@@ -24,13 +24,17 @@ from epsilon_lab.messages.flagged import flagged
 from epsilon_lab.workspace.layout import RunDirectory
 
 
-def takes_flag(function: object) -> bool:
-    """Tell whether a function is to be given `flag`: it has a parameter of that name, beside the one for its input,
-    that is None or nothing by default.
+def takes_flag(function: object, *named: str) -> bool:
+    """Tell whether a function is to be given `flag`: it has a parameter of that name, beside those for its input, that
+    is None or nothing by default.
+
+    Args:
+        function: The function, or anything else.
+        named: The names by which it is given its input; none for one input by its place.
     """
     try:
         signature = inspect.signature(function)  # type: ignore[arg-type]  # what is no function says so
-        signature.bind(None, flag=None)
+        signature.bind(*(() if named else (None,)), flag=None, **dict.fromkeys(named))
     except (TypeError, ValueError):
         return False
     parameter = signature.parameters.get("flag")

@@ -42,6 +42,7 @@ class GitWork:
 
     act: Act
     lane: Lane = "process"
+    is_function: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

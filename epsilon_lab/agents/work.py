@@ -43,7 +43,8 @@ _CALLED_WITH: Mapping[Form, str] = {
 class Performer(Protocol):
     """What is more than a function: an agent, a program. It holds no key and no live thing, and can be pickled.
 
-    Where it has them, its attributes `time_limit_s` (seconds that one attempt may take) and `asks_model` count too.
+    Where it has them, its attributes count too: `time_limit_s` (seconds that one attempt may take), `asks_model`, and
+    `is_function`: whether it gives the same for the same, and asks nobody.
     """
 
     @property
@@ -226,6 +227,16 @@ def validate_saved(run: RunDirectory, code_ref: str, budget: Budget | None) -> N
     found: object = load_function(run, code_ref.removeprefix("code/").removesuffix(".pkl"))
     if isinstance(found, LLM | Performer):
         found.validate(budget)
+
+
+def is_function(run: RunDirectory, sha256: str) -> bool:
+    """Tell whether what lies in a run directory is a function, and no model, agent or program. Unpickles it.
+
+    Raises:
+        LabError: It cannot be unpickled.
+    """
+    found: object = load_function(run, sha256)
+    return bool(getattr(found, "is_function", False)) or not isinstance(found, LLM | Performer)
 
 
 def code_refs(payloads: Sequence[Value]) -> list[str]:

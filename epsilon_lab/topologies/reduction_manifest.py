@@ -149,6 +149,7 @@ class Handler:
     folder: Path
     payload: dict[str, Any]
     lane: Lane = "process"
+    is_function: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -170,7 +171,10 @@ class Handler:
             "instructions": request.task,
             **self.payload,
         }
-        return plain(self.handler(task_id=leaf.task_id, task_payload=payload, task_root=self.folder))
+        given = {"task_id": leaf.task_id, "task_payload": payload, "task_root": self.folder}
+        if takes_flag(self.handler, *given):
+            given["flag"] = Flagging(leaf, self.handler, request.verdicts)
+        return plain(self.handler(**given))
 
 
 def join_summaries(outputs: list[dict[str, Any]]) -> dict[str, Any]:
