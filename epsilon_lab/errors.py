@@ -168,6 +168,10 @@ class RunFailed(LabError):
         super().__init__(f"run {run_id} {status}: {reason}")
 
 
+class UpToDate(LabError):
+    """A run has nothing to do again: it goes by what is decided."""
+
+
 class LeafFailed(LabError):
     """A leaf says why it failed, in words meant for the row."""
 

@@ -35,6 +35,7 @@ from epsilon_lab.hosts.commands import Terms, fit_workers
 from epsilon_lab.hosts.core import Core, owns
 from epsilon_lab.hosts.sidecar import Sidecar
 from epsilon_lab.messages.budget import Budget
+from epsilon_lab.messages.cases import Finalise
 from epsilon_lab.messages.events import RunStarted
 from epsilon_lab.messages.values import is_text
 from epsilon_lab.processes.environment import granted
@@ -577,7 +578,7 @@ class Lab:
         self._check()
         return self._core is not None and self._core.obey(run_id, stimulus)
 
-    def reopen(self, run_id: str, news: Requeue | Revise, *, trust: bool) -> Runner | None:
+    def reopen(self, run_id: str, news: Requeue | Revise | Finalise, *, trust: bool) -> Runner | None:
         """Go on with a run that is over, or was left, to take tasks up again; None: in another process."""
         self.refuse_on_loop("to take tasks of a run up again")
         with self._resuming:

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -24,10 +25,12 @@ from epsilon_lab.arguments import MOST, text, whole
 from epsilon_lab.artifacts import Artifacts
 from epsilon_lab.cases.book import CaseBook
 from epsilon_lab.cases.docket import CaseNews
-from epsilon_lab.errors import InvalidInput, LabError, RunFailed
+from epsilon_lab.cases.finalisation import Finalisation
+from epsilon_lab.errors import InvalidInput, LabError, RunFailed, UpToDate
 from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.call import Feedback
+from epsilon_lab.messages.cases import Finalise
 from epsilon_lab.messages.deciders import Decider
 from epsilon_lab.messages.values import is_text, unpack
 from epsilon_lab.search.candidate import Candidate, lineage
@@ -119,7 +122,7 @@ class Home(Protocol):
         """Go on with a run that its lab left unfinished."""
         ...
 
-    def reopen(self, run_id: str, news: Requeue | Revise, *, trust: bool) -> Runner | None:
+    def reopen(self, run_id: str, news: Requeue | Revise | Finalise, *, trust: bool) -> Runner | None:
         """Go on with a run that is over, or was left, to take tasks up again; None: in another process."""
         ...
 
@@ -352,6 +355,41 @@ class Run:
             for name, origin in zip(names, origins, strict=True)
         }
         self._take_up(Revise(reasons), trust=trust)
+
+    def finalize(self, *, trust: bool = False) -> pd.DataFrame:
+        """Make again what this run made of its cases, from the verdicts that speak now; without a model call.
+
+        A task that flagged cases and went by other verdicts than these is called again over its stored inputs, as a
+        revision, and so is what depends on it; the run ends again, with its new output. Nothing else is touched, and
+        nothing at all where nothing is decided otherwise. A run that goes on is waited for first.
+
+        Args:
+            trust: Also of a run that was born in another workspace, whose functions are a stranger's pickles.
+
+        Returns:
+            What changed: `task_id`, the `path` in its output, the value `before` and `after` (None for none), and
+            `because`, a list of the ids of the cases that it is put down to.
+
+        Raises:
+            RunFailed: It failed with these verdicts, and had not without.
+            InvalidInput: The run is a stranger's.
+            LabError: It is paused or interrupted, the lab only looks on, or a model, an agent, a program or a person
+                would have to be asked. Nothing was changed then.
+        """
+        self._home.refuse_on_loop("run.finalize()")
+        if self.status == "paused":
+            raise LabError(f"run {self.run_id} is paused, and what it has asked may not be all; resume() it first")
+        self._has_ended_within(None)
+        if (before := self.status) == "interrupted":
+            raise LabError(f"run {self.run_id} is interrupted: {how_to_resume(self.run_id)}, and finalize() it then")
+        made = Finalisation(self._directory, self._home.store, self._value)
+        with suppress(UpToDate):
+            self._runner = self._home.reopen(self.run_id, Finalise(), trust=trust)
+            vars(self).pop("_is_ours", None)  # whoever is trusted is no stranger from here on
+            self._has_ended_within(None)
+            if before != "failed":
+                self._result()
+        return made.changes()
 
     def _take_up(self, news: Requeue | Revise, *, trust: bool) -> None:
         if not self._home.steer(self.run_id, Tell(news)):

@@ -69,8 +69,8 @@ class Finalisation:
         rows = []
         for name, task_id in again.items():
             before, after = (self._shown(each, outputs) for each in (self._spoke.get(name, ""), task_id))
-            for change in differences(before, after):
-                rows.append((task_id, *change, _because(change, blame[name])))
+            changed = differences(before, after)
+            rows += [(task_id, *change, _because(change, blame[name])) for change in changed]
         return rows
 
     def _shown(self, task_id: str, outputs: Mapping[str, Value]) -> Any:

@@ -116,7 +116,7 @@ class Adopt(_Command, frozen=True):
     environment: dict[bytes, bytes]
     """The kernel's own, keys that were set in a cell included; it reaches no disk."""
 
-    news: Requeue | Revise | None = None
+    news: Requeue | Revise | Finalise | None = None
     """Tasks that are taken up again."""
 
 

@@ -33,12 +33,13 @@ from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
 from epsilon_lab.hosts.clerk import Clerk
 from epsilon_lab.ids import LOCAL
+from epsilon_lab.messages.cases import Finalise
 from epsilon_lab.messages.events import Body, LabClosed, LabOpened, RunBorn, RunStarted
 from epsilon_lab.processes.environment import granted
 from epsilon_lab.processes.isolation import proved
 from epsilon_lab.processes.scratch import sweep
 from epsilon_lab.settings import BrokerSettings
-from epsilon_lab.topologies.catalogue import restore, validate_models
+from epsilon_lab.topologies.catalogue import refuse_askers, restore, validate_models
 from epsilon_lab.topologies.engine import Stimulus, Tell
 from epsilon_lab.topologies.files import check_files, mend_files, read_outcome
 from epsilon_lab.topologies.plan import Deliver, Plan, Requeue, Revise
@@ -247,7 +248,7 @@ class Core:
         *,
         trust: bool,
         place: Place | None = None,
-        news: Requeue | Revise | None = None,
+        news: Requeue | Revise | Finalise | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> LiveRun:
         """Go on with a run that its lab left unfinished, unless that is happening already.
@@ -256,7 +257,8 @@ class Core:
             run_id: The run.
             trust: Also where it was born elsewhere, although its functions are pickles.
             place: Where its code belongs, if that is not this process's own place.
-            news: Tasks that are taken up again; with them, a run that has ended goes on too.
+            news: Tasks that are taken up again, or that those are which its verdicts bear on; a run that has ended goes
+                on for it too.
             environ: Where the variables are set that its tasks were granted; None for the environment of this process.
 
         Raises:
@@ -284,7 +286,7 @@ class Core:
         run: RunDirectory,
         trust: bool,
         place: Place | None,
-        news: Requeue | Revise | None,
+        news: Requeue | Revise | Finalise | None,
         environ: Mapping[str, str] | None,
     ) -> LiveRun:
         self._clerk.let_go(run.run_id)
@@ -302,6 +304,8 @@ class Core:
         env = granted(started.env, environ)
         plan = restore(run, started, records)
         found = recover(run.run_id, plan, records, read=partial(read_outcome, run))
+        if isinstance(news, Finalise):
+            refuse_askers(run, found.state.again())
         if news is not None:
             found.tell(news)
         check_files(run, found)

@@ -53,6 +53,7 @@ from epsilon_lab.hosts.commands import (
     length_of,
     raised,
 )
+from epsilon_lab.messages.cases import Finalise
 from epsilon_lab.messages.events import Body, RunStarted, TaskLine, TasksSubmitted, TasksWaiting, task_line
 from epsilon_lab.topologies.engine import RunState, Start, Stimulus, Submit, Tell
 from epsilon_lab.topologies.plan import Emit, Plan, Requeue, Revise, Write
@@ -193,7 +194,7 @@ class Sidecar:
         lines += [TasksWaiting(tasks=tuple(held))] if held else []
         return lines
 
-    def resume(self, run_id: str, *, trust: bool, news: Requeue | Revise | None = None) -> Adopted:
+    def resume(self, run_id: str, *, trust: bool, news: Requeue | Revise | Finalise | None = None) -> Adopted:
         """Have it go on with a run, unless it does; with tasks to take up again, one that is over too.
 
         Raises:

@@ -7,9 +7,9 @@ when a run needs it.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from epsilon_lab.agents.work import validate_saved
+from epsilon_lab.agents.work import is_function, validate_saved
 from epsilon_lab.errors import LabError
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.events import RunStarted
@@ -67,3 +67,22 @@ def validate_models(run: RunDirectory, plan: Plan, budget: Budget | None) -> Non
     """
     for ref in plan.models:
         validate_saved(run, ref, budget)
+
+
+def refuse_askers(run: RunDirectory, again: Mapping[str, str]) -> None:
+    """Refuse to have done again, without a word to whoever does it, what asks a model or a person. Unpickles it.
+
+    Args:
+        run: The run.
+        again: The SHA-256 of who does it, by task; empty for a person.
+
+    Raises:
+        LabError: Naming the first such task.
+    """
+    asks = {code: not code or not is_function(run, code) for code in set(again.values())}
+    if name := next((name for name, code in again.items() if asks[code]), ""):
+        who = "a person is asked there" if not again[name] else "it is no function: a model, an agent or a program"
+        raise LabError(
+            f"run {run.run_id} cannot be finalised: {name} would be done again, and {who}. Nothing was changed; "
+            f"run.rerun([...]) does tasks again whoever does them"
+        )

@@ -11,6 +11,7 @@ from itertools import groupby
 
 import msgspec
 
+from epsilon_lab.cases.answers import Answers
 from epsilon_lab.cases.docket import Docket, Heard
 from epsilon_lab.messages.cases import Decide, Finalise, Flag, Rank, Retract
 from epsilon_lab.messages.events import (
@@ -181,6 +182,10 @@ class RunState:
         self._turned: dict[str, None] = {}
         """Cases whose verdict may be another by now."""
 
+        self._answers = Answers()
+        self._finalised = 0
+        """How often its verdicts were written down for tasks to go by."""
+
         self._plan = plan
         self._seconds = seconds
         self._graph = Graph(plan.limits)
@@ -189,7 +194,7 @@ class RunState:
 
     def forget(self) -> None:
         """Let its tasks leave memory, as nothing will be asked of the run any more."""
-        self._graph, self._plan, self.docket = Graph({}), _Over(), Docket()
+        self._graph, self._plan, self.docket, self._answers = Graph({}), _Over(), Docket(), Answers()
 
     @property
     def ended(self) -> bool:
@@ -285,8 +290,17 @@ class RunState:
         """Seconds in which work could be done."""
         return (self._paused_at if self._paused_at is not None else now) - self._paused_for
 
-    def _finalise(self, now: float) -> list[EngineEffect]:  # noqa: ARG002
-        return []
+    def again(self) -> dict[str, str]:
+        """What a `Finalise` would have done again, as `Plan.again` says it."""
+        return self._plan.again(self._answers.outdated(self.docket.verdicts()))
+
+    def _finalise(self, now: float) -> list[EngineEffect]:
+        """Have a run that is over made again from what is decided by now, as far as that is another."""
+        again = self.again() if self.ended else {}
+        if not again:
+            return []
+        names = [name for name in self._answers.outdated(self.docket.verdicts()) if name in again]
+        return self._reopen(Revise(dict.fromkeys(names, ()), f"verdicts/{self._finalised + 1:04d}.json"), now)
 
     def _reopen(self, news: object, now: float) -> list[EngineEffect]:
         if not isinstance(news, Requeue | Revise):
@@ -299,6 +313,10 @@ class RunState:
         effects = self._carry(self._plan.told(news, own), own)
         if not effects:
             self.status, self.reason = over
+        elif isinstance(news, Revise) and news.verdicts:
+            self._finalised += 1
+            verdicts = msgspec.json.encode(self.docket.verdicts(), order="sorted")
+            effects.insert(0, Write(news.verdicts, verdicts.decode(), "verdicts"))
         return effects
 
     def _time(self, own: float) -> list[EngineEffect]:
@@ -344,6 +362,8 @@ class RunState:
                 break
             for flag in outcome.flags:
                 self.docket.take(flag)
+            if outcome.status == "completed":
+                self._answers.take(outcome.task_id, outcome.flags)
             step = self._graph.settle(outcome)
             if step is not NOTHING:
                 effects += _spread(step)

@@ -13,10 +13,10 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from epsilon_lab.cases.case import Case
-from epsilon_lab.errors import LabError
+from epsilon_lab.errors import LabError, UpToDate
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.call import Feedback
-from epsilon_lab.messages.cases import Decide
+from epsilon_lab.messages.cases import Decide, Finalise
 from epsilon_lab.messages.events import ArtifactSaved, Body, TasksRequeued, TasksRevised
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
@@ -277,9 +277,11 @@ class Topology(Protocol):
         ...
 
 
-def unheard(run_id: str, news: Requeue | Revise) -> LabError:
+def unheard(run_id: str, news: Requeue | Revise | Finalise) -> LabError:
     """What a person is told of whom a plan has no use for what they said."""
     match news:
+        case Finalise():
+            return UpToDate(f"run {run_id} goes by all verdicts that there are")
         case Requeue():
             return LabError(f"run {run_id} has no use for late outputs; its topology goes on without them")
         case Revise(feedback=feedback):

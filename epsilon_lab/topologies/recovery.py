@@ -35,6 +35,7 @@ from epsilon_lab.broker.ledger import Ledger
 from epsilon_lab.broker.stimuli import OpenTask
 from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.messages.budget import Budget
+from epsilon_lab.messages.cases import Finalise
 from epsilon_lab.messages.events import (
     BODIES,
     OF_CASES,
@@ -133,10 +134,11 @@ class Recovered:
         """A run that nobody was at."""
         return cls(RunState(run_id, plan, None if budget is None else budget.seconds), Ledger(budget))
 
-    def tell(self, news: Requeue | Revise) -> None:
+    def tell(self, news: Requeue | Revise | Finalise) -> None:
         """Take tasks up again, also where the run was over.
 
         Raises:
+            UpToDate: It was to be finalised, and nothing is decided otherwise than it went by.
             LabError: Its rules have no use for that.
         """
         more = self.state.step(Tell(news), self.elapsed_s)
@@ -245,6 +247,9 @@ class _Recovery:
 
         self._raised: dict[str, int] = {}
         """Priorities that people gave to such tasks."""
+
+        self._flags: dict[str, list[CaseFlagged]] = {}
+        """Cases that tasks have flagged whose results come next."""
 
         self._last_ts: float | None = None
         self._takes: dict[str, Callable[[Any, Record], None]] = {
@@ -358,6 +363,7 @@ class _Recovery:
                 output=restored(done.output),
                 files=done.files,
                 further=tuple(map(restored, done.further)),
+                flags=tuple(self._flags.pop(done.task_id, ())),
             )
             if self._read is not None and self._plan.reads(done.task_id):
                 outcome = self._read(outcome)
@@ -409,7 +415,9 @@ class _Recovery:
             self._match(body, record)
 
     def _flag(self, body: CaseFlagged, record: Record) -> None:
-        if body.task_id is None and not self._found.state.docket.is_own(body):
+        if body.task_id:
+            self._flags.setdefault(body.task_id, []).append(body)
+        elif body.task_id is None and not self._found.state.docket.is_own(body):
             self._tell()
             self._match(body, record)
         else:

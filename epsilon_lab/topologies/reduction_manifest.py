@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import msgspec
 from msgspec import Meta
 
+from epsilon_lab.agents.flagging import Flagging, takes_flag
 from epsilon_lab.agents.function import name_of
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.llm import LLM

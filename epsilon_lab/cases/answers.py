@@ -1,0 +1,38 @@
+"""What the tasks of a run have asked and were told, so that it is known which of them a new verdict concerns.
+
+Pure. What counts is the latest go at a task that was accepted, and the answers that it went on with: not when a verdict
+was given, nor whether it was taken back and given again meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from epsilon_lab.ids import origin, revision
+from epsilon_lab.messages.events import CaseFlagged
+
+
+class Answers:
+    """Of each task of a run the cases that it asked about, and what it was told."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[int, dict[str, str | None]]] = {}
+
+    def take(self, task_id: str, flags: Sequence[CaseFlagged]) -> None:
+        """A go at a task was accepted, which flagged these."""
+        name, number = origin(task_id), revision(task_id)
+        latest, _ = self._told.get(name, (0, {}))
+        if (flags or latest) and number >= latest:
+            self._told[name] = number, {flag.case_id: flag.told for flag in flags}
+
+    def outdated(self, verdicts: Mapping[str, str]) -> list[str]:
+        """Tasks, by the first of their revisions, that would be told something else by now; sorted.
+
+        Args:
+            verdicts: Those that speak, by case.
+        """
+        return sorted(
+            name
+            for name, (_, told) in self._told.items()
+            if any(verdicts.get(case_id) != verdict for case_id, verdict in told.items())
+        )
