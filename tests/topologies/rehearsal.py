@@ -89,6 +89,10 @@ class Rehearsal:
         """What becomes of a task, as a function of the task alone: an output, or an error."""
         raise NotImplementedError
 
+    def flags(self, task):
+        """The cases that it flags when it gives its output."""
+        return ()
+
     clock = -100.0
 
     def tell(self, stimulus):
@@ -168,8 +172,11 @@ class Rehearsal:
                 line = CompletedLine(
                     task_id=name, attempt=1, fence=1, output=stored(output), started_at=self.now, ended_at=self.now
                 )
+                for flag in (flags := self.flags(task)):
+                    self.write(flag)
                 self.write(TasksCompleted(worker_id="s/w1", tasks=(line,)))
-                outcomes.append(TaskOutcome(run_id="r", task_id=name, status="completed", output=output))
+                outcome = TaskOutcome(run_id="r", task_id=name, status="completed", output=output, flags=flags)
+                outcomes.append(outcome)
         self.commit()
         self.tell(Settled(tuple(outcomes)))
         self.hand_over()
