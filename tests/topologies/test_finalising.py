@@ -1,4 +1,4 @@
-"""Whatever was decided, taken back and cut off, a run that is finalised is what a plain fold with its verdicts gives."""
+"""Whatever was decided, taken back or cut off, a run that is finalised is what a plain fold with its verdicts gives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from epsilon_lab import Command, ids
 from epsilon_lab.agents.work import work_of
 from epsilon_lab.errors import LabError, UpToDate
-from epsilon_lab.messages.call import Call, call_of
+from epsilon_lab.messages.call import Call
 from epsilon_lab.messages.cases import Decide, Finalise, Retract
 from epsilon_lab.messages.deciders import Decider
 from epsilon_lab.messages.events import CaseFlagged, TaskLine, TasksRevised
