@@ -11,7 +11,7 @@ from itertools import groupby
 
 import msgspec
 
-from epsilon_lab.cases.answers import Answers
+from epsilon_lab.cases.asked import Asked
 from epsilon_lab.cases.docket import Docket, Heard
 from epsilon_lab.messages.cases import Decide, Finalise, Flag, Rank, Retract
 from epsilon_lab.messages.events import (
@@ -182,7 +182,7 @@ class RunState:
         self._turned: dict[str, None] = {}
         """Cases whose verdict may be another by now."""
 
-        self._answers = Answers()
+        self._asked = Asked()
         self._finalised = 0
         """How often its verdicts were written down for tasks to go by."""
 
@@ -194,7 +194,7 @@ class RunState:
 
     def forget(self) -> None:
         """Let its tasks leave memory, as nothing will be asked of the run any more."""
-        self._graph, self._plan, self.docket, self._answers = Graph({}), _Over(), Docket(), Answers()
+        self._graph, self._plan, self.docket, self._asked = Graph({}), _Over(), Docket(), Asked()
 
     @property
     def ended(self) -> bool:
@@ -292,14 +292,14 @@ class RunState:
 
     def again(self) -> dict[str, str]:
         """What a `Finalise` would have done again, as `Plan.again` says it."""
-        return self._plan.again(self._answers.outdated(self.docket.verdicts()))
+        return self._plan.again(self._asked.outdated(self.docket.verdicts()))
 
     def _finalise(self, now: float) -> list[EngineEffect]:
         """Have a run that is over made again from what is decided by now, as far as that is another."""
         again = self.again() if self.ended else {}
         if not again:
             return []
-        names = [name for name in self._answers.outdated(self.docket.verdicts()) if name in again]
+        names = [name for name in self._asked.outdated(self.docket.verdicts()) if name in again]
         return self._reopen(Revise(dict.fromkeys(names, ()), f"verdicts/{self._finalised + 1:04d}.json"), now)
 
     def _reopen(self, news: object, now: float) -> list[EngineEffect]:
@@ -363,7 +363,7 @@ class RunState:
             for flag in outcome.flags:
                 self.docket.take(flag)
             if outcome.status == "completed":
-                self._answers.take(outcome.task_id, outcome.flags)
+                self._asked.take(outcome.task_id, outcome.flags)
             step = self._graph.settle(outcome)
             if step is not NOTHING:
                 effects += _spread(step)

@@ -12,7 +12,7 @@ from epsilon_lab.ids import origin, revision
 from epsilon_lab.messages.events import CaseFlagged
 
 
-class Answers:
+class Asked:
     """Of each task of a run the cases that it asked about, and what it was told."""
 
     def __init__(self) -> None:
