@@ -40,7 +40,8 @@ class InvalidInput(LabError, ValueError):
 
     def __init__(self, what: str, problem: str, remedy: str = "") -> None:
         self.what = what
-        super().__init__(f"{what}: {problem}" + (f"; {remedy}" if remedy else ""))
+        joint = "\n" if "\n" in problem else "; "  # a database's message ends with a pointer into the query
+        super().__init__(f"{what}: {problem}" + (joint + remedy if remedy else ""))
 
 
 class NoSuchArtifact(LabError, KeyError):

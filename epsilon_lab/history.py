@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from epsilon_lab import formats
 from epsilon_lab.runs import Home, Run, open_run
 from epsilon_lab.workspace.layout import RunDirectory
+
+_SHOWN = 20
 
 
 class Runs(Mapping[str, Run]):
@@ -46,7 +49,12 @@ class Runs(Mapping[str, Run]):
         return f"<Runs of {str(self._home.path)!r}>"
 
     def _repr_html_(self) -> str:
-        frame = self._home.store.sql(
-            "select run_id, name, topology, status, reason, started_at from runs order by started_at desc"
+        rows = self._home.store.rows(
+            "select name, status, topology, strftime(started_at, '%Y-%m-%d %H:%M:%S'), coalesce(reason, ''), run_id, "
+            "count(*) over () from runs order by started_at desc limit ?",
+            [_SHOWN],
         )
-        return str(frame.to_html(index=False, max_rows=20, escape=True))
+        header = ("name", "status", "topology", "started (UTC)", "reason", "run_id")
+        more = rows[0][-1] - len(rows) if rows else 0
+        told = f"<div>… and {more:,} more, in the table runs</div>" if more else ""
+        return f'<div style="{formats.FONT}">{formats.table(header, [row[:-1] for row in rows])}{told}</div>'

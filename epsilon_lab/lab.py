@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import html
 import inspect
 import os
 import secrets
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import anyio
 import msgspec
 
-from epsilon_lab import ids
+from epsilon_lab import formats, ids
 from epsilon_lab.broker.correspondence import Correspondence, LabSubscription
 from epsilon_lab.broker.host import LONG_STALL_S
 from epsilon_lab.clock import SystemClock
@@ -551,7 +550,8 @@ class Lab:
         return f"<Lab {str(self.path)!r}: {state}>"
 
     def _repr_html_(self) -> str:
-        return f"<code>{html.escape(repr(self))}</code>"
+        ways = "lab.runs: its runs · lab.tables: what lab.sql(...) can ask · lab.panel(): what it is doing"
+        return f'<code>{formats.escape(repr(self))}</code><div style="{formats.FAINT}">{ways}</div>'
 
     # -- what runs need of their lab -------------------------------------------------------------------------------
 

@@ -139,4 +139,4 @@ class Database:
             return said, f"the tables are {', '.join(TABLES)}"
         if isinstance(error, self._duckdb.PermissionException):
             return said, "a query sees the tables and nothing else"
-        return said, "mend the query"
+        return said, ""

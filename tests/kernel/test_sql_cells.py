@@ -61,6 +61,7 @@ def test_values_of_variables_are_bound_and_never_pasted(notebook: Kernel) -> Non
     ("cell", "says"),
     [
         ("%%labsql\nselect nothing from tasks", 'Referenced column "nothing" not found'),
+        ("%%labsql\nselect nothing from tasks", "LINE 1: select nothing from tasks\n               ^^^^^^^\n"),
         ("%%labsql\nselect * from orders", "the tables are runs, tasks"),
         ("%%labsql\n   \n", "must be an SQL statement"),
         ("%labsql", "must be an SQL statement"),

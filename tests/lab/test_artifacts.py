@@ -12,6 +12,7 @@ import pytest
 from epsilon_lab import Lab, LabError, Run, WorkQueue, current_task
 from epsilon_lab.artifacts import Artifacts
 from epsilon_lab.errors import InvalidInput
+from epsilon_lab.messages.events import ArtifactSaved
 from epsilon_lab.workspace.journal import Journal
 from epsilon_lab.workspace.layout import RunDirectory
 from epsilon_lab.workspace.tables import Tables
@@ -132,3 +133,18 @@ def test_a_file_that_the_run_has_written_anew_is_not_called_altered(tmp_path: Pa
                 note = Artifacts(lambda: tables, run)["note"]
         assert note.read_text() == "second"
         assert "altered" not in note._repr_html_()
+
+
+@pytest.mark.parametrize("path", ["../secret", "/etc/hostname", "a/../../secret", "a\0b"])
+def test_a_record_that_leads_out_of_the_run_is_not_followed(tmp_path: Path, path: str) -> None:
+    (tmp_path / "secret").write_text("secret")
+    run = RunDirectory(tmp_path / "toy")
+    run.path.mkdir()
+    with closing(Journal.open(run.journal)) as journal, closing(Tables(tmp_path)) as tables:
+        journal.append(1.0, ArtifactSaved(path=path, kind=HOSTILE, sha256="", bytes=6))
+        journal.commit()
+        files = Artifacts(lambda: tables, run)
+        assert "leads outside the run directory" in files[path]._repr_html_()
+        assert "<script" not in files[path]._repr_html_() + files._repr_html_()
+        with pytest.raises(InvalidInput, match="leads outside"):
+            files[path].read_bytes()
