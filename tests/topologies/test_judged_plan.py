@@ -126,7 +126,7 @@ class Play:
             outcome = TaskOutcome(run_id="r", task_id=name, status="completed", output=output)
         self.do(self.state.step(Settled((outcome,)), 0))
 
-    def say(self, case_id, verdict, note="", *, number=1, force=False):
+    def say(self, case_id, verdict, note="", *, number=None, force=False):
         said = Decide(case_id=case_id, verdict=verdict, decider=ANN, note=note, number=number, force=force)
         self.tell(said)
 
@@ -155,8 +155,7 @@ class Play:
         found = recover("r", again.plan, again.records)
         again.state = found.state
         again.tasks = {name: task.spec for name, task in found.left.items()}
-        decided = {line.case_id for kind in (VerdictGiven, CaseWithdrawn) for line in again.told(kind)}
-        again.cases = [case for case in again.told(CaseFlagged) if case.case_id not in decided]
+        again.cases = [case for case in again.told(CaseFlagged) if again.state.docket.is_open(case.case_id)]
         again.files, again.steps = {}, 0
         again.do(found.effects)
         return again
