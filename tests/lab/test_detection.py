@@ -51,6 +51,15 @@ def test_entities_are_what_a_person_says_they_are(lab):
     }, "each once, whichever groups of the reduction met it"
     run.cases.decide(asked["barack obama", "obama"].case_id, "same", note="the speaker")
     run.cases.decide(asked["angela merkel", "merkel"].case_id, "same")
+    changed = run.finalize()
+    assert set(changed["because"].sum()) == {asked[key].case_id for key in asked if "michelle obama" not in key}
+    assert sorted(run.output["entities"]) == [
+        ["Angela Merkel", "Merkel"],
+        ["Barack Obama", "Obama"],
+        ["Lodz", "Łódź"],
+        ["Michelle Obama"],
+    ]
+    assert run.finalize().empty
 
 
 class Copies:
@@ -124,12 +133,13 @@ unfinished.table = "tasks"
 def held(place):
     while not (place / "go").exists():
         select.select([], [], [], 0.02)
+    return []
 
 
 def test_a_run_that_goes_on_takes_cases_too(lab, tmp_path):
     run = lab.start(MapReduce([tmp_path], held, reducers.concatenate))
     try:
-        assert wait_until(lambda: "running" in run.frame("tasks")["status"].tolist())
+        wait_until(lambda: "running" in run.frame("tasks")["status"].tolist(), within_s=30)
         assert run.detect(unfinished)["flagged_by"].tolist() == ["unfinished"]
         assert run.status == "running"
         run.cases.decide(run.cases.open[0].case_id, "yes")

@@ -19,6 +19,9 @@ JUDGED = "tests/topologies/test_judged_plan.py"
 SUPERVISION = "tests/topologies/test_supervision.py"
 CATALOGUE = "tests/workspace/test_catalogue.py"
 CASE = "tests/cases/test_case.py"
+NAMES = "tests/reducers/test_names.py"
+PAIRS = "tests/reducers/test_pairs.py"
+DETECTORS = "tests/reducers/test_detectors.py"
 WORKFLOW = "tests/views/test_workflow.py"
 PACKS = "tests/package/test_packs.py"
 ARTIFACTS = "tests/lab/test_artifacts.py"
@@ -1439,6 +1442,63 @@ PLANTS = (
         "and status = 'open' and kind = 'gate' order by",
         "and status = 'open' order by",
         (WORKFLOW,),
+    ),
+    # -- detectors ---------------------------------------------------------------------------------------------------
+    Plant(
+        "a mark is taken off a letter that is none without it",
+        "reducers/names.py",
+        "            kept += character * (not on_latin)\n",
+        "            pass\n",
+        (NAMES,),
+    ),
+    Plant(
+        "a chain joins what is said to be different",
+        "reducers/clustering.py",
+        "        if large in apart[small]:\n",
+        "        if False:\n",
+        (DETECTORS,),
+    ),
+    Plant(
+        "what too many names have is passed over in silence",
+        "reducers/pairs.py",
+        "            self.crowded[key] = max(names, self.crowded.get(key, 0))\n",
+        "            pass\n",
+        (PAIRS,),
+    ),
+    Plant(
+        "names with other numbers are taken for misspelt",
+        "reducers/pairs.py",
+        "filter(self._has_same_numbers, pairs)",
+        "pairs",
+        (PAIRS,),
+    ),
+    Plant(
+        "a part of a long name is looked for in its own place alone",
+        "reducers/blocking.py",
+        "                for at in range(max(begin - edits, 0), min(begin + edits, shorter - long) + 1)\n",
+        "                for at in range(begin, min(begin, shorter - long) + 1)\n",
+        ("tests/reducers/test_blocking.py",),
+    ),
+    Plant(
+        "of two fenced blocks the first is taken for the reply",
+        "reducers/repairs.py",
+        "    if len(fenced) == 1:\n",
+        "    if fenced:\n",
+        (DETECTORS,),
+    ),
+    Plant(
+        "what is missing in a column is far from everything",
+        "reducers/nearness.py",
+        "    found[[a is None or b is None for a, b in zip(*columns, strict=True)]] = np.nan\n",
+        "",
+        ("tests/reducers/test_nearness.py",),
+    ),
+    Plant(
+        "what a detector has flagged before is given as new",
+        "cases/book.py",
+        "        new = [line for line in found if line.case_id not in known]\n",
+        "        new = found\n",
+        ("tests/lab/test_detection.py",),
     ),
 )
 """All of them."""
