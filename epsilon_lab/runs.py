@@ -34,6 +34,7 @@ from epsilon_lab.messages.cases import Finalise
 from epsilon_lab.messages.deciders import Decider
 from epsilon_lab.messages.values import is_text, unpack
 from epsilon_lab.search.candidate import Candidate, lineage
+from epsilon_lab.search.reranking import Reranking
 from epsilon_lab.topologies.adjudication import Adjudication
 from epsilon_lab.topologies.controls import CONTROL_OF, JUDGED, Controls
 from epsilon_lab.topologies.engine import Pause, Resume, Stimulus, Stop, Tell
@@ -363,6 +364,9 @@ class Run:
         revision, and so is what depends on it; the run ends again, with its new output. Nothing else is touched, and
         nothing at all where nothing is decided otherwise. A run that goes on is waited for first.
 
+        A search is ranked anew: a candidate that is the key of a case (its id, or `["candidate", id]`) with the verdict
+        `reject` is out of it, but for the seed program. Of a rescoring, `old order` keeps a candidate's old place.
+
         Args:
             trust: Also of a run that was born in another workspace, whose functions are a stranger's pickles.
 
@@ -382,7 +386,7 @@ class Run:
         self._has_ended_within(None)
         if (before := self.status) == "interrupted":
             raise LabError(f"run {self.run_id} is interrupted: {how_to_resume(self.run_id)}, and finalize() it then")
-        made = Finalisation(self._directory, self._home.store, self._value)
+        made = self._finalisation()
         with suppress(UpToDate):
             self._runner = self._home.reopen(self.run_id, Finalise(), trust=trust)
             vars(self).pop("_is_ours", None)  # whoever is trusted is no stranger from here on
@@ -390,6 +394,9 @@ class Run:
             if before != "failed":
                 self._result()
         return made.changes()
+
+    def _finalisation(self) -> Finalisation | Reranking:
+        return Finalisation(self._directory, self._home.store, self._value)
 
     def _take_up(self, news: Requeue | Revise, *, trust: bool) -> None:
         if not self._home.steer(self.run_id, Tell(news)):
@@ -701,6 +708,9 @@ class SearchRun(Run):
         self._send(Tell(BriefEdit(generation, text)))
         return text
 
+    def _finalisation(self) -> Reranking:
+        return Reranking(self._directory)
+
     def lineage(self) -> pd.DataFrame:
         """Who came from whom: candidate_id, generation, strategy, parent_ids, code_hash, outcome, score."""
         return lineage(self.candidates)
@@ -820,6 +830,16 @@ class SearchRun(Run):
 
 class RescoringRun(SearchRun):
     """A search's programs, judged once more by another scorer."""
+
+    @property
+    def best(self) -> Candidate | None:
+        """The first of the ranking that passed its check; some may keep their old places in it."""
+        return next((self.candidate(place["candidate_id"]) for place in self.output or () if place["checked"]), None)
+
+    @property
+    def leader(self) -> Candidate | None:
+        """The first of the ranking, checked or not."""
+        return next((self.candidate(place["candidate_id"]) for place in self.output or ()), None)
 
     @property
     def changes(self) -> pd.DataFrame:

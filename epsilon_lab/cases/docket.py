@@ -77,6 +77,10 @@ class Docket:
             raise InvalidInput(f"case {case_id!r}", "is not in this run", f"it has {known}")
         return case
 
+    def cases(self) -> Iterable[Case]:
+        """All of them, without their evidence, in the order in which they were flagged."""
+        return self._cases.values()
+
     def is_open(self, case_id: str) -> bool:
         """Whether a case waits for its verdict."""
         return case_id in self._cases and self._cases[case_id].status == "open"

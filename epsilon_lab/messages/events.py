@@ -516,8 +516,8 @@ class BriefWritten(Body, frozen=True, kw_only=True):
 class CandidatesRuled(Body, frozen=True, kw_only=True):
     """`stage.ruled`: what the verdicts on a search's cases make of its candidates, from here on."""
 
-    ruled: dict[str, tuple[str, str]]
-    """Candidate -> (verdict, why); those that are not named count as they were judged."""
+    ruled: dict[str, tuple[str, str, str]]
+    """Candidate -> (verdict, case, why); those that are not named count as they were judged."""
 
 
 class StageReviewed(Body, frozen=True, kw_only=True, omit_defaults=True):

@@ -84,7 +84,7 @@ class SuspiciousScore:
                     key=row["candidate_id"],
                     kind="suspicious score",
                     question=f"Is the score {row['score']:.10g} of {row['candidate_id']} genuine?",
-                    options=["genuine", "cheat", "scorer is wrong"],
+                    options=["genuine", "reject", "scorer is wrong"],
                     evidence=_seen(row),
                     reason="; ".join(reasons),
                     score=z,

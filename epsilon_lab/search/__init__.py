@@ -13,6 +13,7 @@ replay.py     recorded proposals, played again
 judging.py    the evaluate task: candidate in a fork of a warm spawner, verdict in a judge process
 judge.py      the judge's process as its worker knows it; judge_main.py, that process
 rejudging.py  a packed judge with another scorer in it; reordering.py, what that does to a ranking
+reranking.py  what verdicts on candidates have changed in a ranking
 verdict.py    what the framework makes of a scorer's answer
 sources.py    a program's identity: the normalised syntax tree and its hash
 archive.py    every candidate of a run, ranked

@@ -25,6 +25,7 @@ manifest.py           a run stated as a JSON document; template.py, document.py,
 item_manifest.py      what manifests of items share; queue_manifest.py, reduction_manifest.py, output_layout.py
 population_search.py  a search, as a user states it
 search_plan.py        its rules: candidates, a judge, a brief, the next generation
+rulings.py            what verdicts on cases say about its candidates
 rescoring.py          its programs judged once more, by another scorer
 adjudication.py       the second wave: cases of a run go to workers, verdicts come back; adjudicator.py, its leaf
 """

@@ -48,6 +48,7 @@ from epsilon_lab.topologies.plan import (
     Revise,
     Write,
 )
+from epsilon_lab.topologies.rulings import Rule
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -296,6 +297,8 @@ class RunState:
 
     def _finalise(self, now: float) -> list[EngineEffect]:
         """Have a run that is over made again from what is decided by now, as far as that is another."""
+        if self.ended and (rule := self._plan.rulings(self.docket.cases())) is not None:
+            return self._reopen(rule, now)
         again = self.again() if self.ended else {}
         if not again:
             return []
@@ -303,7 +306,7 @@ class RunState:
         return self._reopen(Revise(dict.fromkeys(names, ()), f"verdicts/{self._finalised + 1:04d}.json"), now)
 
     def _reopen(self, news: object, now: float) -> list[EngineEffect]:
-        if not isinstance(news, Requeue | Revise):
+        if not isinstance(news, Requeue | Revise | Rule):
             return []
         if self._paused_at is not None:
             self._paused_for += now - self._paused_at

@@ -20,6 +20,7 @@ from epsilon_lab.messages.cases import Decide, Finalise
 from epsilon_lab.messages.events import ArtifactSaved, Body, TasksRequeued, TasksRevised
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
+from epsilon_lab.topologies.rulings import Rule
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import PLAN, RunDirectory
 
@@ -191,7 +192,7 @@ class Plan(ABC):
         """Someone says something that plans of this topology may understand, such as an edited brief."""
         return []
 
-    def rulings(self, cases: Iterable[Case]) -> object | None:  # noqa: ARG002
+    def rulings(self, cases: Iterable[Case]) -> Rule | None:  # noqa: ARG002
         """What it has to be told for what it has ranked to be made of the verdicts on these cases, all of the run; None
         where that is made of them already.
         """

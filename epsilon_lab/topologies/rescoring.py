@@ -227,13 +227,13 @@ class RescoringPlan(Plan):
         self._ruled = news.ruled
         effects: list[PlanEffect] = [Emit(CandidatesRuled(ruled=news.ruled))]
         for name in turned:
-            now_out = self._ruled.get(name, ("", ""))[0] == REJECT
+            now_out = name in self._ruled and self._ruled[name][0] == REJECT
             if not now_out and name not in self._unruled:
                 continue
             row = self._unruled.pop(name, None) or self._archive[name]
             if now_out:
                 self._unruled[name] = row
-                row = rejected(row, self._ruled[name][1])
+                row = rejected(row, self._ruled[name])
             self._archive.replace(row)
             effects.append(Emit(row))
         return [*effects, *self._ranking(), Finish("completed", self._reason, _RANKING)]
@@ -296,7 +296,7 @@ class RescoringPlan(Plan):
 
     def _ranked(self) -> list[CandidateSettled]:
         """The candidates by the new scorer, but for those that keep their old places among them."""
-        held = [name for name, (verdict, _) in self._ruled.items() if verdict == OLD]
+        held = [name for name, (verdict, *_) in self._ruled.items() if verdict == OLD]
         rest = [row for row in self._archive.ranked() if row.candidate_id not in held]
         members = {*held, *(row.candidate_id for row in rest)}
         old_places = [name for name in self._before if name in members]

@@ -17,8 +17,8 @@ from epsilon_lab.messages.events import Body, CandidateSettled, CandidatesRuled
 REJECT = "reject"
 """The verdict that takes a candidate out of a ranking."""
 
-Ruling = tuple[str, str]
-"""A verdict, and why: who gave it, and what they noted."""
+Ruling = tuple[str, str, str]
+"""A verdict, its case, and why: who gave it, and what they noted."""
 
 
 class Rule(msgspec.Struct, frozen=True, tag=True):
@@ -43,9 +43,9 @@ def rulings(cases: Iterable[Case], known: Container[str], means: Container[str])
         last, name = case.speaks, candidate_of(case.key)
         if last is None or name is None or name not in known or last.verdict not in means:
             continue
-        if found.get(name, ("", ""))[0] != REJECT:  # of several cases the one that rejects counts
-            why = f"{last.decider} on case {case.case_id}" + f", {last.note}" * bool(last.note)
-            found[name] = (last.verdict, why)
+        known_as = found.get(name)
+        if known_as is None or (last.verdict == REJECT and known_as[0] != REJECT):  # of several, the one that rejects
+            found[name] = (last.verdict, case.case_id, f"{last.decider}: {last.note}" if last.note else last.decider)
     return dict(sorted(found.items()))
 
 
@@ -64,9 +64,9 @@ def rule_in(line: Body) -> Rule | None:
     return Rule(line.ruled) if isinstance(line, CandidatesRuled) else None
 
 
-def rejected(row: CandidateSettled, why: str) -> CandidateSettled:
+def rejected(row: CandidateSettled, ruling: Ruling) -> CandidateSettled:
     """The row of a candidate that is rejected: it has failed its strictest check, and says by whose word."""
     scores = row.scores if row.score is None else {**row.scores, "rejected": row.score}
-    return msgspec.structs.replace(
-        row, outcome="check_failed", score=None, scores=scores, checked=False, error=f"rejected by {why}"
-    )
+    _, case_id, why = ruling
+    error = f"rejected by {why} (case {case_id})"
+    return msgspec.structs.replace(row, outcome="check_failed", score=None, scores=scores, checked=False, error=error)

@@ -230,14 +230,14 @@ class SearchPlan(Plan):
         return self._cut_off("stopped", reason)
 
     def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
-        """A person rewrote a brief; generations proposed from now on see it. Or candidates are rejected, or are not any
-        more: it is ranked anew.
+        """A person rewrote a brief; generations proposed from now on see it. Or, once all is over, candidates are
+        rejected, or are not any more: they are ranked anew.
         """
         match news:
             case BriefEdit():
                 return self._write_brief(news.generation, news.text, news.author, ())
-            case Rule() if news.ruled != self._ruled:
-                return self._rule(news.ruled)
+            case Rule() if self._over is not None and news.ruled != self._ruled:
+                return self._rule(news.ruled, *self._over)
         return []
 
     def news_in(self, line: Body) -> BriefEdit | Rule | None:
@@ -247,12 +247,12 @@ class SearchPlan(Plan):
         return rule_in(line)
 
     def rulings(self, cases: Iterable[Case]) -> Rule | None:
-        """Candidates of closed generations may be rejected; not the seed program, which all others are measured by."""
+        """Candidates may be rejected; not the seed program, which all others are measured by."""
         names = {row.candidate_id for row in self._archive} - {SEED_CANDIDATE}
         ruled = rulings(cases, names, (REJECT,))
         return Rule(ruled) if ruled != self._ruled else None
 
-    def _rule(self, ruled: dict[str, Ruling]) -> list[PlanEffect]:
+    def _rule(self, ruled: dict[str, Ruling], status: str, reason: str) -> list[PlanEffect]:
         turned = [name for name in sorted({*ruled, *self._ruled}) if ruled.get(name) != self._ruled.get(name)]
         self._ruled = ruled
         effects: list[PlanEffect] = [Emit(CandidatesRuled(ruled=ruled))]
@@ -260,10 +260,10 @@ class SearchPlan(Plan):
             row = self._unruled.pop(name, None) or self._archive[name]
             if name in ruled:
                 self._unruled[name] = row
-                row = rejected(row, ruled[name][1])
+                row = rejected(row, ruled[name])
             self._archive.replace(row)
             effects.append(Emit(row))
-        return [*effects, *(self._finish(*self._over) if self._over else self._artifacts(_LIVE_LEADERBOARD))]
+        return effects + self._finish(status, reason)
 
     # -- the seed program ------------------------------------------------------------------------------------------
 

@@ -146,3 +146,83 @@ def test_what_cannot_be_judged_again_is_refused_with_the_reason(lab, tmp_path):
         (elsewhere / search.run_id / "problem" / "judge.pkl").unlink()
         with pytest.raises(LabError, match="cannot be read"):
             other.runs[search.run_id].rescore(float, trust=True)
+
+
+class Doubt:
+    """A detector that has its doubts about some candidates."""
+
+    table = "candidates"
+
+    def __init__(self, *names):
+        self.names = names
+
+    def __call__(self, rows, *, flag):
+        for row in rows:
+            if row["candidate_id"] in self.names:
+                flag(key=["candidate", row["candidate_id"]], question="Too good?", options=["fine", "reject"])
+
+
+FILES = ("leaderboard.json", "leaderboard.csv", "best_solution.py", "generation_history.json")
+
+
+def files(run):
+    return {name: (run.path / name).read_bytes() for name in FILES}
+
+
+def test_a_rejected_candidate_is_out_of_the_ranking_until_the_verdict_is_taken_back(lab):
+    run = lab.start(PopulationSearch(toy(), propose, population=6, **SMALL)).wait(60)
+    before, output, reason = files(run), run.output, run.reason
+    run.detect(Doubt("g000-c005", "g000-c004", "seed"))
+    assert run.finalize().empty, "nothing is decided"
+    assert files(run) == before
+    cases = {case.key[1]: case.case_id for case in run.cases.open}
+    for name, case_id in cases.items():
+        run.cases.decide(case_id, "fine" if name == "g000-c004" else "reject", note="it peeks", decider="ann")
+    assert run.best.candidate_id == "g000-c005", "a verdict alone changes nothing"
+
+    changed = run.finalize()
+    assert changed.columns.tolist() == ["task_id", "path", "before", "after", "because"]
+    because = [cases["g000-c005"]]
+    assert changed.values.tolist() == [
+        ["evaluate-g000-c005", "rank", 1, None, because],
+        ["", "candidate_id", "g000-c005", "g000-c004", because],
+        ["", "score", 8.0, 7.0, because],
+        ["", "source_ref", "candidates/g000-c005.py", "candidates/g000-c004.py", because],
+    ]
+    assert run.best.candidate_id == run.leader.candidate_id == run.output["candidate_id"] == "g000-c004"
+    assert (run.status, run.reason) == ("completed", reason)
+    row = run.candidates.set_index("candidate_id").loc["g000-c005"]
+    assert (row["outcome"], row["score_rejected"], row["checked"]) == ("check_failed", 8.0, False)
+    assert row["error"] == f"rejected by ann: it peeks (case {because[0]})"
+    assert run.candidate("seed").score == 5, "the seed program is what all others are measured by"
+    after = files(run)
+    assert b"g000-c005" not in after["leaderboard.json"] + after["leaderboard.csv"]
+    assert after["best_solution.py"].endswith(b"return 7\n")
+    lines = (run.path / "journal.ndjson").stat().st_size
+    assert run.finalize().empty
+    assert (files(run), (run.path / "journal.ndjson").stat().st_size) == (after, lines), (
+        "twice is the same, to the byte"
+    )
+
+    run.cases.undo(because[0])
+    assert run.finalize()["after"].tolist() == [1, "g000-c005", 8.0, "candidates/g000-c005.py"]
+    assert (files(run), run.output, run.best.score) == (before, output, 8.0)
+    assert run.show()._repr_html_()
+
+
+def test_verdicts_make_the_final_ranking_of_a_rescoring(lab):
+    run = lab.start(PopulationSearch(toy(), propose, population=6, **SMALL)).wait(60).rescore(closest_to_state).wait(60)
+    cases = {case.key: case.case_id for case in run.cases.open}
+    run.cases.decide(cases["g000-c003"], "old order")
+    run.cases.decide(cases["g000-c004"], "reject")
+    run.cases.decide(cases["g000-c005"], "new order")
+    first = run.finalize()
+    places = [place["candidate_id"] for place in run.output]
+    assert places == ["g000-c005", "g000-c003", "seed", "g000-c001", "g000-c000"]
+    assert first["because"].map(len).gt(0).all()
+    assert (run.best.candidate_id, run.changes["candidate_id"].iloc[0]) == ("g000-c005", "g000-c004")
+    assert (run.path / "best_solution.py").read_text().endswith("return 8\n")
+    assert run.finalize().empty
+    run.cases.undo(cases["g000-c004"])
+    run.finalize()
+    assert [place["candidate_id"] for place in run.output][:3] == ["g000-c004", "g000-c005", "g000-c003"]
