@@ -137,6 +137,22 @@ def program(source: str, limit: int = 300) -> str:
     return f'<pre style="{_BOX}">{escape(chr(10).join(lines))}{rest}</pre>'
 
 
+def prose(text: str, limit: int = 60, most: int = 12_000) -> str:
+    """Text for reading in a box, its lines wrapped, cut after `limit` lines or `most` characters, which is said.
+
+    Of Markdown only headings are made bold; its links and its HTML stay the text they are.
+    """
+    kept = text[:most].split("\n")[:limit]
+    in_code, shown = False, []
+    for line in kept:
+        in_code ^= line.startswith("```")
+        is_heading = not in_code and re.match("#{1,6} ", line)
+        shown.append(f"<b>{escape(line)}</b>" if is_heading else escape(line))
+    left = len(text) - len("\n".join(kept))
+    rest = f'<div style="{FAINT}">… {left:,} more characters</div>' if left else ""
+    return f'<div style="{_BOX};{FONT};white-space:pre-wrap">{chr(10).join(shown)}{rest}</div>'
+
+
 def diff(text: str, limit: int = 200) -> str:
     """A unified diff in a box, added and removed lines coloured, cut after `limit` lines, which is said."""
     lines, rest = _cut(text, limit)

@@ -31,6 +31,7 @@ _PICTURE = 2 << 20
 _PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 _ROWS, _COLUMNS, _CELL = 10, 24, 80
 _LINES = 60
+_PROSE = (".md", ".markdown", ".rst", ".txt", "")
 _NODES, _DEEPEST, _TEXT = 300, 12, 200
 _BYTES = 192
 _NOTE = f"{formats.FAINT};font-size:12px"
@@ -128,8 +129,8 @@ def _text(head: bytes, *, is_all: bool) -> str | None:
 
 
 def _lines(text: str, suffix: str, unseen: int) -> str:
-    shown = formats.diff(text, _LINES) if suffix in (".diff", ".patch") else formats.program(text, _LINES)
-    return shown + (_note(f"… and {formats.size(unseen)} more; read_text() has all") if unseen else "")
+    how = formats.diff if suffix in (".diff", ".patch") else formats.prose if suffix in _PROSE else formats.program
+    return how(text, _LINES) + (_note(f"… and {formats.size(unseen)} more; read_text() has all") if unseen else "")
 
 
 def _dump(head: bytes, size: int) -> str:

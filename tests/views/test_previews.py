@@ -78,6 +78,18 @@ def test_json_unfolds_and_says_what_it_leaves_out(show):
     assert "… and 9,700 more" in show("a.json", "[" + ",".join(["0"] * 9_999) + "]")
 
 
+def test_prose_is_wrapped_and_its_headings_stand_out(show):
+    shown = show(
+        "a.md", "# One\n" + "word " * 200 + "\n```\n# no heading\n```\n## [Two](javascript:alert(1))\n" + "\n" * 99
+    )
+    assert "<b># One</b>" in shown
+    assert "<b>## [Two](javascript:alert(1))</b>" in shown
+    assert "<b># no heading" not in shown
+    assert "word " * 200 in shown
+    assert "pre-wrap" in shown
+    assert "… 46 more characters" in shown
+
+
 def test_bytes_are_shown_as_bytes(show):
     assert "000010  10 11 12" in show("a.bin", bytes(range(256)))
     assert show("a.txt", "") == previews._note("an empty file")
