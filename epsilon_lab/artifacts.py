@@ -126,7 +126,7 @@ class Artifacts(Mapping[str, "Artifact"]):
     def _repr_html_(self) -> str:
         try:
             kinds = self._rows("kind, count(*)", "group by kind order by kind <> 'file', count(*) desc, kind")
-            rows = self._rows(_COLUMNS, f"order by kind <> 'file', created_at, path limit {_SHOWN}")
+            rows = self._rows(_COLUMNS, f"order by kind <> 'file', created_at desc, path limit {_SHOWN}")
         except LabError:
             return f"<code>{formats.escape(repr(self))}</code>"
         return previews.listing(repr(self)[1:-1], kinds, [Listed(*row) for row in rows])

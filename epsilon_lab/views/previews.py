@@ -29,7 +29,7 @@ _PICTURE = 2 << 20
 """Bytes up to which a picture is shown; a notebook keeps it as text a third longer."""
 
 _PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
-_ROWS, _COLUMNS, _CELL = 10, 24, 80
+_ROWS, _COLUMNS, _CELL = 10, 24, 48
 _LINES = 60
 _PROSE = (".md", ".markdown", ".rst", ".txt", "")
 _NODES, _DEEPEST, _TEXT = 300, 12, 200
@@ -41,15 +41,15 @@ _INDENT = "margin-left:1.4em"
 
 
 def listing(title: str, kinds: Sequence[tuple[str, int]], files: Sequence[Listed]) -> str:
-    """Files as a list, the first few of many, below how many there are of each kind."""
+    """Files as a list, a few of many, below how many there are of each kind."""
     count = sum(number for _, number in kinds)
     more = f"… and {count - len(files):,} more: .glob('*.csv') and .frame() find them" if count > len(files) else ""
     head = "".join(f'<th style="{_LISTED};font-weight:600">{name}</th>' for name in _HEADER)
-    table = f'<table style="border-collapse:collapse;margin:4px 0;{formats.TEXT}"><thead><tr>{head}</tr></thead><tbody>'
+    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(map(_row, files))}</tbody>" if files else ""
     return (
         f'<div style="{formats.FONT};{formats.TEXT}"><b>{formats.escape(title)}</b>'
         f"{_note(' · '.join(f'{number:,} {kind}' for kind, number in kinds))}"
-        f"{table}{''.join(map(_row, files))}</tbody></table>{_note(more) if more else ''}</div>"
+        f'<table style="border-collapse:collapse;margin:4px 0;{formats.TEXT}">{body}</table>{_note(more)}</div>'
     )
 
 
@@ -68,7 +68,7 @@ def captioned(path: str, facts: Iterable[str], shown: str, note: str = "") -> st
     told = formats.escape(" · ".join(filter(None, facts)))
     trouble = f'<div style="color:#c04000">{formats.escape(note)}</div>' if note else ""
     return (
-        f'<div class="lab-artifact" style="{formats.FONT};{formats.TEXT};max-width:980px">'
+        f'<div class="lab-artifact" style="{formats.FONT};{formats.TEXT};max-width:980px;overflow-x:auto">'
         f'<b>{formats.escape(path)}</b> <span style="{_NOTE}">{told}</span>{trouble}{shown}</div>'
     )
 
