@@ -91,11 +91,15 @@ class CaseBook:
         Raises:
             InvalidInput: There is none of that id.
         """
-        if found := self._cases("case_id = $case", text("case_id", case_id)):
+        if (told := self._tables.case(self.run_id, text("case_id", case_id))) is not None:
+            row, verdicts = told
+            known = {name: value for name in _CASE.split(", ") if (value := row[name]) is not None}
+            return msgspec.convert({**known, "verdicts": verdicts}, Case)
+        if found := self._cases("case_id = $case", case_id):
             return found[0]
         names = list(self)
-        known = ", ".join(names[:3]) + " ..." * (len(names) > 3) if names else "none"
-        raise InvalidInput(f"case {case_id!r}", f"is not in run {self.run_id}", f"it has {known}")
+        first = ", ".join(names[:3]) + " ..." * (len(names) > 3) if names else "none"
+        raise InvalidInput(f"case {case_id!r}", f"is not in run {self.run_id}", f"it has {first}")
 
     @property
     def open(self) -> list[Case]:

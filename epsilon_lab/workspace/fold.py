@@ -142,6 +142,11 @@ class Fold:
         """Whether the run has ended."""
         return self._run is not None and self._state not in ("running", "paused")
 
+    def case(self, case_id: str) -> tuple[Row, tuple[VerdictGiven, ...]] | None:
+        """One case and all that was decided about it; None where there is none."""
+        row = self._cases.get(case_id)
+        return None if row is None else (dict(row), tuple(self._verdicts.get(case_id, ())))
+
     def watched(self, live: bool) -> None:
         """Say whether a lab is at this run: one without an end that nobody is at was interrupted."""
         if self._run is None:

@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
+from epsilon_lab.messages.events import VerdictGiven
 from epsilon_lab.workspace.catalogue import Catalogue
 from epsilon_lab.workspace.database import CatalogueDamaged, Database
 from epsilon_lab.workspace.feed import Feed, looks
-from epsilon_lab.workspace.fold import Fold
+from epsilon_lab.workspace.fold import Fold, Row
 from epsilon_lab.workspace.layout import JOURNAL
 from epsilon_lab.workspace.outputs import SETTLED, superseded
 from epsilon_lab.workspace.presence import is_there
@@ -156,6 +157,18 @@ class Tables:
         frame["columns"] = [", ".join(TABLES[name].columns) for name in frame["name"]]
         frame["example"] = [f'lab.sql("select * from {name} limit 5")' for name in frame["name"]]  # noqa: S608 - shown
         return frame
+
+    def case(self, run_id: str, case_id: str) -> tuple[Row, tuple[VerdictGiven, ...]] | None:
+        """One case of a run and all that was decided about it, as the journal tells: no row is stored for that, which
+        takes a fraction of a query's time where a run is decided about case by case.
+
+        Returns:
+            None where there is none, or its rows are kept: a query knows.
+        """
+        self._refresh(set(), run_id)
+        with self._guard:
+            feed = self._feeds.get(run_id)
+            return None if feed is None else feed.fold.case(case_id)
 
     def position(self, run_id: str) -> int:
         """How many events of a run there are, after a look: it grows when anything happened."""
