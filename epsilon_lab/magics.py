@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.lab import Lab, open_labs
 from epsilon_lab.runs import Run
+from epsilon_lab.workspace.layout import LEAVES
 from epsilon_lab.workspace.schema import TABLES
 from epsilon_lab.workspace.sql_text import Proposal, prepare, propose
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAME = "labsql"
+_MOST_FILES = 500
 _CELL = re.compile(rf"\s*%%{NAME}\b(?P<options>[^\n]*)\n")
 _LINE = re.compile(rf"^\s*(?:[\w.\[\]'\", ]+=\s*)?%{NAME}\b(?P<options>\s+--lab\s+\w+)?\s")
 _OPTION = re.compile(r"(?:(?P<lab>--lab\s+)?(?P<name>\w*)|(?P<dash>-+\w*))$")
@@ -108,6 +110,7 @@ class SqlCell:
             text[cursor:end],
             {name: table.columns for name, table in TABLES.items()},
             names=lambda: _run_names(text, names),
+            files=lambda: _run_files(text, names),
             variables=[name for name, value in names.items() if not name.startswith("_") and _is_value(value)],
         )
 
@@ -205,12 +208,25 @@ def _labs_from(fragment: str, names: Mapping[str, Any]) -> dict[str, str]:
 
 def _run_names(text: str, names: Mapping[str, Any]) -> list[str]:
     """Ids and names of the runs of the lab that a cell asks, the latest first."""
+    rows = _asked(text, names, "select run_id, name from runs order by started_at desc")
+    return list(dict.fromkeys(str(row[place]) for place in (0, 1) for row in rows))
+
+
+def _run_files(text: str, names: Mapping[str, Any]) -> list[str]:
+    """Files that its runs have made and that are tables: by the run's name and the path that a task gave it, by all."""
+    query = f"""
+        select name, regexp_replace(path, '^{LEAVES}/[^/]+/[^/]+/', ''), run_id, path
+        from artifacts join runs using (run_id) where regexp_matches(lower(path), '\\.(csv|tsv|ndjson|jsonl|parquet)$')
+        order by created_at desc, path limit {_MOST_FILES}
+    """  # noqa: S608 - our own words
+    rows = _asked(text, names, query)
+    return list(dict.fromkeys(f"{row[place]}/{row[place + 1]}" for place in (0, 2) for row in rows))
+
+
+def _asked(text: str, names: Mapping[str, Any], query: str) -> list[tuple[Any, ...]]:
     found = re.search(r"--lab\s+(\w+)", text)
     lab = _labs(names).get(found[1]) if found else _the_lab(names)
-    if lab is None:
-        return []
-    rows = lab.store.rows("select name, run_id from runs order by started_at desc")
-    return list(dict.fromkeys([str(run_id) for _, run_id in rows] + [str(name) for name, _ in rows]))
+    return [] if lab is None else lab.store.rows(query)
 
 
 def _matcher(complete: Callable[[str, int], Proposal | None]) -> Callable[..., dict[str, Any]]:

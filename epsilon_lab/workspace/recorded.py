@@ -30,6 +30,9 @@ READERS = {
 }  # fmt: skip
 """How DuckDB reads a file as a table, by its suffix."""
 
+_CONFIG = {"memory_limit": "4GB", "autoload_known_extensions": False, "autoinstall_known_extensions": False}
+"""A few bytes of Parquet can be many rows, and a file is no reason to fetch anything."""
+
 COUNTED = 64 << 20
 """Bytes up to which a look at a table counts its rows."""
 
@@ -111,7 +114,7 @@ class Opened(NamedTuple):
         if reader is None:
             raise InvalidInput(f"file {self.path!r}", "is no table", f"one ends in {', '.join(READERS)}; read_bytes()")
         duckdb = importlib.import_module("duckdb")  # takes its time: not before it is used
-        connection = duckdb.connect(":memory:")
+        connection = duckdb.connect(":memory:", config=_CONFIG)
         try:
             yield connection, f"{reader}(?)", [f"/dev/fd/{self.handle}"]  # what is open, whatever the path leads to now
         except duckdb.Error as error:

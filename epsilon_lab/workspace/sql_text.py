@@ -79,6 +79,7 @@ def propose(
     tables: Mapping[str, Iterable[str]],
     *,
     names: Callable[[], Iterable[str]] = tuple,
+    files: Callable[[], Iterable[str]] = tuple,
     variables: Iterable[str] = (),
 ) -> Proposal:
     """Say how the word before the cursor may go on.
@@ -88,19 +89,22 @@ def propose(
         after: The rest of it.
         tables: Columns by table.
         names: Ids and names of runs, asked for in a string only.
+        files: Files of runs that are tables, asked for in a quoted name only.
         variables: Names that may follow a `$`.
 
     Returns:
-        In a string, names; in a comment, nothing; after `table.`, its columns; after `from` and `join`, tables; else
-        columns of the tables that the query names (of all, where it names none), then tables, then SQL's own words.
+        In a string, names; in a quoted name, files; in a comment, nothing; after `table.`, its columns; after `from`
+        and `join`, tables; else columns of the tables that the query names (of all, where it names none), then tables,
+        then SQL's own words.
     """
     open_text = _FINISHED.sub(lambda found: " " * len(found[0]), before)
-    if "'" in open_text:
-        fragment = before[open_text.index("'") + 1 :]
-        quoted = [name.replace("'", "''") for name in names()]
-        return Proposal(fragment, {name: "run" for name in quoted if name.startswith(fragment)})
     if "/*" in open_text or re.search(r"--[^\n]*$", _STRING.sub("", before)):
         return Proposal("", {})
+    if mark := re.search("""['"]""", open_text):
+        fragment = before[mark.end() :]
+        offered = ((name, "run") for name in names()) if mark[0] == "'" else ((name, "file") for name in files())
+        doubled = {name.replace(mark[0], 2 * mark[0]): kind for name, kind in offered}
+        return Proposal(fragment, {name: kind for name, kind in doubled.items() if name.startswith(fragment)})
     stem = re.sub(r"\w+$", "", open_text)
     fragment = open_text[len(stem) :]
     if stem.endswith("$"):

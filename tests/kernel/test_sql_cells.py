@@ -14,7 +14,11 @@ OPEN = """
 %load_ext epsilon_lab
 import numpy as np, pandas as pd
 from epsilon_lab import Lab, WorkQueue
+from epsilon_lab import current_task
+def write(item):
+    (current_task().workspace / "links.csv").write_text("a,b")
 lab = Lab("runs", workers=1)
+files = lab.start(WorkQueue([1], write), name="files").wait(60)
 run = lab.start(WorkQueue(range(80), abs), name="orders").wait(60)
 other = lab.start(WorkQueue([7], abs), name="o'brien").wait(60)
 """
@@ -84,7 +88,7 @@ def test_what_cannot_be_answered_is_one_line_without_a_traceback(notebook: Kerne
     assert message.startswith("InvalidInput: ")
     assert "Traceback" not in message
     assert ".py" not in message
-    assert notebook.value("len(lab.sql('select * from tasks'))") == 81, "the tables are untouched"
+    assert notebook.value("len(lab.sql('select * from tasks'))") == 82, "the tables are untouched"
     assert not (notebook.home / "stolen").exists()
 
 
@@ -99,6 +103,7 @@ def test_what_cannot_be_answered_is_one_line_without_a_traceback(notebook: Kerne
             ["%%labsql\nselect 1 from runs\nWHERE", "%%labsql\nselect 1 from runs\nWHEN"],
         ),
         ("%%labsql\nselect * from runs where name = 'o|'", None),
+        ('%%labsql\nselect * from "files/li|', ['%%labsql\nselect * from "files/links.csv']),
         ("%%labsql\nselect $hos|", ["%%labsql\nselect $hostile"]),
         ("%%labsql --lab la|\nselect 1", ["%%labsql --lab lab\nselect 1"]),
         ("x = %labsql select dur| from candidates", ["x = %labsql select duration_s from candidates"]),
@@ -129,12 +134,12 @@ def test_which_lab_is_asked_is_clear_or_asked_for(notebook: Kernel) -> None:
         notebook.run("%%labsql\nselect 1")
     notebook.run("past = Lab('runs', read_only=True)\npast = Lab('runs', read_only=True)\npast")
     notebook.run("past_runs = %labsql select * from runs")
-    assert notebook.value("len(past_runs)") == 2
+    assert notebook.value("len(past_runs)") == 3
     notebook.run("lab = Lab('new', workers=1)")
     with pytest.raises(CellFailed, match=r"^LabError: 2 labs are open; .*--lab lab, --lab past"):
         notebook.run("%%labsql\nselect 1")
     notebook.run("%%labsql --lab past kept\nselect * from runs")
-    assert notebook.value("len(kept)") == 2
+    assert notebook.value("len(kept)") == 3
     notebook.run("past.close()\n%labsql select 1")
     notebook.run("%reload_ext epsilon_lab\n%unload_ext epsilon_lab")
     assert "not found" in notebook.run("%labsql select 1").stderr

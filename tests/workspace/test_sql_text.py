@@ -37,7 +37,10 @@ def test_values_are_found_where_they_stand_and_nowhere_else(text, query, names):
         ("where name = 'or^' and 1", "or", ["orders", "or''s"]),
         ("where a = 'x' and name in ('orders', 'e^", "e", ["else"]),
         ("where name = $ru^", "ru", ["run"]),
+        ('select * from "ord^', "ord", ["orders/a.csv", 'orders/b""c.csv']),
+        ('select "x" from \'ord^', "ord", ["orders"]),
         ("select 1 -- from ^", "", []),
+        ("select 1 -- it's ^", "", []),
         ("select '--', sta^ from tasks", "sta", ["status", "starts_with"]),
         ("select 1 /* from ^", "", []),
     ],
@@ -45,5 +48,6 @@ def test_values_are_found_where_they_stand_and_nowhere_else(text, query, names):
 def test_what_may_be_written_next(text, fragment, words):
     before, after = text.split("^")
     names = ("orders", "or's", "else")
-    proposal = propose(before, after, TABLES, names=lambda: names, variables=("run", "other"))
+    files = ("orders/a.csv", 'orders/b"c.csv', "else/a.csv")
+    proposal = propose(before, after, TABLES, names=lambda: names, files=lambda: files, variables=("run", "other"))
     assert (proposal.fragment, list(proposal.words)) == (fragment, words)
