@@ -443,14 +443,25 @@ class Lab:
         """All runs of the workspace, by run_id or name, past and present."""
         return Runs(self, self._handles)
 
-    def sql(self, query: str, params: Sequence[object] | dict[str, object] | None = None) -> pd.DataFrame:
-        """Answer one SQL statement that reads, over all runs; see `lab.tables`.
+    def sql(
+        self,
+        query: str,
+        params: Sequence[object] | dict[str, object] | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> pd.DataFrame:
+        """Answer one SQL statement that reads, over all runs; see `lab.tables`. Ctrl-C ends one that takes too long.
+
+        Args:
+            query: DuckDB SQL. A CSV, NDJSON or Parquet file of a run is a table too: `from "my-run/links.csv"`.
+            params: Values for `?` or `$name` in the query.
+            timeout_s: Seconds after which the query is given up; None for ever.
 
         Raises:
-            InvalidInput: The query is not one reading statement, or DuckDB refuses it.
+            InvalidInput: The query is not one reading statement, takes longer, or DuckDB refuses it.
         """
         self._check()
-        return self.store.sql(query, params)
+        return self.store.sql(query, params, timeout_s=timeout_s)
 
     @property
     def tables(self) -> pd.DataFrame:

@@ -50,6 +50,7 @@ from epsilon_lab.workspace.fold import how_to_resume
 from epsilon_lab.workspace.layout import STOP, RunDirectory
 from epsilon_lab.workspace.leaf_files import export_files, locate_files
 from epsilon_lab.workspace.outputs import SETTLED, latest, run_output, submission_order, task_outputs
+from epsilon_lab.workspace.parcel import write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -607,6 +608,17 @@ class Run:
     def frame(self, table: str) -> pd.DataFrame:
         """Read a table, this run's rows only; JSON columns are decoded."""
         return self._home.store.frame(table, run_id=self.run_id)
+
+    def to_parquet(self, directory: str | os.PathLike[str]) -> Path:
+        """Write this run's tables to a folder, `<table>.parquet` each, empty ones too; JSON columns are text.
+
+        For pandas, DuckDB or R anywhere: `pd.read_parquet("folder/tasks.parquet")`. Written again, they are replaced.
+
+        Raises:
+            InvalidInput: A file of such a name is there and is none of this run's.
+            WorkspaceError: It cannot be written.
+        """
+        return write_parquet(self._directory, Path(directory), live=self.status in LIVE)
 
     # -- what it looks like ----------------------------------------------------------------------------------------
 

@@ -12,5 +12,6 @@ items.py      very many items, a line each, read a page at a time
 outputs.py    what tasks gave, read back from the journal
 tables.py     journals as DuckDB tables and pandas frames: schema.py says which, fold.py turns events into their rows,
               feed.py follows one journal, store.py takes the rows in, catalogue.py keeps those of closed runs from one
-              lab to the next, database.py answers queries and lets them do nothing else
+              lab to the next, database.py answers queries and lets them do nothing else, sheets.py makes tables of CSV,
+              NDJSON and Parquet files of runs, parcel.py writes a run's tables as Parquet
 """

@@ -7,13 +7,16 @@ sees of several tables belongs together, whatever other threads read or forget m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.workspace.catalogue import KEPT, NAME, Catalogue
 from epsilon_lab.workspace.feed import Feed, Kept, Look
-from epsilon_lab.workspace.reading import check_reading, lock_down
+from epsilon_lab.workspace.reading import check_reading, interrupted_after, lock_down
 from epsilon_lab.workspace.schema import TABLES, VIEWS
+from epsilon_lab.workspace.sheets import Handed, Sheet
 from epsilon_lab.workspace.store import STORED, Store, load_duckdb
 
 if TYPE_CHECKING:
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 
 _READS = ("SELECT", "EXPLAIN")
 _DAMAGE = ("Corrupt database file", "Could not read enough bytes")
+
+_SHEETS = 8
+"""Files of runs that are held as tables at a time."""
 
 _Answer = TypeVar("_Answer")
 
@@ -48,6 +54,7 @@ class Database:
         else:
             lock_down(self._connection)
         self._has_catalogue = bool(self.kept)
+        self._sheets: dict[str, tuple[Path, Look]] = {}
         self._connection.execute("create schema journals")
         self._store = Store(self._connection, "journals")
         self._connection.execute("create table journals.reread (run_id VARCHAR)")
@@ -85,6 +92,29 @@ class Database:
         if run_id is not None and self.kept.pop(run_id, None) is not None:
             self._connection.execute("insert into journals.reread values (?)", [run_id])
 
+    def hold(self, sheet: Sheet) -> None:
+        """Have a file's rows as a table of its name; a few are kept, while their files are as they were.
+
+        Raises:
+            InvalidInput: It cannot be made a table.
+        """
+        key, known = sheet.name.lower(), (sheet.path, sheet.look)
+        if self._sheets.get(key) == known:
+            self._sheets[key] = self._sheets.pop(key)  # the last one asked for goes last
+            return
+        with closing(sheet.read()) as read:
+            for name in [each for each in self._sheets if each == key] or list(self._sheets)[: 1 - _SHEETS]:
+                del self._sheets[name]
+                self._connection.execute(f"drop table {_quoted(name)}")
+            self._connection.register("handed", Handed(read))
+            try:
+                self._connection.execute(f"create table {_quoted(key)} as select * from handed")  # noqa: S608 - quoted
+            except self._duckdb.Error as error:
+                raise InvalidInput(f"table {sheet.name!r}", str(error).strip()) from error
+            finally:
+                self._connection.unregister("handed")
+        self._sheets[key] = known
+
     def reader(self) -> duckdb.DuckDBPyConnection:
         """A cursor that sees the tables as they are now, and changes nothing; close it."""
         cursor = self._connection.cursor()
@@ -102,6 +132,8 @@ class Database:
         query: str,
         params: Sequence[object] | dict[str, object] | None,
         fetch: Callable[[duckdb.DuckDBPyConnection], _Answer],
+        *,
+        timeout_s: float | None = None,
     ) -> _Answer:
         """Have one reading statement answered.
 
@@ -110,6 +142,7 @@ class Database:
             query: DuckDB SQL.
             params: Values for `?` or `$name` in it.
             fetch: Takes the answer off the cursor.
+            timeout_s: Seconds after which it is given up; None for ever.
 
         Raises:
             InvalidInput: It is none, or DuckDB refuses it; its words are in the message.
@@ -117,7 +150,10 @@ class Database:
         """
         try:
             check_reading(cursor, query, _READS)
-            return fetch(cursor.execute(query, params))
+            with interrupted_after(cursor, timeout_s):
+                return fetch(cursor.execute(query, params))
+        except self._duckdb.InterruptException as error:
+            raise InvalidInput("query", f"took longer than {timeout_s} s", "ask for less, or give it more") from error
         except self._duckdb.Error as error:
             if self._has_catalogue and self._is_damage(error):
                 raise CatalogueDamaged(str(error)) from error
@@ -136,7 +172,11 @@ class Database:
         """DuckDB's words, and what to do about them."""
         said = str(error).strip()
         if isinstance(error, self._duckdb.CatalogException) and "Table with name" in said:
-            return said, f"the tables are {', '.join(TABLES)}"
+            return said, f'the tables are {", ".join(TABLES)}, and files in table artifacts by "run/path"'
         if isinstance(error, self._duckdb.PermissionException):
             return said, "a query sees the tables and nothing else"
         return said, ""
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -35,6 +35,7 @@ from epsilon_lab.workspace.layout import JOURNAL
 from epsilon_lab.workspace.outputs import SETTLED, superseded
 from epsilon_lab.workspace.presence import is_there
 from epsilon_lab.workspace.schema import TABLES, VIEWS
+from epsilon_lab.workspace.sheets import SUFFIXES, Sheet, named_sheets
 from epsilon_lab.workspace.store import STORED
 
 if TYPE_CHECKING:
@@ -46,6 +47,14 @@ _PENDING = 20_000
 
 _WORTH_KEEPING = 4 * 1024 * 1024
 """Bytes of journals that take longer to read than they should every time: 0.2 s."""
+
+_LISTED = 50
+"""Files of runs that are named among the tables."""
+
+_SHEETS = f"""
+select '"' || replace(run_id || '/' || path, '"', '""') || '"' as name from artifacts
+where regexp_matches(lower(path), '\\.({"|".join(SUFFIXES)})$') order by created_at desc, path limit {_LISTED}
+"""  # noqa: S608 - our own names
 
 _Answer = TypeVar("_Answer")
 
@@ -80,17 +89,30 @@ class Tables:
     def __repr__(self) -> str:
         return f"Tables({str(self._workspace)!r})"
 
-    def sql(self, query: str, params: Sequence[object] | dict[str, object] | None = None) -> pd.DataFrame:
-        """Answer one SQL statement that reads, over all runs.
+    def sql(
+        self,
+        query: str,
+        params: Sequence[object] | dict[str, object] | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> pd.DataFrame:
+        """Answer one SQL statement that reads, over all runs; Ctrl-C ends one that takes too long.
 
         Args:
-            query: DuckDB SQL. JSON columns are JSON text here: `scores->>'seconds'`.
+            query: DuckDB SQL. JSON columns are JSON text here: `scores->>'seconds'`. A CSV, NDJSON or Parquet file that
+                a run has made is a table too, by the run's name or id and the file's path: `from "my-run/links.csv"`.
             params: Values for `?` or `$name` in the query.
+            timeout_s: Seconds after which the query is given up; None for ever.
 
         Raises:
-            InvalidInput: The query is not one reading statement, or DuckDB refuses it; its words are in the message.
+            InvalidInput: The query is not one reading statement, takes longer, or DuckDB refuses it; its words are in
+                the message.
         """
-        return self._answer(query, params, lambda answer: answer.df())
+        if timeout_s is not None and not (isinstance(timeout_s, int | float) and timeout_s > 0):
+            raise InvalidInput("timeout_s", f"must be seconds above 0 or None, got {timeout_s!r}")
+        named = _named(query) if isinstance(query, str) else set()
+        sheets = named_sheets(query, self._workspace, self.rows) if isinstance(query, str) else []
+        return self._answer(query, params, lambda answer: answer.df(), tables=named, sheets=sheets, timeout_s=timeout_s)
 
     def rows(
         self, query: str, params: Sequence[object] | dict[str, object] | None = None, *, run_id: str | None = None
@@ -147,15 +169,22 @@ class Tables:
         return self._answer(query, {"run": run_id}, lambda answer: answer.df(), run_id=run_id)
 
     def names(self) -> pd.DataFrame:
-        """The tables: name, rows, what a row is, columns, and a line of code that opens it."""
+        """The tables: name, rows, what a row is, columns, and a line of code that opens it.
+
+        Behind them the last files of runs that are tables as well, which are not read for that: without their rows and
+        columns.
+        """
         stored = set(STORED) - {"events"}  # events are counted without being loaded
         counts = " union all ".join(f"select '{name}' as name, count(*) as rows from {name}" for name in TABLES)  # noqa: S608 - our own names
-        frame = self._answer(counts, None, lambda answer: answer.df(), tables=stored)
+        query = f"from ({counts}) union all select name, null from ({_SHEETS})"  # noqa: S608 - as above
+        frame = self._answer(query, None, lambda answer: answer.df(), tables=stored)
         with self._guard:
             frame.loc[frame["name"] == "events", "rows"] = sum(feed.seq for feed in self._feeds.values())
-        frame["row"] = [TABLES[name].row for name in frame["name"]]
-        frame["columns"] = [", ".join(TABLES[name].columns) for name in frame["name"]]
+        files = frame["name"].str.startswith('"')
+        frame["row"] = [TABLES[name].row if name in TABLES else "a row of a run's file" for name in frame["name"]]
+        frame["columns"] = [", ".join(TABLES[name].columns) if name in TABLES else "" for name in frame["name"]]
         frame["example"] = [f'lab.sql("select * from {name} limit 5")' for name in frame["name"]]  # noqa: S608 - shown
+        frame.loc[files, "example"] = [f"lab.sql('select * from {name} limit 5')" for name in frame["name"][files]]  # noqa: S608 - shown
         return frame
 
     def case(self, run_id: str, case_id: str) -> tuple[Row, tuple[VerdictGiven, ...]] | None:
@@ -198,23 +227,22 @@ class Tables:
         *,
         run_id: str | None = None,
         tables: Set[str] | None = None,
+        sheets: Sequence[Sheet] = (),
+        timeout_s: float | None = None,
     ) -> _Answer:
         """Answer a query from tables brought up to date, on a cursor of its own: none is for several threads."""
         if not isinstance(query, str) or not query.strip():
             raise InvalidInput("query", f"must be an SQL statement, got {query!r}")
         named = _named(query) if tables is None else tables
-        database, cursor = self._refresh(named, run_id)
-        try:
-            return database.answer(cursor, query, params, fetch)
-        except CatalogueDamaged:
-            self._do_without(database)
-        finally:
-            cursor.close()
-        database, cursor = self._refresh(named, run_id)
-        try:
-            return database.answer(cursor, query, params, fetch)
-        finally:
-            cursor.close()
+        for _ in range(2):
+            database, cursor = self._refresh(named, run_id, sheets)
+            try:
+                return database.answer(cursor, query, params, fetch, timeout_s=timeout_s)
+            except CatalogueDamaged:
+                self._do_without(database)
+            finally:
+                cursor.close()
+        raise AssertionError("a database without a catalogue finds none damaged")
 
     def _do_without(self, database: Database) -> None:
         """The catalogue turned out to be damaged: read journals instead, and have it made anew another time."""
@@ -225,7 +253,9 @@ class Tables:
             if self._database is database:
                 self._empty()
 
-    def _refresh(self, tables: Set[str], run_id: str | None) -> tuple[Database, duckdb.DuckDBPyConnection]:
+    def _refresh(
+        self, tables: Set[str], run_id: str | None, sheets: Sequence[Sheet] = ()
+    ) -> tuple[Database, duckdb.DuckDBPyConnection]:
         """Read what the journals have gained, of one run or of all, and store it as far as the tables ask."""
         live = self._live_run_ids() if self._live_run_ids is not None else None
         with self._guard:
@@ -239,7 +269,11 @@ class Tables:
                 database.begin()
                 notes = self._read(database, tables, run_id, live)
                 database.commit()
+                for sheet in sheets:
+                    database.hold(sheet)
                 cursor = database.reader()
+            except InvalidInput:  # of a sheet
+                raise
             except BaseException:  # interrupted half-way, nobody knows how far
                 self._empty()
                 raise

@@ -117,6 +117,22 @@ def test_who_only_looks_on_uses_it_and_writes_none(workspace: Workspace, read: l
     tables.close()
 
 
+def test_a_journal_is_what_it_was_when_all_of_its_files_are(workspace: Workspace, read: list[str]) -> None:
+    workspace.segment_bytes = 300
+    for number in range(6):
+        close_a_run(workspace, "a") if number == 0 else workspace.write("a", candidate(f"g001-c{number:03d}"))
+    workspace.close()
+    true = seen(workspace)
+    first = workspace.path / "a" / JOURNAL
+    shutil.copy(first, first.with_suffix(".new"))
+    first.with_suffix(".new").replace(first)
+    read.clear()
+    tables = Tables(workspace.path)
+    assert len(tables.rows("select * from candidates")) == len(true["candidates"])
+    assert read == ["a"]
+    tables.close()
+
+
 def test_little_is_not_worth_keeping(workspace: Workspace) -> None:
     close_a_run(workspace, "a")
     size = (workspace.path / "a" / JOURNAL).stat().st_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -493,6 +494,50 @@ def test_many_threads_query_while_a_run_writes(workspace: Workspace, tables: Tab
     assert tables.sql("select count(*) as n from candidates")["n"][0] == 60
 
 
+# -- whatever lies there -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_with_ten_thousand_files_costs_what_its_journal_does(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
+    folder = workspace.path / "r" / "candidates"
+    folder.mkdir()
+    for number in range(10_000):
+        os.close(os.open(f"{folder}/{number}.json", os.O_CREAT))
+    workspace.write("r", ArtifactSaved(path="candidates/1.json", kind="source", sha256="0" * 64, bytes=0))
+    assert tables.rows("select count(*) from artifacts") == [(1,)]
+
+
+def test_hundreds_of_runs_some_of_them_empty_answer_and_go_while_they_are_asked(
+    workspace: Workspace, tables: Tables
+) -> None:
+    for number in range(300):
+        workspace.start(f"r{number:03d}", live=False)
+        workspace.close()
+    for number in range(100):
+        (workspace.path / f"empty{number}").mkdir()
+    failed: list[BaseException] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        try:
+            while not done.is_set():
+                [(runs, known)] = tables.rows("select count(*), count(*) filter (status = 'interrupted') from runs")
+                assert runs == known
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(0, 300, 3):
+        shutil.rmtree(workspace.path / f"r{number:03d}")
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert tables.rows("select count(*) from runs") == [(200,)]
+
+
 # -- what a query may do -----------------------------------------------------------------------------------------------
 
 REFUSED = [
@@ -523,6 +568,37 @@ REFUSED = [
     "begin transaction",
     "checkpoint",
     "export database '{file}'",
+    "detach memory",
+    "use temp",
+    "vacuum",
+    "analyze",
+    "prepare p as select 1",
+    "execute p",
+    "with d as (insert into journals.runs select * from runs returning *) select * from d",
+    "with d as (update journals.runs set name = 'x' returning *) select * from d",
+    "explain analyze update journals.runs set name = 'x'",
+    "explain analyze drop view runs",
+    "explain analyze copy runs to '{file}'",
+    "explain analyze create table t as select 1",
+    "explain analyze set threads = 1",
+    "select * from query('copy runs to ''{file}''')",
+    "select * from query('select 1; drop view runs')",
+    "select * from json_execute_serialized_sql(json_serialize_sql('select * from read_text(''{file}'')'))",
+    "select * from read_blob('{file}')",
+    "select * from read_json('{file}')",
+    "select * from read_parquet('{file}')",
+    "select * from sniff_csv('{file}')",
+    "select * from 'https://example.org/x.csv'",
+    "select * from parquet_metadata('{file}')",
+    'from "{file}"',
+    "select * from duckdb_extensions(), read_text('{file}')",
+    "import database '{file}'",
+    "comment on view runs is 'x'",
+    "alter view runs rename to r",
+    "truncate journals.runs",
+    "merge into journals.runs using runs on false when not matched then insert by name",
+    "copy (select 1) to '/dev/stdout'",
+    "reset threads",
     "select 1; select 2",
     "select 1; drop table runs",
     "",
@@ -606,6 +682,27 @@ def test_a_request_is_one_row_and_its_last_line_counts(workspace: Workspace, tab
     workspace.write("r", call("ok", "1.1"), call("cached", ""), call("cached", ""))
     calls = tables.frame("llm_calls", "r").sort_values(["call", "request"])
     assert sorted(calls["outcome"]) == ["cached", "cached", "error", "ok", "unknown"]
+
+
+def test_a_query_that_takes_too_long_is_given_up(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
+    with pytest.raises(InvalidInput, match=r"took longer than 0.05 s; ask for less"):
+        tables.sql("select count(*) from range(10000000) a, range(10000000) b", timeout_s=0.05)
+    assert len(tables.sql("from runs", timeout_s=60)) == 1
+    for wrong in (0, -1, "1"):
+        with pytest.raises(InvalidInput, match="timeout_s"):
+            tables.sql("from runs", timeout_s=wrong)  # type: ignore[arg-type]
+
+
+def test_ctrl_c_ends_a_query(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
+    assert len(tables.sql("from runs")) == 1
+    interrupter = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    interrupter.start()
+    with pytest.raises(KeyboardInterrupt):
+        tables.sql("select count(*) from range(10000000) a, range(10000000) b")
+    interrupter.join()
+    assert len(tables.sql("from runs")) == 1
 
 
 def test_closed_tables_say_so(workspace: Workspace, tables: Tables) -> None:

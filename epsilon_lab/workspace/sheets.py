@@ -1,0 +1,144 @@
+"""Files of runs as tables: a CSV, NDJSON or Parquet file that a run has made is read when a query names it.
+
+    select * from "cap-set-4-20261121-…/links.csv"
+
+What queries reach holds no file and opens none, so each is read here, by a connection that no query ever sees, within
+bounds, and then handed over as rows. Only what a run's `artifacts` name can be had, and only where it lies in the run
+directory. The contents are a stranger's: DuckDB parses them, in this process, and says what is wrong with them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from epsilon_lab.errors import InvalidInput
+from epsilon_lab.workspace.feed import Look
+from epsilon_lab.workspace.layout import RunDirectory
+from epsilon_lab.workspace.store import load_duckdb
+
+if TYPE_CHECKING:
+    import duckdb
+
+_READERS = {
+    "csv": "read_csv(?, sample_size=-1)",
+    "tsv": "read_csv(?, sample_size=-1)",
+    "ndjson": "read_json(?, format='newline_delimited', sample_size=-1)",
+    "jsonl": "read_json(?, format='newline_delimited', sample_size=-1)",
+    "parquet": "read_parquet(?)",
+}
+SUFFIXES = tuple(_READERS)
+_NAMED = re.compile(rf'"((?:[^"]|"")+/(?:[^"]|"")+\.(?:{"|".join(_READERS)}))"', re.IGNORECASE)
+
+LARGEST = 256 * 1024 * 1024
+"""Bytes of a file that is made a table."""
+
+_MEMORY = "1GB"
+"""What its rows may take while they are read: a few bytes of Parquet can be many rows."""
+
+Rows = Callable[[str, dict[str, object]], list[tuple[Any, ...]]]
+"""Answers a query of the tables."""
+
+
+class Sheet:
+    """A file that a query names.
+
+    Attributes:
+        name: As the query says it.
+        path: Where it lies.
+        look: What it was when it was looked at.
+    """
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name, self.path = name, path
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise InvalidInput(f"table {name!r}", f"its file cannot be read ({error.strerror})") from error
+        if not stat.S_ISREG(found.st_mode):
+            raise InvalidInput(f"table {name!r}", "is no file")
+        if found.st_size > LARGEST:
+            raise InvalidInput(
+                f"table {name!r}",
+                f"its file has {found.st_size:,} bytes, and no more than {LARGEST:,} are made a table",
+                f"read it where it lies: {path}",
+            )
+        self.look = Look(found.st_ino, found.st_size, found.st_mtime_ns)
+
+    def read(self) -> duckdb.DuckDBPyConnection:
+        """Read it into a database of its own, as the table `sheet`; close that.
+
+        Raises:
+            InvalidInput: DuckDB cannot make a table of it; its words are in the message.
+        """
+        engine = load_duckdb()
+        suffix = self.name.rpartition(".")[2].lower()
+        connection: duckdb.DuckDBPyConnection = engine.connect(
+            ":memory:",
+            config={"memory_limit": _MEMORY, "autoload_known_extensions": False, "autoinstall_known_extensions": False},
+        )
+        try:
+            connection.execute("set temp_directory = ''")
+            with tempfile.TemporaryDirectory(prefix="sheet-") as directory:
+                plain = Path(directory) / f"sheet.{suffix}"  # `*`, `?` and `[` in a path would match other files
+                os.symlink(self.path.resolve(), plain)
+                connection.execute(f"create table sheet as select * from {_READERS[suffix]}", [str(plain)])  # noqa: S608 - our own names
+        except engine.Error as error:
+            connection.close()
+            said = str(error).strip().replace(str(plain), self.path.name)
+            raise InvalidInput(f"table {self.name!r}", said, f"look at the file: {self.path}") from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+class Handed:
+    """A database's table `sheet`, as DuckDB takes rows from whoever speaks Arrow."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._connection.table("sheet").__arrow_c_stream__(requested_schema)
+
+
+def named_sheets(query: str, workspace: Path, rows: Rows) -> list[Sheet]:
+    """Find the files of runs that a query names, `"run/path"` in double quotes; other names are left to DuckDB.
+
+    Args:
+        query: What was asked.
+        workspace: The directory of run directories.
+        rows: Answers a query of the tables.
+
+    Raises:
+        InvalidInput: A name is that of several files, or its file is no file of the run, gone, or too large.
+    """
+    found = []
+    for name in sorted({match.replace('""', '"') for match in _NAMED.findall(query)}):
+        said, _, path = name.partition("/")
+        of = "select run_id from runs where run_id = $run or name = $run order by run_id = $run desc, started_at desc"
+        for (run_id,) in rows(f"{of} limit 1", {"run": said}):
+            ref = _reference(name, path, rows(_ARTIFACTS, {"run": run_id, "path": path}))
+            if ref is not None:
+                found.append(Sheet(name, RunDirectory(workspace / run_id).locate(ref)))
+    return found
+
+
+_ARTIFACTS = """
+select path, task_id from artifacts where run_id = $run and (path = $path or ends_with(path, '/' || $path))
+order by path = $path desc, created_at desc, path desc
+"""
+
+
+def _reference(name: str, path: str, artifacts: list[tuple[Any, ...]]) -> str | None:
+    """Choose the file: the one of that path, or else the last that one task has made of that name."""
+    if not artifacts or artifacts[0][0] == path or len({task_id for _, task_id in artifacts}) == 1:
+        return str(artifacts[0][0]) if artifacts else None
+    several = ", ".join(sorted(ref for ref, _ in artifacts)[:5])
+    raise InvalidInput(f"table {name!r}", f"{len(artifacts)} files have that name: {several}", "say more of its path")
