@@ -62,13 +62,14 @@ def edits(left: str, right: str, most: int) -> int:
     return int(_scorers()["edits"](left, right, score_cutoff=most))
 
 
-def edits_of(left: Sequence[str], right: Sequence[str]) -> list[int]:
-    """How many edits the texts of two columns are apart, row by row.
+def edits_of(left: Sequence[str], right: Sequence[str], most: int) -> list[int]:
+    """How many edits the texts of two columns are apart, row by row; `most` + 1 where they are more.
 
     Raises:
         LabError: rapidfuzz is not installed.
     """
-    found: list[int] = _library("rapidfuzz.process").cpdist(left, right, scorer=_scorers()["edits"]).tolist()
+    process, scorer = _library("rapidfuzz.process"), _scorers()["edits"]
+    found: list[int] = process.cpdist(left, right, scorer=scorer, score_cutoff=most).tolist()
     return found
 
 

@@ -11,10 +11,10 @@ parts of a corpus, reduced one by one, ask the questions that the whole asks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import combinations, product
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from epsilon_lab.arguments import number, whole
 from epsilon_lab.reducers.blocking import candidates
@@ -29,13 +29,20 @@ from epsilon_lab.reducers.likeness import (
     is_acronym,
     is_contained,
     is_initialled,
+    is_near,
     readings,
 )
 from epsilon_lab.reducers.names import Name, name_of
 from epsilon_lab.reducers.nearness import edits_of
 
+if TYPE_CHECKING:
+    from epsilon_lab.reducers.blocking import Places
+
 CROWD = 60
 """A word or part that more names have tells nothing of two of them."""
+
+_AT_ONCE = 100_000
+"""Candidates that are compared at once."""
 
 _MOST_WORDS = 8
 """Of longer names, only runs of words and all words but one are looked up as parts."""
@@ -158,12 +165,10 @@ class _Index:
             found = candidates(texts, allowed, self._crowd)
             for part, names in found.crowded.items():
                 self._is_crowded(part, names)
-            left, right = ([texts[place] for place in column] for column in found.pairs.T.tolist())
-            for one, other, apart in zip(left, right, edits_of(left, right), strict=True):
-                shorter, longer = sorted((len(one), len(other)))
-                if apart <= allowed(shorter if is_cjk else longer):
-                    pairs = product(owners[one], owners[other])
-                    self._add("near", filter(self._has_same_numbers, pairs), closeness=1 - apart / longer)
+            for left, right, closeness in _near(texts, found.pairs, allowed):
+                pairs = product(owners[left], owners[right])
+                holds = [(a, b) for a, b in pairs if is_near(self._names[a], self._names[b], cut)]
+                self._add("near", holds, closeness=closeness)
 
     def pairs(self) -> list[Pair]:
         """What was found, the best first."""
@@ -181,10 +186,6 @@ class _Index:
                 for spelling in {name.key: None, name.core: None}:
                     owners.setdefault(spelling, []).append(place)
         return owners
-
-    def _has_same_numbers(self, pair: tuple[int, int]) -> bool:
-        left, right = pair
-        return self._names[left].numbers == self._names[right].numbers
 
     def _of_others(self, rule: Likeness, groups: Mapping[str, tuple[list[int], list[int]]]) -> None:
         """Short names, each with the long ones that it may stand for."""
@@ -213,6 +214,16 @@ class _Index:
                 self._found[pair] = (rule, rivals, closeness)
             elif before[0] == rule:  # either may be short for the other, and a spelling nearer than the other
                 self._found[pair] = (rule, min(rivals, before[1]), max(closeness, before[2]))
+
+
+def _near(texts: list[str], candidates: Places, allowed: Callable[[int], int]) -> Iterator[tuple[str, str, float]]:
+    """Pairs of texts that are as few edits apart as is allowed, and how close they are; compared some at a time."""
+    most = max((allowed(len(text)) for text in texts), default=0)
+    for begin in range(0, len(candidates), _AT_ONCE):
+        left, right = ([texts[place] for place in column] for column in candidates[begin : begin + _AT_ONCE].T.tolist())
+        for one, other, apart in zip(left, right, edits_of(left, right, most), strict=True):
+            if apart <= most and apart <= allowed(longest := max(len(one), len(other))):
+                yield one, other, 1 - apart / longest
 
 
 def _one_if_long(size: int) -> int:

@@ -1467,9 +1467,9 @@ PLANTS = (
     ),
     Plant(
         "names with other numbers are taken for misspelt",
-        "reducers/pairs.py",
-        "filter(self._has_same_numbers, pairs)",
-        "pairs",
+        "reducers/likeness.py",
+        "        and left.numbers == right.numbers\n",
+        "",
         (PAIRS,),
     ),
     Plant(
