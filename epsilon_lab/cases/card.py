@@ -1,0 +1,202 @@
+"""A case as HTML that needs nothing else and as text: what a plain cell, a console and a saved notebook show of it.
+
+The panel shows the same (views/review.py). Evidence comes from models, files and strangers: all of it is text here,
+and characters that nobody sees are written out where they make a difference. A difference is never told by its colour
+alone: a field that differs has a sign, characters that differ are underlined.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from epsilon_lab import formats
+from epsilon_lab.cases.evidence import MOST_FIELDS, Comparison, Evidence, Field, Span, read, said
+from epsilon_lab.messages.events import VerdictGiven
+
+if TYPE_CHECKING:
+    from epsilon_lab.cases.case import Case
+
+_MARK = "background:rgba(230,159,0,.30);text-decoration:underline;text-decoration-color:#b36b00;color:inherit"
+_CELL = "padding:3px 14px 3px 0;text-align:left;vertical-align:top"
+_VALUE = f"{_CELL};{formats.MONO};white-space:pre-wrap;overflow-wrap:anywhere;max-width:32em"
+_UNSEEN = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp", "Zs"})
+"""Unicode's categories of characters without a look of their own."""
+
+_EXPLAINED = 8
+"""Characters that differ, of which the code points are told."""
+
+_LINES = 200
+
+
+def card(case: Case) -> str:
+    """The case: what is asked, why, the evidence, what was decided, and how to decide."""
+    parts = [head(case), evidence(case), verdicts(case)]
+    parts.append(f'<code style="{formats.MONO}">{formats.escape(_way(case))}</code>')
+    return f'<div class="lab-case" style="{formats.FONT};{formats.TEXT};max-width:960px">{"".join(parts)}</div>'
+
+
+def head(case: Case, *, status: str = "") -> str:
+    """What is asked, and why it was flagged.
+
+    Args:
+        case: The case.
+        status: How it stands, if that is not to be told as it is.
+    """
+    return (
+        f'<div style="font-size:15px;font-weight:600">{formats.escape(case.question)}</div>'
+        f'<div style="{formats.FAINT}">{formats.escape(_about(case, status or case.status))}</div>'
+    )
+
+
+def evidence(case: Case) -> str:
+    """What there is to look at: records beside each other with their differences marked, a diff, or all as JSON."""
+    found = read(case.evidence, case.key)
+    return "".join(_evidence(found)) or f'<div style="{formats.FAINT}">no evidence was given</div>'
+
+
+def verdicts(case: Case) -> str:
+    """What was decided, the latest first; nothing where nothing was."""
+    said = [_verdict(each) for each in reversed(case.verdicts)]
+    return formats.table((), said) if said else ""
+
+
+def text(case: Case) -> str:
+    """The same for a console."""
+    lines = [case.question, _about(case, case.status), *_lines(read(case.evidence, case.key))]
+    lines += [" · ".join(filter(None, _verdict(each))) for each in reversed(case.verdicts)]
+    return "\n".join(formats.visible(line) for line in [*lines, _way(case)])
+
+
+def _about(case: Case, status: str) -> str:
+    """Where a case comes from, in one line."""
+    score = "" if case.score is None else f"score {formats.number(case.score)}"
+    why = formats.one_line(case.reason, 300)
+    by = f"flagged by {case.flagged_by}" + (f": {why}" if why else "") if case.flagged_by else why
+    role = f"for the role {case.role}" if case.role else ""
+    return " · ".join(filter(None, (status, case.kind, case.case_id, score, role, by)))
+
+
+def _verdict(given: VerdictGiven) -> tuple[str, str, str]:
+    what = f"takes back {given.verdict!r}" if given.retracted else given.verdict
+    return what, f"{given.decider} ({given.decider_kind})", formats.one_line(given.note, 300)
+
+
+def _way(case: Case) -> str:
+    """The line of code that decides it."""
+    if case.status == "withdrawn":
+        return "it is withdrawn: nobody waits for its verdict"
+    options = " or ".join(map(repr, case.options))
+    force = ", force=True" if case.status == "decided" else ""
+    return f"run.cases.decide({case.case_id!r}, {options}{force})"
+
+
+# -- as HTML ----------------------------------------------------------------------------------------------------------
+
+
+def _evidence(found: Evidence) -> Iterator[str]:
+    rest = found.rest
+    if found.comparison is not None:
+        yield _table(found.comparison)
+    if found.diff:
+        yield formats.diff(found.diff)
+    if found.is_compared and isinstance(rest, dict):
+        yield formats.table((), _facts(rest))
+    elif isinstance(rest, str):
+        yield formats.program(rest, _LINES)
+    elif rest is not None:
+        yield formats.program(json.dumps(rest, ensure_ascii=False, indent=2, default=str), _LINES)
+
+
+def _table(shown: Comparison) -> str:
+    head = "".join(
+        f'<th style="{_CELL};font-weight:600;overflow-wrap:anywhere">{formats.escape(title)}</th>'
+        for title in ("", "", *shown.titles)
+    )
+    body = "".join(map(_row, shown.fields))
+    more = [f"{shown.more_fields} more fields, {shown.more_differing} of them differing"] if shown.more_fields else []
+    more += [f"{shown.more_records} more records"] if shown.more_records else []
+    rest = f'<div style="{formats.FAINT}">… and {" and ".join(more)}</div>' if more else ""
+    return (
+        f'<table style="border-collapse:collapse;margin:6px 0;{formats.TEXT}"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table>{rest}"
+    )
+
+
+def _row(field: Field) -> str:
+    sign = '<b style="color:#b36b00" title="differs">≠</b>' if field.differs else ""
+    name = (
+        f"{formats.escape(field.name)}"
+        if field.differs
+        else f'<span style="{formats.FAINT}">{formats.escape(field.name)}</span>'
+    )
+    cells = "".join(f'<td style="{_VALUE}">{_value(value)}</td>' for value in field.values)
+    return (
+        '<tr style="border-top:1px solid var(--jp-border-color2,#e0e0e0)">'
+        f'<td style="{_CELL};padding-right:6px;width:1em">{sign}</td>{name}{cells}</tr>'
+    )
+
+
+def _value(pieces: Sequence[Span] | None) -> str:
+    if pieces is None:
+        return f'<span style="{formats.FAINT}">–</span>'
+    return "".join(map(_piece, pieces)) or f'<span style="{formats.FAINT}">(empty)</span>'
+
+
+def _piece(piece: Span) -> str:
+    if not piece.differs:
+        return formats.escape(piece.text)
+    is_plain = piece.text.isascii() or len(piece.text) > _EXPLAINED
+    points = "" if is_plain else f' title="{" ".join(map(_point, piece.text))}"'
+    return f'<mark style="{_MARK}"{points}>{formats.escape(_seen(piece.text))}</mark>'
+
+
+def _seen(text: str) -> str:
+    """Text in which every character can be seen."""
+    return "".join(
+        f"⟨{_point(sign)}⟩" if sign not in " \n" and unicodedata.category(sign) in _UNSEEN else sign for sign in text
+    )
+
+
+def _point(sign: str) -> str:
+    return f"U+{ord(sign):04X}"
+
+
+# -- as text ----------------------------------------------------------------------------------------------------------
+
+
+def _lines(found: Evidence) -> Iterator[str]:
+    if found.comparison is not None:
+        shown = found.comparison
+        rows = [("", "", *shown.titles)]
+        rows += [("≠" if field.differs else "", field.name, *map(_plain, field.values)) for field in shown.fields]
+        yield from _columns(rows)
+    yield from found.diff.splitlines()[:_LINES]
+    rest = found.rest
+    if isinstance(rest, str):
+        yield from rest.splitlines()[:_LINES]
+    elif isinstance(rest, dict):
+        yield from (f"{name}: {value}" for name, value in _facts(rest))
+    elif rest is not None:
+        yield _short(rest)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _plain(pieces: Sequence[Span] | None) -> str:
+    return "–" if pieces is None else formats.one_line("".join(piece.text for piece in pieces), 40)
+
+
+def _facts(rest: dict[Any, Any]) -> list[tuple[str, str]]:
+    return [(str(name), _short(value)) for name, value in list(rest.items())[:MOST_FIELDS]]
+
+
+def _short(value: Any) -> str:
+    return formats.one_line(said(value), 400)
