@@ -39,16 +39,16 @@ def card(case: Case) -> str:
     return f'<div class="lab-case" style="{formats.FONT};{formats.TEXT};max-width:960px">{"".join(parts)}</div>'
 
 
-def head(case: Case, *, status: str = "") -> str:
+def head(case: Case, *, blind: bool = False) -> str:
     """What is asked, and why it was flagged.
 
     Args:
         case: The case.
-        status: How it stands, if that is not to be told as it is.
+        blind: Whether it is not told how it stands.
     """
     return (
         f'<div style="font-size:15px;font-weight:600">{formats.escape(case.question)}</div>'
-        f'<div style="{formats.FAINT}">{formats.escape(_about(case, status or case.status))}</div>'
+        f'<div style="{formats.FAINT}">{formats.escape(_about(case, blind=blind))}</div>'
     )
 
 
@@ -64,15 +64,16 @@ def verdicts(case: Case) -> str:
     return formats.table((), said) if said else ""
 
 
-def text(case: Case) -> str:
-    """The same for a console."""
-    lines = [case.question, _about(case, case.status), *_lines(read(case.evidence, case.key))]
-    lines += [" · ".join(filter(None, _verdict(each))) for each in reversed(case.verdicts)]
+def text(case: Case, *, blind: bool = False) -> str:
+    """The same for a console; without what was decided where that is not to be told."""
+    lines = [case.question, _about(case, blind=blind), *_lines(read(case.evidence, case.key))]
+    lines += [] if blind else [" · ".join(filter(None, _verdict(each))) for each in reversed(case.verdicts)]
     return "\n".join(formats.visible(line) for line in [*lines, _way(case)])
 
 
-def _about(case: Case, status: str) -> str:
+def _about(case: Case, *, blind: bool) -> str:
     """Where a case comes from, in one line."""
+    status = "" if blind else case.status
     score = "" if case.score is None else f"score {formats.number(case.score)}"
     why = formats.one_line(case.reason, 300)
     by = f"flagged by {case.flagged_by}" + (f": {why}" if why else "") if case.flagged_by else why

@@ -78,45 +78,45 @@ class Panel:
     def show(self, snapshot: RunSnapshot) -> None:
         """Show this snapshot; what has not changed costs nothing."""
         self._status = snapshot.status
-        _set(self._head, value=_styled(card.head(snapshot)))
+        put(self._head, value=styled(card.head(snapshot)))
         expected = snapshot.expected or max(snapshot.done, 1)
         total = expected if snapshot.is_live else max(snapshot.done, 1)
         style = _STYLES.get(snapshot.status, "")
-        _set(self._bar, max=total, value=min(snapshot.done, total), bar_style=style)
+        put(self._bar, max=total, value=min(snapshot.done, total), bar_style=style)
         shown = snapshot.versus or snapshot.curve
         if shown is not None and snapshot.curve is not None and snapshot.curve.size and shown != self._drawn:
             self._drawn = shown
             self._curve = self._curve or LiveCurve(beside=snapshot.versus is not None)
-            _set(self._image, value=self._curve.frame(shown))
+            put(self._image, value=self._curve.frame(shown))
             self._image.layout.display = None
-        _set(self._work, value=_styled(card.work(snapshot)))
-        _set(self._best, value=_styled(card.best(snapshot)))
-        _set(self._troubles, value=_styled(card.troubles(snapshot)))
+        put(self._work, value=styled(card.work(snapshot)))
+        put(self._best, value=styled(card.best(snapshot)))
+        put(self._troubles, value=styled(card.troubles(snapshot)))
         paused = snapshot.status == "paused"
-        _set(self._pause, description="Resume" if paused else "Pause", disabled=not snapshot.is_live)
+        put(self._pause, description="Resume" if paused else "Pause", disabled=not snapshot.is_live)
         if not snapshot.is_live:
-            _set(self._stop, disabled=True)
+            put(self._stop, disabled=True)
 
     def close(self) -> None:
         """Close every widget; the page forgets them."""
         shown = (self._head, self._bar, self._image, self._work, self._best, self._troubles, self._error)
-        _close(*shown, self._pause, self._stop, self._buttons, self.root)
+        close_all(*shown, self._pause, self._stop, self._buttons, self.root)
 
     def _pause_or_resume(self, _: object) -> None:
         self._do("resume" if self._status == "paused" else "pause")
 
     def _end(self, _: object) -> None:
-        _set(self._stop, disabled=True, description="Stopping …")
+        put(self._stop, disabled=True, description="Stopping …")
         if not self._do("stop"):
-            _set(self._stop, disabled=False, description="Stop")
+            put(self._stop, disabled=False, description="Stop")
 
     def _do(self, action: str) -> bool:
         try:
             self._actions[action]()
         except LabError as error:
-            _set(self._error, value=f'<span style="color:#b03a00">{formats.escape(error)}</span>')
+            put(self._error, value=f'<span style="color:#b03a00">{formats.escape(error)}</span>')
             return False
-        _set(self._error, value="")
+        put(self._error, value="")
         return True
 
 
@@ -132,25 +132,27 @@ class LabPanel:
 
     def show(self, snapshot: LabSnapshot) -> None:
         """Show this snapshot."""
-        _set(self._card, value=lab_card.card(snapshot))
+        put(self._card, value=lab_card.card(snapshot))
 
     def close(self) -> None:
         """Close every widget; the page forgets them."""
-        _close(self._card, self.root)
+        close_all(self._card, self.root)
 
 
-def _close(*widgets: Any) -> None:
+def close_all(*widgets: Any) -> None:
+    """Close widgets; the page forgets them."""
     for widget in widgets:
         for part in (getattr(widget, "style", None), widget.layout, widget):  # widgets of their own, kept alive too
             if part is not None:
                 part.close()
 
 
-def _styled(part: str) -> str:
+def styled(part: str) -> str:
+    """HTML in the house's letters; nothing where there is nothing."""
     return f'<div style="{formats.FONT};{formats.TEXT}">{part}</div>' if part else ""
 
 
-def _set(widget: Any, **traits: object) -> None:
+def put(widget: Any, **traits: object) -> None:
     """Set several traits in one message, or in none where none is new."""
     with widget.hold_sync():
         for name, value in traits.items():
