@@ -56,9 +56,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from epsilon_lab.broker.stats import Glance
+    from epsilon_lab.cases.book import CaseBook, Chosen
     from epsilon_lab.topologies.runner import Runner
     from epsilon_lab.views.figures import ScoreFigure
     from epsilon_lab.views.live import LivePanel, Shown
+    from epsilon_lab.views.review import ReviewSnapshot
     from epsilon_lab.views.snapshot import RunSnapshot
 
 _LOOK_S = 0.2
@@ -144,6 +146,7 @@ class Lab:
         self._core: Core | Sidecar | None = None
         self._handles: dict[str, Run] = {}
         self._panels: list[LivePanel[Any]] = []
+        self._reviews: dict[str, LivePanel[ReviewSnapshot]] = {}
         self._ticker = Ticker()
         self._line: Correspondence | None = None
         self._closing = threading.Lock()
@@ -612,8 +615,18 @@ class Lab:
         actions = {"pause": run.pause, "resume": run.resume, "stop": run.stop} if run.is_live_here else {}
         return self._show(LivePanel(run.observe, run_face(actions)))
 
+    def start_review(self, book: CaseBook, chosen: Chosen) -> LivePanel[ReviewSnapshot]:
+        """Show a decider's way through a run's cases, in the place of the one before."""
+        from epsilon_lab.views.faces import open_review  # noqa: PLC0415 - drawing loads when someone looks
+
+        panel = open_review(book, chosen)
+        if (before := self._reviews.pop(book.run_id, None)) is not None:
+            before.close()
+        self._reviews[book.run_id] = panel
+        return self._show(panel)
+
     def _show(self, panel: LivePanel[Shown]) -> LivePanel[Shown]:
-        self._panels.append(panel)
+        self._panels = [*(each for each in self._panels if not each.is_frozen), panel]
         self._ticker.add(panel.update)
         return panel
 

@@ -23,7 +23,7 @@ from epsilon_lab import ids
 from epsilon_lab.agents.work import Task
 from epsilon_lab.arguments import MOST, text, whole
 from epsilon_lab.artifacts import Artifacts
-from epsilon_lab.cases.book import CaseBook
+from epsilon_lab.cases.book import CaseBook, Chosen
 from epsilon_lab.cases.docket import CaseNews
 from epsilon_lab.cases.finalisation import Finalisation
 from epsilon_lab.errors import InvalidInput, LabError, RunFailed, UpToDate
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from epsilon_lab.reducers import Detector
     from epsilon_lab.views.figures import ScoreFigure
     from epsilon_lab.views.live import LivePanel, StaticFrame
+    from epsilon_lab.views.review import ReviewSnapshot
     from epsilon_lab.workspace.tables import Tables
 
 _TASKS = "select task_id, status from tasks where run_id = ?"
@@ -130,6 +131,10 @@ class Home(Protocol):
 
     def start_panel(self, run: Run) -> LivePanel[RunSnapshot]:
         """Show a run's state, kept up to date while it lasts."""
+        ...
+
+    def start_review(self, book: CaseBook, chosen: Chosen) -> LivePanel[ReviewSnapshot]:
+        """Show a decider's way through a run's cases, in the place of the one before."""
         ...
 
 
@@ -454,8 +459,10 @@ class Run:
 
     @property
     def cases(self) -> CaseBook:
-        """What is left to a decider, and what was decided: `wait()`, `open`, `[case_id]`, `decide()`, `frame()`."""
-        return CaseBook(self.run_id, self._home.store, self._tell_of_cases, self._is_over_within)
+        """What is left to a decider, and what was decided: `wait()`, `panel()`, `[case_id]`, `decide()`, `frame()`."""
+        return CaseBook(
+            self.run_id, self._home.store, self._tell_of_cases, self._is_over_within, self._home.start_review
+        )
 
     def detect(self, *detectors: Detector) -> pd.DataFrame:
         """Have detectors look at this run's tables, as `run.cases.detect` does: the cases that are new."""

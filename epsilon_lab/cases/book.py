@@ -11,11 +11,13 @@ import html
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, get_args
 
 import msgspec
 
+from epsilon_lab import formats
 from epsilon_lab.arguments import number, text
+from epsilon_lab.cases.agreement import Agreement, Given, agreements, confusion, said_by
 from epsilon_lab.cases.case import Case
 from epsilon_lab.cases.detection import detect
 from epsilon_lab.cases.docket import CONFLICTS, CaseNews
@@ -38,6 +40,7 @@ _AT_ONCE = 500
 
 _CASE = "case_id, kind, question, options, key, evidence, flagged_by, reason, role, score, tasks, status, number"
 _VERDICT = "case_id, number, verdict, decider_kind, decider, roles, note, supersedes, retracted, source"
+_SUMMARY = "kind, status, coalesce(decider, ''), coalesce(decider_kind, '')"
 _JSON = ("options", "key", "evidence", "tasks", "roles")
 
 
@@ -52,6 +55,27 @@ class Decided(Protocol):
         ...
 
 
+class Panel(Protocol):
+    """A live view of a decider's way through cases; in a notebook it shows itself, elsewhere it is text."""
+
+    def display(self) -> None:
+        """Show it here."""
+        ...
+
+    def close(self) -> None:
+        """Show its last look, for good."""
+        ...
+
+
+class Chosen(NamedTuple):
+    """Which cases a panel goes through, and how."""
+
+    where: str | None
+    order: str | None
+    blind: bool
+    decider: Decider
+
+
 class CaseBook:
     """The cases of one run; a mapping by case id.
 
@@ -60,21 +84,36 @@ class CaseBook:
         tables: The workspace's tables.
         tell: Tells the run what is said about its cases, and raises a `LabError` where nobody can, or it is wrong.
         ends_within: Waits for the run's end at most so many seconds, and says whether it has come.
+        show: Opens a panel on cases of this book.
     """
 
     def __init__(
-        self, run_id: str, tables: Tables, tell: Callable[[CaseNews], None], ends_within: Callable[[float], bool]
+        self,
+        run_id: str,
+        tables: Tables,
+        tell: Callable[[CaseNews], None],
+        ends_within: Callable[[float], bool],
+        show: Callable[[CaseBook, Chosen], Panel],
     ) -> None:
         self.run_id = run_id
         self._tables = tables
         self._tell = tell
         self._ends_within = ends_within
+        self._show = show
 
     def __repr__(self) -> str:
         return f"<CaseBook of {self.run_id}>"
 
     def _repr_html_(self) -> str:
-        return f"<code>{html.escape(repr(self))}</code>"
+        """How many cases there are, by kind and status, and who decided them."""
+        title = f"cases of {self.run_id}"
+        try:
+            rows = self._rows(f"{_SUMMARY}, count(*)", "true group by all", order="all")
+        except LabError:  # its tables are closed
+            return f"<code>{html.escape(repr(self))}</code>"
+        told = formats.table(("kind", "status", "decided by", "", "cases"), rows) if rows else "none was flagged"
+        way = "run.cases.panel() goes through them; run.cases.frame() has them all"
+        return f'<div style="{formats.FONT};{formats.TEXT}"><b>{formats.escape(title)}</b>{told}{way}</div>'
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -163,10 +202,100 @@ class CaseBook:
         """
         chosen = set(self.frame(where=condition)["case_id"])
         return [case for case in self._cases() if case.case_id in chosen]
+    def panel(
+        self,
+        where: str | None = None,
+        order: str | None = None,
+        *,
+        blind: bool = False,
+        decider: str | Decider | None = None,
+    ) -> Panel:
+        """Go through cases one at a time, by buttons; a click is on disk before the next case shows.
+
+        It begins at the first that is undecided, so a panel opened anew goes on where the last one ended. One is open
+        at a time for a run; in a console it is text.
+
+        Args:
+            where: Which cases, in SQL, as for `frame`; None: all but those that are deferred or withdrawn. Those come
+                up that are undecided; where it finds decided ones only, those that the decider has not judged himself.
+            order: In which order, in SQL; None: the most urgent first.
+            blind: Whether it is not told what others have decided; those cases come up too then.
+            decider: Who decides, as for `decide`.
+
+        Raises:
+            InvalidInput: An argument has a wrong type, or is no SQL, in DuckDB's words.
+        """
+        if not isinstance(blind, bool):
+            raise InvalidInput("blind", f"must be True or False, got {blind!r}")
+        where, order = (None if sql is None else text(name, sql) for name, sql in (("where", where), ("order", order)))
+        return self._show(self, Chosen(where, order, blind, _whoever(decider)))
+
+    def chosen(self, where: str, order: str) -> list[tuple[str, str]]:
+        """Ids and statuses of cases, without all that `frame` reads with them.
+
+        Raises:
+            InvalidInput: That is no SQL, in DuckDB's words.
+        """
+        query = (
+            "select case_id, status from (select * from cases where run_id = $run) as cases "  # noqa: S608 - it only reads
+            f"where (\n{where}\n) order by {order}\n, place"
+        )
+        return [(str(name), str(status)) for name, status in self._tables.rows(query, {"run": self.run_id})]
+
+    def judged(self, decider: str) -> list[str]:
+        """Cases on which a decider has a verdict that lives; the one he gave last at the end."""
+        mine = "live and decider = $who group by case_id"
+        return [
+            name for (name,) in self._rows("case_id", mine, table="verdicts", order="max(ts), case_id", who=decider)
+        ]
+
+    def mark(self) -> tuple[int, ...]:
+        """How much is on record: the verdicts, then the cases of each status that can change otherwise."""
+        counted = "count(*), count(*) filter (status = 'withdrawn'), count(*) filter (status = 'deferred')"
+        ((verdicts,),) = self._rows("count(*)", table="verdicts", order="1")
+        (cases,) = self._rows(counted, order="1")
+        return (verdicts, *cases)
+
+    def agreement(self) -> pd.DataFrame:
+        """How far deciders agree, each two of them on the cases that both have judged.
+
+        Each says what his latest verdict says that lives; a verdict that another was put in its place of still does.
+
+        Returns:
+            decider, other, cases (both have judged), agreed, share (agreed / cases) and kappa: Cohen's kappa,
+            `(p_o - p_e) / (1 - p_e)` with `p_o` that share and `p_e` the share that chance would give two who use each
+            verdict as often as these do (J. Cohen, Educational and Psychological Measurement 20, 1960, pages 37-46).
+            It is NaN where it is undefined: both say one and the same verdict always. One row for each two deciders
+            with a case in common.
+        """
+        import pandas as pd  # noqa: PLC0415 - pandas loads when someone looks
+
+        return pd.DataFrame(agreements(said_by(self._given())), columns=list(Agreement._fields))
+
+    def confusion(self, decider: str, other: str) -> pd.DataFrame:
+        """Count the cases that two deciders have judged: a row for each verdict of the one, a column for each of the
+        other's.
+
+        Raises:
+            InvalidInput: Nobody of that name has judged a case here.
+        """
+        import pandas as pd  # noqa: PLC0415 - pandas loads when someone looks
+
+        said = said_by(self._given())
+        for name in (decider, other):
+            if name not in said:
+                known = ", ".join(sorted(said)) or "nobody"
+                raise InvalidInput("decider", f"{name!r} has judged no case of run {self.run_id}", f"{known} has")
+        pairs = confusion(said[decider], said[other])
+        verdicts = sorted({verdict for pair in pairs for verdict in pair})
+        counts = [[pairs[one, another] for another in verdicts] for one in verdicts]
+        return pd.DataFrame(
+            counts, index=pd.Index(verdicts, name=decider), columns=pd.Index(verdicts, name=other), dtype="int64"
+        )
 
     def decide(
         self,
-        case_id: str,
+        case_id: str | Case,
         verdict: str,
         *,
         note: str = "",
@@ -176,7 +305,7 @@ class CaseBook:
         """Decide a case, whether the run goes on, was left, or is over; the verdict is on disk when this returns.
 
         Args:
-            case_id: Which.
+            case_id: Which; or the case as it was looked at, and then it takes no verdict if another has come since.
             verdict: One of its options.
             note: Why; whoever does the work again is told so.
             decider: Who decides: a person's name, or a `Decider`; None for whoever runs this process.
@@ -195,20 +324,21 @@ class CaseBook:
             raise InvalidInput("force", f"must be True or False, got {force!r}")
         return self._say(
             Decide(
-                case_id=text("case_id", case_id),
+                case_id=_named(case_id),
                 verdict=text("verdict", verdict),
                 decider=_whoever(decider),
                 note=text("note", note, blank=True),
                 force=force,
+                number=len(case_id.verdicts) + 1 if isinstance(case_id, Case) else None,
             )
         )
 
-    def undo(self, case_id: str, *, note: str = "", decider: str | Decider | None = None) -> Case:
+    def undo(self, case_id: str | Case, *, note: str = "", decider: str | Decider | None = None) -> Case:
         """Take back the verdict that speaks for a case; it stays on record, taken back. Another one that lives speaks
         then, or the case is open again.
 
         Args:
-            case_id: Which.
+            case_id: Which; or the case as it was looked at, and then its verdict stays if another speaks since.
             note: Why.
             decider: Who takes it back, as for `decide`.
 
@@ -221,7 +351,9 @@ class CaseBook:
             LabError: As for `decide`.
         """
         who, why = _whoever(decider), text("note", note, blank=True)
-        return self._say(Retract(case_id=text("case_id", case_id), decider=who, note=why))
+        last = case_id.speaks if isinstance(case_id, Case) else None
+        seen = None if last is None else last.number
+        return self._say(Retract(case_id=_named(case_id), decider=who, note=why, number=seen))
 
     def rank(self, *kinds: DeciderKind) -> None:
         """Say whose verdicts weigh more than whose, from now on and for those there are: the highest first, as in
@@ -303,12 +435,27 @@ class CaseBook:
                 verdicts.setdefault(given["case_id"], []).append(msgspec.convert(given, VerdictGiven))
         return [msgspec.convert({**case, "verdicts": tuple(verdicts.get(case["case_id"], ()))}, Case) for case in found]
 
+    def _given(self) -> list[Given]:
+        rows = self._rows("case_id, decider, verdict", "live", table="verdicts", order="ts, case_id, number")
+        return [Given(*row) for row in rows]
+
     def _rows(
-        self, columns: str, which: str = "true", case_id: str = "", *, table: str = "cases", order: str = "place"
+        self,
+        columns: str,
+        which: str = "true",
+        case_id: str = "",
+        *,
+        table: str = "cases",
+        order: str = "place",
+        **more: object,
     ) -> list[tuple[Any, ...]]:
         query = f"select {columns} from {table} where run_id = $run and {which} order by {order}"  # noqa: S608 - our own names
-        params: dict[str, object] = {"run": self.run_id, **({"case": case_id} if case_id else {})}
+        params: dict[str, object] = {"run": self.run_id, **({"case": case_id} if case_id else {}), **more}
         return self._tables.rows(query, params, run_id=self.run_id)
+
+
+def _named(case: str | Case) -> str:
+    return case.case_id if isinstance(case, Case) else text("case_id", case)
 
 
 def _fields(columns: str, row: tuple[Any, ...]) -> dict[str, Any]:

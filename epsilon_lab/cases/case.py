@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from epsilon_lab.cases.card import card
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.cases import Decide, Retract, speaking
 from epsilon_lab.messages.deciders import Decider, DeciderKind
@@ -76,6 +77,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<Case {self.case_id} ({self.verdict or self.status}): {self.question} {' | '.join(self.options)}>"
+
+    def _repr_html_(self) -> str:
+        return card(self)
 
     def decide(self, by: Decide) -> VerdictGiven:
         """Tell which verdict follows from a decision.

@@ -57,6 +57,8 @@ class Face(Generic[Shown]):
     """(snapshot, *, note="") -> HTML that needs nothing else."""
 
     widgets: Callable[[Shown], Widgets[Shown]]
+    left: str = "live view closed before the end"
+    """The sentence at the foot of a card that was live when it was closed."""
 
 
 class LivePanel(Generic[Shown]):
@@ -164,7 +166,7 @@ class LivePanel(Generic[Shown]):
         with self._guard:
             self._look()
             if self._frozen is None:
-                self.freeze("live view closed before the end" if self._snapshot.is_live else "")
+                self.freeze(self._face.left if self._snapshot.is_live else "")
 
     def _look(self) -> None:
         if self._frozen is None:

@@ -13,8 +13,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from epsilon_lab.cases.book import CaseBook
 from epsilon_lab.cases.case import Case
 from epsilon_lab.cases.sitting import (
     Chosen,
@@ -37,39 +38,6 @@ _USUAL = "status in ('open', 'decided')"
 
 _FIRST = "score desc nulls last, place"
 """The most urgent first, those that are alike in the order in which they were flagged."""
-
-
-class Book(Protocol):
-    """What a review needs of a case book."""
-
-    @property
-    def run_id(self) -> str:
-        """The run."""
-        ...
-
-    def __getitem__(self, case_id: str) -> Case:
-        """A case as it stands."""
-        ...
-
-    def chosen(self, where: str | None, order: str | None) -> list[tuple[str, str]]:
-        """Ids and statuses of cases, by SQL."""
-        ...
-
-    def judged(self, decider: str) -> list[str]:
-        """Cases on which a decider has a verdict that lives; the one he gave last at the end."""
-        ...
-
-    def mark(self) -> tuple[int, ...]:
-        """How much is on record: first the verdicts, then cases by status."""
-        ...
-
-    def decide(self, case_id: str | Case, verdict: str, *, note: str, decider: Decider, force: bool) -> Case:
-        """Decide a case as it was seen."""
-        ...
-
-    def undo(self, case_id: str | Case, *, decider: Decider) -> Case:
-        """Take back its verdict as it was seen."""
-        ...
 
 
 class ReviewSnapshot(NamedTuple):
@@ -122,7 +90,7 @@ class Review:
 
     def __init__(
         self,
-        book: Book,
+        book: CaseBook,
         decider: Decider,
         *,
         where: str | None = None,
@@ -138,6 +106,7 @@ class Review:
         self._sitting = Sitting()
         self._case: Case | None = None
         self._notes: dict[str, str] = {}
+        self._mark: tuple[int, ...] = ()
         self._words, self._is_alarm = "", False
         self._is_live = True
         self._choose(where, order)
