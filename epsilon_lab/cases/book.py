@@ -250,11 +250,12 @@ class CaseBook:
         ]
 
     def mark(self) -> tuple[int, ...]:
-        """How much is on record: the verdicts, then the cases of each status that can change otherwise."""
+        """How much is on record, so that a look tells whether there is news: verdicts first, then cases, and those of
+        them that are withdrawn or deferred.
+        """
+        verdicts = "(select count(*) from verdicts where run_id = $run)"
         counted = "count(*), count(*) filter (status = 'withdrawn'), count(*) filter (status = 'deferred')"
-        ((verdicts,),) = self._rows("count(*)", table="verdicts", order="1")
-        (cases,) = self._rows(counted, order="1")
-        return (verdicts, *cases)
+        return self._rows(f"{verdicts}, {counted}", order="all")[0]
 
     def agreement(self) -> pd.DataFrame:
         """How far deciders agree, each two of them on the cases that both have judged.

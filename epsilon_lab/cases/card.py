@@ -129,11 +129,8 @@ def _table(shown: Comparison) -> str:
 
 def _row(field: Field) -> str:
     sign = '<b style="color:#b36b00" title="differs">≠</b>' if field.differs else ""
-    name = (
-        f"{formats.escape(field.name)}"
-        if field.differs
-        else f'<span style="{formats.FAINT}">{formats.escape(field.name)}</span>'
-    )
+    look = f"{_CELL};font-weight:400;{'' if field.differs else formats.FAINT}"
+    name = f'<th style="{look}">{formats.escape(field.name)}</th>'
     cells = "".join(f'<td style="{_VALUE}">{_value(value)}</td>' for value in field.values)
     return (
         '<tr style="border-top:1px solid var(--jp-border-color2,#e0e0e0)">'

@@ -205,10 +205,8 @@ class Review:
 
     def _expect_one_verdict_more(self) -> None:
         """Not look again because of one's own verdict, unless more has come with it."""
-        verdicts, *_ = self._mark
-        now = self._book.mark()
-        if now[0] == verdicts + 1:
-            self._mark = now
+        verdicts, *others = self._mark
+        self._mark = (verdicts + 1, *others)
 
     def _choose(self, where: str | None, order: str | None) -> None:
         mark = self._book.mark()

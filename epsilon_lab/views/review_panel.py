@@ -43,9 +43,9 @@ class ReviewPanel:
         self._options: tuple[str, ...] = ()
         layout = widgets.Layout
         self._head = widgets.HTML()
-        self._bar = widgets.IntProgress(layout=layout(width="100%", height="8px"))
+        self._bar = widgets.IntProgress(layout=layout(width="auto", height="14px"))
         self._question = widgets.HTML(layout=layout(height="66px", overflow="auto", margin="4px 0 0"))
-        self._note = widgets.Text(placeholder="a note, kept with the verdict", layout=layout(width="100%"))
+        self._note = widgets.Text(placeholder="a note, kept with the verdict", layout=layout(width="auto"))
         self._choices: list[Any] = []
         self._row = widgets.HBox(layout=layout(flex_flow="row wrap", min_height="40px"))
         self._unsure = self._button("Unsure", "Put it aside: it comes again at the end", "unsure")
