@@ -466,7 +466,11 @@ def _fields(columns: str, row: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _whoever(decider: str | Decider | None) -> Decider:
-    return decider if isinstance(decider, Decider) else Decider(text("decider", decider or _whoever_runs_this()))
+    return (
+        decider
+        if isinstance(decider, Decider)
+        else Decider(text("decider", _whoever_runs_this() if decider is None else decider))
+    )
 
 
 def _whoever_runs_this() -> str:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from epsilon_lab import formats
 from epsilon_lab.cases.evidence import MOST_FIELDS, Comparison, Evidence, Field, Span, read, said
-from epsilon_lab.messages.events import VerdictGiven
 
 if TYPE_CHECKING:
     from epsilon_lab.cases.case import Case
@@ -59,15 +58,20 @@ def evidence(case: Case) -> str:
 
 
 def verdicts(case: Case) -> str:
-    """What was decided, the latest first; nothing where nothing was."""
-    said = [_verdict(each) for each in reversed(case.verdicts)]
-    return formats.table((), said) if said else ""
+    """What was decided, the latest first, and which of it counts; nothing where nothing was."""
+    rows = [
+        f'<tr style="{"font-weight:600" if sign else formats.FAINT}">'
+        + "".join(f'<td style="{_CELL}">{formats.escape(cell)}</td>' for cell in (sign, *cells))
+        + "</tr>"
+        for sign, *cells in _verdicts(case)
+    ]
+    return f'<table style="border-collapse:collapse;margin:4px 0">{"".join(rows)}</table>' if rows else ""
 
 
 def text(case: Case, *, blind: bool = False) -> str:
     """The same for a console; without what was decided where that is not to be told."""
     lines = [case.question, _about(case, blind=blind), *_lines(read(case.evidence, case.key))]
-    lines += [] if blind else [" · ".join(filter(None, _verdict(each))) for each in reversed(case.verdicts)]
+    lines += [] if blind else [" · ".join(filter(None, each)) for each in _verdicts(case)]
     return "\n".join(formats.visible(line) for line in [*lines, _way(case)])
 
 
@@ -81,9 +85,15 @@ def _about(case: Case, *, blind: bool) -> str:
     return " · ".join(filter(None, (status, case.kind, case.case_id, score, role, by)))
 
 
-def _verdict(given: VerdictGiven) -> tuple[str, str, str]:
-    what = f"takes back {given.verdict!r}" if given.retracted else given.verdict
-    return what, f"{given.decider} ({given.decider_kind})", formats.one_line(given.note, 300)
+def _verdicts(case: Case) -> Iterator[tuple[str, str, str, str]]:
+    """Of each verdict, the latest first: a sign if it speaks, what it is, whose, and why; or that it was taken back."""
+    gone = {each.supersedes: each for each in case.verdicts if each.retracted}
+    for each in reversed(case.verdicts):
+        if not each.retracted:
+            back = gone.get(each.number)
+            note = formats.one_line(each.note, 300)
+            told = note if back is None else f"taken back by {back.decider}" + (f": {back.note}" if back.note else "")
+            yield "✓" if each == case.speaks else "", each.verdict, f"{each.decider} ({each.decider_kind})", told
 
 
 def _way(case: Case) -> str:

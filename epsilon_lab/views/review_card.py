@@ -73,4 +73,5 @@ def evidence(snapshot: ReviewSnapshot) -> str:
 def words(snapshot: ReviewSnapshot) -> str:
     """What the last click came to."""
     style = _ALARM if snapshot.is_alarm else formats.FAINT
+    style += ";white-space:pre-wrap"
     return f'<span role="status" style="{style}">{formats.escape(snapshot.words)}</span>' if snapshot.words else ""

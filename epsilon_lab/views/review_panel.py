@@ -80,11 +80,11 @@ class ReviewPanel:
     def show(self, snapshot: ReviewSnapshot) -> None:
         """Show this snapshot; what has not changed costs nothing."""
         case_id = None if snapshot.case is None else snapshot.case.case_id
+        put(self._question, value=styled(review_card.question(snapshot)))
+        put(self._evidence, value=styled(review_card.evidence(snapshot)))
         put(self._head, value=styled(review_card.head(snapshot)))
         done = snapshot.listed - snapshot.left
         put(self._bar, max=max(1, snapshot.listed), value=done, bar_style="success" if not snapshot.left else "")
-        put(self._question, value=styled(review_card.question(snapshot)))
-        put(self._evidence, value=styled(review_card.evidence(snapshot)))
         put(self._words, value=styled(review_card.words(snapshot)))
         self._offer(snapshot.options)
         put(self._unsure, disabled=case_id is None or not snapshot.offers_unsure)

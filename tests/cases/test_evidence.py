@@ -151,6 +151,24 @@ def test_any_evidence_is_shown(evidence):
     assert "run.cases.decide('c-1', 'same' or 'different')" in text(shown)
 
 
+def test_the_verdict_that_speaks_is_marked_and_one_taken_back_says_by_whom():
+    def said(number, verdict, decider, **more):
+        return VerdictGiven(
+            case_id="c-1", number=number, verdict=verdict, decider_kind="HUMAN", decider=decider, roles=(), **more
+        )
+
+    history = (
+        said(1, "same", "ann", note="near"),
+        said(2, "different", "bo"),
+        said(3, "different", "bo", retracted=True, supersedes=2, note="a slip"),
+    )
+    assert text(case(verdicts=history, status="decided", number=1)).splitlines()[-3:-1] == [
+        "different · bo (HUMAN) · taken back by bo: a slip",
+        "✓ · same · ann (HUMAN) · near",
+    ]
+    assert card(case(verdicts=history, number=1)).count("✓") == 1
+
+
 def test_what_nobody_sees_is_written_out_where_it_differs():
     drawn = card(case([{"name": "A\u00a0B"}, {"name": "A B"}]))
     assert "⟨U+00A0⟩" in drawn

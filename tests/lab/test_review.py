@@ -7,7 +7,7 @@ import pytest
 from epsilon_lab import Decider, Lab, WorkQueue, current_task
 from epsilon_lab.cases.sitting import Pressed
 from epsilon_lab.errors import InvalidInput, LabError
-from epsilon_lab.testing.census import wait_until
+from epsilon_lab.testing.census import children, wait_until
 from epsilon_lab.views.review import Review
 from epsilon_lab.views.review_panel import ReviewPanel
 
@@ -33,6 +33,11 @@ def ask(item, flag=None):
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     with Lab(tmp_path_factory.mktemp("review") / "runs", workers=2) as lab:
+        lab.start(WorkQueue([0], abs)).wait(60)  # what it opens for good is open before the first test
+        first = lab.start(WorkQueue([1, "wait"], ask))
+        first.cases.decide(first.cases.wait(60).case_id, "same")
+        first.stop()
+        assert wait_until(lambda: len(lab.workers) == 3 and len(children()) >= 3, within_s=60)
         yield lab
 
 
@@ -50,6 +55,7 @@ def start(lab):
     yield start_it
     for run in begun:
         run.stop()
+        assert wait_until(lambda run=run: run.status == "stopped", within_s=20)
 
 
 class Hand:
@@ -166,7 +172,7 @@ def test_wrong_sql_is_told_in_the_databases_words_and_the_cases_stay(start):
     assert "no case is chosen" in hand.seen.words
     with pytest.raises(InvalidInput, match="nonsense"):
         run.cases.panel("nonsense")
-    for wrong in ({"blind": 1}, {"where": 3}, {"decider": ""}):
+    for wrong in ({"blind": 1}, {"where": 3}, {"order": ""}, {"decider": ""}):
         with pytest.raises(InvalidInput):
             run.cases.panel(**wrong)
 
@@ -178,8 +184,7 @@ def test_a_filter_that_finds_decided_cases_is_for_a_second_look_and_a_blind_one_
     assert Hand(run).seen.case is None
     hand = Hand(run, where="decider_kind = 'LLM'")
     assert hand.seen.left == 3
-    text = str(run.cases.panel("decider_kind = 'LLM'"))
-    assert "same · small-model (LLM) · looks alike" in text
+    assert "✓ · same · small-model (LLM) · looks alike" in str(run.cases.panel("decider_kind = 'LLM'"))
     hand.click("different")
     assert Hand(run, where="status = 'decided'").seen.left == 2  # not what he has judged himself
     blind = Hand(run, BO, blind=True)
@@ -188,6 +193,7 @@ def test_a_filter_that_finds_decided_cases_is_for_a_second_look_and_a_blind_one_
     for shown in (str(panel), panel._repr_html_()):
         assert "looks alike" not in shown
         assert "decided" not in shown
+    panel.close()
     blind.click("same")
     blind.click("same")
     assert run.cases.agreement().to_dict("records")[0] | {"kappa": 0} == {
@@ -195,7 +201,7 @@ def test_a_filter_that_finds_decided_cases_is_for_a_second_look_and_a_blind_one_
     }  # fmt: skip
     table = run.cases.confusion("bo", "small-model")
     assert (table.loc["same", "same"], table.index.name, table.columns.name) == (2, "bo", "small-model")
-    with pytest.raises(InvalidInput, match="'cy' has judged no case of run .*; ann, bo, small-model has"):
+    with pytest.raises(InvalidInput, match=r"'cy' has judged no case of run .*; ann, bo, small-model has"):
         run.cases.confusion("cy", "bo")
 
 
@@ -249,7 +255,9 @@ def test_a_case_shows_itself_and_the_book_sums_up(start, lab):
     assert "run.cases.decide(" in drawn
     assert "ann (HUMAN)" in drawn
     assert "ann" in run.cases._repr_html_()
-    assert run.cases.panel() is not run.cases.panel()
+    panel = run.cases.panel()
+    run.cases.panel().close()
+    assert panel.is_frozen  # one is open at a time
     with Lab(lab.path, read_only=True) as other:
         hand = Hand(other.runs[run.run_id])
         assert hand.click("same").is_alarm
