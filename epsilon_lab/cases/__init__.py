@@ -4,7 +4,6 @@ case        one case and its verdicts: which decision is one (pure)
 docket      the cases that a run's rules have flagged (pure)
 answer      what a machine answered to one, as a verdict or as none (pure)
 detection   what detectors find in a run's tables
-answers     what tasks were told, and which of them a new verdict concerns (pure)
 asked       what tasks have asked and were told, and which of them a new verdict concerns (pure)
 finalisation   what verdicts have changed in a run's outputs; differences, place by place (pure)
 evidence    what a decider compares, and where it differs (pure)

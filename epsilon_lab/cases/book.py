@@ -200,8 +200,9 @@ class CaseBook:
         Raises:
             InvalidInput: That is no SQL; DuckDB's words are in the message.
         """
-        chosen = set(self.frame(where=condition)["case_id"])
+        chosen = {case_id for case_id, _ in self.chosen(text("where", condition), "place")}
         return [case for case in self._cases() if case.case_id in chosen]
+
     def panel(
         self,
         where: str | None = None,
