@@ -8,7 +8,6 @@ what was checked is what is read. Nothing is ever unpickled.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import stat
 from collections.abc import Iterator
@@ -18,23 +17,24 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from epsilon_lab.errors import InvalidInput, LabError
+from epsilon_lab.workspace import sheets
 from epsilon_lab.workspace.layout import RunDirectory
+from epsilon_lab.workspace.store import load_duckdb
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
-READERS = {
-    ".csv": "read_csv", ".tsv": "read_csv", ".parquet": "read_parquet", ".json": "read_json",
-    ".ndjson": "read_json", ".jsonl": "read_json",
-}  # fmt: skip
-"""How DuckDB reads a file as a table, by its suffix."""
+READERS = {f".{suffix}": reader for suffix, reader in sheets.READERS.items()} | {
+    ".json": "read_json(?, sample_size=-1)"
+}
+"""How DuckDB reads a file as a table, by its suffix: as it does for a query that names one."""
 
 _CONFIG = {"memory_limit": "4GB", "autoload_known_extensions": False, "autoinstall_known_extensions": False}
 """A few bytes of Parquet can be many rows, and a file is no reason to fetch anything."""
 
 COUNTED = 64 << 20
-"""Bytes up to which a look at a table counts its rows."""
+"""Bytes up to which a table is read through to tell its columns' types, and a look counts its rows."""
 
 
 class Listed(NamedTuple):
@@ -113,10 +113,12 @@ class Opened(NamedTuple):
         reader = READERS.get(PurePosixPath(self.path).suffix.lower())
         if reader is None:
             raise InvalidInput(f"file {self.path!r}", "is no table", f"one ends in {', '.join(READERS)}; read_bytes()")
-        duckdb = importlib.import_module("duckdb")  # takes its time: not before it is used
+        if self.size > COUNTED:  # the beginning has to tell what the columns hold
+            reader = reader.replace(", sample_size=-1", "")
+        duckdb = load_duckdb()
         connection = duckdb.connect(":memory:", config=_CONFIG)
         try:
-            yield connection, f"{reader}(?)", [f"/dev/fd/{self.handle}"]  # what is open, whatever the path leads to now
+            yield connection, reader, [f"/dev/fd/{self.handle}"]  # what is open, whatever the path leads to now
         except duckdb.Error as error:
             said = str(error).strip().replace(f"/dev/fd/{self.handle}", self.path)
             raise InvalidInput(f"file {self.path!r}", f"cannot be read as a table: {said}") from error

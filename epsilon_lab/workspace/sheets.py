@@ -25,15 +25,15 @@ from epsilon_lab.workspace.store import load_duckdb
 if TYPE_CHECKING:
     import duckdb
 
-_READERS = {
+READERS = {
     "csv": "read_csv(?, sample_size=-1)",
     "tsv": "read_csv(?, sample_size=-1)",
     "ndjson": "read_json(?, format='newline_delimited', sample_size=-1)",
     "jsonl": "read_json(?, format='newline_delimited', sample_size=-1)",
     "parquet": "read_parquet(?)",
 }
-SUFFIXES = tuple(_READERS)
-_NAMED = re.compile(rf'"((?:[^"]|"")+/(?:[^"]|"")+\.(?:{"|".join(_READERS)}))"', re.IGNORECASE)
+SUFFIXES = tuple(READERS)
+_NAMED = re.compile(rf'"((?:[^"]|"")+/(?:[^"]|"")+\.(?:{"|".join(READERS)}))"', re.IGNORECASE)
 
 LARGEST = 256 * 1024 * 1024
 """Bytes of a file that is made a table."""
@@ -87,7 +87,7 @@ class Sheet:
             with tempfile.TemporaryDirectory(prefix="sheet-") as directory:
                 plain = Path(directory) / f"sheet.{suffix}"  # `*`, `?` and `[` in a path would match other files
                 os.symlink(self.path.resolve(), plain)
-                connection.execute(f"create table sheet as select * from {_READERS[suffix]}", [str(plain)])  # noqa: S608 - our own names
+                connection.execute(f"create table sheet as select * from {READERS[suffix]}", [str(plain)])  # noqa: S608 - our own names
         except engine.Error as error:
             connection.close()
             said = str(error).strip().replace(str(plain), self.path.name)

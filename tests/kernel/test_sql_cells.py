@@ -44,6 +44,9 @@ def test_a_cell_of_sql_is_shown_as_a_frame_and_kept_whole(notebook: Kernel) -> N
     notebook.run("count = %labsql select count(*) as n from tasks where run_id = :run")
     assert notebook.value("int(count.n[0])") == 80
     assert notebook.run("%%labsql\ndescribe tasks").displays
+    notebook.run('links = %labsql select * from "files/links.csv"')
+    assert notebook.value("links.equals(files.artifacts['links.csv'].frame())")
+    assert notebook.value("(list(links.columns), len(links))") == (["a", "b"], 0)
 
 
 def test_values_of_variables_are_bound_and_never_pasted(notebook: Kernel) -> None:
