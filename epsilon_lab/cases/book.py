@@ -388,8 +388,8 @@ class CaseBook:
         new = [line for line in found if line.case_id not in known]
         for begin in range(0, len(new), _AT_ONCE):
             self._tell(Flag(tuple(new[begin : begin + _AT_ONCE])))
-        names = ", ".join(f"'{line.case_id}'" for line in new)  # a hash each
-        return self.frame(f"case_id in ({names})" if new else "false")
+        frame = self.frame()
+        return frame[frame["case_id"].isin({line.case_id for line in new})].reset_index(drop=True)
 
     def adopt(self, other: Decided) -> list[str]:
         """Take over what was decided in another run about cases of the same ids that are undecided here.

@@ -65,7 +65,8 @@ def flag_disagreement(
     Args:
         outputs: Records (dicts), or lists of them: one for each answer.
         flag: Asks; None for nobody.
-        field: The field with the answer, any plain data. A record without it, or with None, gives none.
+        field: The field with the answer, any plain data. A record without it, with None or with NaN
+            gives none.
         key: The field that says what it is about, a text or a whole number.
         agree: The share of answers that is enough, 0 to 1. A tie is never enough.
         rel_tol: How far apart equal numbers may be, as a share of the larger, as of `math.isclose`.
@@ -80,7 +81,7 @@ def flag_disagreement(
     agree = number("reducers.flag_disagreement agree", agree, least=0, most=1)
     answers: list[Answer] = []
     for about, records in _by_key("reducers.flag_disagreement", outputs, key):
-        groups = _groups([record[field] for record in records if record.get(field) is not None], rel_tol, abs_tol)
+        groups = _groups(_given(records, field), rel_tol, abs_tol)
         total = sum(group.votes for group in groups)
         if not groups or (not (is_tie := _is_tie(groups)) and groups[0].votes >= agree * total):
             answers.append(_answer(about, groups, None))
@@ -131,7 +132,7 @@ def flag_conflicts(
     found: dict[str, dict[str, Answer]] = {}
     for about, records in _by_key("reducers.flag_conflicts", outputs, name, fold):
         for field in wanted:
-            groups = _groups([record[field] for record in records if record.get(field) is not None], rel_tol, abs_tol)
+            groups = _groups(_given(records, field), rel_tol, abs_tol)
             if not groups:
                 continue
             verdict = None
@@ -169,6 +170,12 @@ def _by_key(
         about = normal(about) if normal is not None and isinstance(about, str) else about
         found.setdefault((type(about).__name__, about), []).append(record)
     return [(about, sorted(found[kind, about], key=_shown)) for kind, about in sorted(found)]
+
+
+def _given(records: list[dict[str, Any]], field: str) -> list[Any]:
+    """What they say; neither None nor NaN says anything."""
+    values = [record.get(field) for record in records]
+    return [value for value in values if not (value is None or (isinstance(value, float) and math.isnan(value)))]
 
 
 def _groups(values: list[Any], rel_tol: float, abs_tol: float) -> list[_Group]:

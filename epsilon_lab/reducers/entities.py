@@ -51,6 +51,9 @@ class Entities(NamedTuple):
     crowded: dict[str, int]
     """Words that too many names have to tell anything, with how many: pairs may be missing there."""
 
+    too_long: list[str]
+    """Names that are too long for one: neither parts of these nor misspelt ones were looked for."""
+
 
 def flag_alike(
     names: Iterable[str],
@@ -97,4 +100,4 @@ def flag_alike(
     together = clusters(found.names, (Link(pair.left, pair.right, pair.verdict, pair.score) for pair in pairs))
     written = [sorted(spelling for name in group for spelling in found.names[name]) for group in together.groups]
     entities = [Entity(min(group, key=lambda name: (-len(name), name)), group) for group in sorted(written)]
-    return Entities(entities, pairs, together.cut, found.crowded)
+    return Entities(entities, pairs, together.cut, found.crowded, found.too_long)

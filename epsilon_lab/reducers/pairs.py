@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 CROWD = 60
 """A word or part that more names have tells nothing of two of them."""
 
+LONGEST = 100
+"""Characters of a name, folded; what is longer is a sentence, and looked up whole alone."""
+
 _AT_ONCE = 100_000
 """Candidates that are compared at once."""
 
@@ -78,6 +81,9 @@ class Alike(NamedTuple):
     crowded: dict[str, int]
     """What was passed over since too many names have it, and how many have: pairs may be missing there."""
 
+    too_long: list[str]
+    """Names that are too long for one: neither parts of these nor misspelt ones were looked for."""
+
 
 def alike(names: Iterable[str], *, cut: float = CUT, crowd: int = CROWD) -> Alike:
     """Find the names that may be one.
@@ -107,7 +113,8 @@ def alike(names: Iterable[str], *, cut: float = CUT, crowd: int = CROWD) -> Alik
     index.initial()
     index.acronym()
     index.near(cut)
-    return Alike(dict(sorted(written.items())), index.pairs(), dict(sorted(index.crowded.items())))
+    too_long = [text for text in sorted(known) if _is_too_long(known[text])]
+    return Alike(dict(sorted(written.items())), index.pairs(), dict(sorted(index.crowded.items())), too_long)
 
 
 class _Index:
@@ -182,7 +189,7 @@ class _Index:
         """The names' words in order of the alphabet, and in their own; whose they are."""
         owners: dict[str, list[int]] = {}
         for place, name in enumerate(self._names):
-            if name.is_cjk == is_cjk:
+            if name.is_cjk == is_cjk and not _is_too_long(name):
                 for spelling in {name.key: None, name.core: None}:
                     owners.setdefault(spelling, []).append(place)
         return owners
@@ -226,6 +233,10 @@ def _near(texts: list[str], candidates: Places, allowed: Callable[[int], int]) -
                 yield one, other, 1 - apart / longest
 
 
+def _is_too_long(name: Name) -> bool:
+    return len(name.core) > LONGEST
+
+
 def _one_if_long(size: int) -> int:
     """Edits that two names in Chinese, Japanese or Korean script may be apart."""
     return int(size >= CJK_LEAST)
@@ -233,6 +244,8 @@ def _one_if_long(size: int) -> int:
 
 def _parts(name: Name) -> Iterator[str]:
     """The keys of names that it may contain, each once."""
+    if _is_too_long(name):
+        return
     if name.is_cjk:
         text = name.core
         yield from {text[a:b]: None for a in range(len(text)) for b in range(a + 2, len(text) + 1) if b - a < len(text)}

@@ -8,6 +8,7 @@ mend stays wrong and is said. Each change is a line, so that a decider sees what
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
@@ -19,6 +20,9 @@ from epsilon_lab.reducers.flag import Flag, asked
 
 _ROUNDS = 50
 """Changes made to one value at most."""
+
+_DIGITS = 400
+"""A longer text is no number."""
 
 _SHOWN = 2_000
 """Characters of a reply that evidence shows."""
@@ -126,13 +130,16 @@ def _repair(reply: object, validator: Any) -> Repaired:
     if isinstance(reply, str):
         try:
             value = _read(reply, changes)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # brackets in brackets without end are no data either
             if not validator.is_valid(reply):
                 return Repaired(None, [], [f"it is no JSON: {error}"])
             changes, value = [], reply  # the schema wants a text
     value = json.loads(json.dumps(value)) if isinstance(value, dict | list) else value  # nobody else's data is changed
     for _ in range(_ROUNDS):
-        wrong = sorted(validator.iter_errors(value), key=lambda each: [str(part) for part in each.absolute_path])
+        try:
+            wrong = sorted(validator.iter_errors(value), key=lambda each: [str(part) for part in each.absolute_path])
+        except import_module("referencing").exceptions.Unresolvable as error:
+            raise InvalidInput("reducers.repair schema", f"refers to what is not in it: {error}") from error
         change = next(filter(None, (_mend(value, each) for each in wrong)), None)
         if change is None:
             return Repaired(value, changes, [_words(each) for each in wrong])
@@ -221,10 +228,10 @@ def _as(wanted: str, given: Any) -> tuple[Any] | None:
     """The same content as another type of JSON; None where it has no such form."""
     text = given.strip() if isinstance(given, str) else None
     match wanted:
-        case "integer" if text is not None and _INTEGER.fullmatch(text):
-            return (int(text),)
-        case "number" if text is not None and _NUMBER.fullmatch(text):
-            return (int(text) if _INTEGER.fullmatch(text) else float(text),)
+        case "integer" | "number" if text is not None and len(text) < _DIGITS and _NUMBER.fullmatch(text):
+            if _INTEGER.fullmatch(text):
+                return (int(text),)
+            return (float(text),) if wanted == "number" and math.isfinite(float(text)) else None
         case "boolean" | "null" if text is not None and text.casefold() in _LITERALS:
             made = _LITERALS[text.casefold()]
             return (made,) if (made is None) == (wanted == "null") else None

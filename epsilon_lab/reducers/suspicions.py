@@ -3,8 +3,8 @@
 A table detector names the table that it reads, is called with its rows and `flag`, and is pure. `run.detect(...)` reads
 the table and keeps what was flagged; any callable with an attribute `table` is one.
 
-A score is not wrong because it is good: what is flagged here stays a candidate, and what is made of the verdict is said
-by whoever reads it.
+A score is not wrong because it is good: what is flagged stays where it is until somebody has said `reject`, and the
+search is finalized.
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ class UnstableScore:
                 flag(
                     key=row["candidate_id"],
                     kind="unstable score",
-                    question=f"What is wrong with the score of {row['candidate_id']}?",
-                    options=["nothing", "the measurement", "the candidate", "the check"],
+                    question=f"Does the score of {row['candidate_id']} stand?",
+                    options=["stands", "reject", "scorer is wrong"],
                     evidence=_seen(row),
                     reason="; ".join(reasons),
                 )

@@ -98,8 +98,11 @@ def test_what_is_found_in_the_tables_of_a_run_that_is_over_becomes_its_cases_onc
     assert (case.kind, case.flagged_by, case.key) == ("suspicious score", "SuspiciousScore", "g000-c002")
     assert case.evidence["score"] == 6
     assert run.detect(too_good).empty, "it is flagged once"
-    run.cases.decide(case.case_id, "cheat")
+    run.cases.decide(case.case_id, "reject")
     assert run.detect(too_good).empty
+    assert run.best.candidate_id == "g000-c002"
+    assert not run.finalize().empty
+    assert run.best.score == 5
 
     copies = Copies()
     (case_id,) = run.detect(copies)["case_id"]

@@ -31,6 +31,7 @@ def answers(*given: Any, about: str = "q") -> list[dict[str, Any]]:
         ([1, {"a": 2}], [1, {"a": 2}]),
         (None, "only one"),
         (None, None),
+        (float("nan"), 3),
     ],
 )
 def test_what_differs_in_writing_alone_is_no_disagreement(decider: Decider, given_: tuple[Any, ...]):
@@ -278,6 +279,9 @@ def test_a_missing_field_is_filled_only_where_the_schema_says_with_what():
         '{"name": "x", "kind": "place"}',
         '{"name": "x", "open": "perhaps"}',
         '{"name": "x", "share": NaN}',
+        '{"name": "x", "share": "1e999"}',
+        '{"name": "x", "year": "' + "9" * 5_000 + '"}',
+        "[" * 100_000,
         '```json\n{"name": "x"}\n```\nor\n```json\n{"name": "y"}\n```',  # which of them?
     ],
 )
@@ -291,6 +295,8 @@ def test_nobody_elses_data_is_changed_and_a_bad_schema_is_refused():
     assert reply == {"name": "x", "tags": "a"}
     with pytest.raises(InvalidInput, match="is no JSON Schema"):
         reducers.repair({}, {"type": "thing"})
+    with pytest.raises(InvalidInput, match="refers to what is not in it"):
+        reducers.repair({}, {"$ref": "#/$defs/none"})
 
 
 def test_what_was_repaired_may_stand_until_it_is_rejected(decider: Decider):

@@ -118,6 +118,14 @@ def test_what_too_many_names_have_is_said_and_makes_no_pairs():
     assert len([p for p in reducers.alike([*names, "Smith"]).pairs if p.rule == "contained"]) == 16
 
 
+@pytest.mark.parametrize("word", ["sentence ", "文字"])
+def test_a_sentence_is_no_name_and_said_to_be_none(word: str):
+    """Parts of it would be as many as the square of its length."""
+    found = reducers.alike([word * 5_000, word * 5_000 + "x", word.strip(), "Ann Lee"])
+    assert len(found.too_long) == 2
+    assert not found.pairs
+
+
 def test_fewer_rivals_come_first_and_rules_in_their_order():
     found = reducers.alike(["Barack Obama", "Michelle Obama", "Obama", "Lee", "Ann Lee", "Łódź", "Lodz"])
     assert [(pair.rule, pair.rivals) for pair in found.pairs] == [
@@ -159,7 +167,7 @@ def test_bad_input_is_refused():
         reducers.alike([], cut=80)
     with pytest.raises(InvalidInput, match="crowd"):
         reducers.alike([], crowd=1)
-    assert reducers.alike([]) == ({}, [], {})
+    assert reducers.alike([]) == ({}, [], {}, [])
 
 
 @pytest.mark.long

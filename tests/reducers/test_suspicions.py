@@ -41,7 +41,7 @@ def test_a_score_far_beyond_the_others_is_asked_about(decider: Decider):
     assert list(flag.asked) == ["c7"]
     case = flag.asked["c7"]
     assert case["question"] == "Is the score 9 of c7 genuine?"
-    assert case["options"] == ["genuine", "cheat", "scorer is wrong"]
+    assert case["options"] == ["genuine", "reject", "scorer is wrong"]
     assert case["reason"].endswith("robust deviations beyond the other candidates")
     assert case["score"] > 3.5
 
