@@ -38,7 +38,8 @@ def flag_in(event: Event, task_id: str) -> CaseFlagged | str:
     if problem := event_problem(event):
         return f"a case that it flags: {problem}"
     try:
-        return msgspec.convert({**event.body, "task_id": task_id}, CaseFlagged)
+        line = msgspec.convert(event.body, CaseFlagged)
+        return line if line.task_id == task_id else msgspec.structs.replace(line, task_id=task_id)
     except msgspec.ValidationError as error:
         return f"a case that it flags: {error}"
 

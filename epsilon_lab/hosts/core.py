@@ -269,13 +269,18 @@ class Core:
                 was changed.
         """
         with self._resuming:
-            live = self.at(run_id)
-            if live is not None and live.runner.is_ending:
-                live.runner.done.result()
-                live = None
+            live = self._still_at(run_id)
             if live is None:
                 self._need_room()
             return live or self._resume(RunDirectory(self.path / run_id), trust, place, news, environ)
+
+    def _still_at(self, run_id: str) -> LiveRun | None:
+        """A run that it is at; an end that is on its way is waited for."""
+        live = self.at(run_id)
+        if live is not None and live.runner.is_ending:
+            live.runner.done.result()
+            return None
+        return live
 
     def _need_room(self) -> None:
         if self._host.shortage:
@@ -364,10 +369,7 @@ class Core:
         if threading.get_ident() in self.threads:
             raise LabError(f"a decision about run {run_id}, which nobody is at, waits for the disk: not on this thread")
         with self._resuming:
-            live = self.at(run_id)
-            if live is not None and live.runner.is_ending:
-                live.runner.done.result()
-            elif live is not None:
+            if (live := self._still_at(run_id)) is not None:
                 return self.on_loop(live.runner.obey, stimulus)
             self._clerk.obey(RunDirectory(self.path / run_id), news)
         return True

@@ -136,6 +136,8 @@ def test_an_interrupted_run_takes_a_verdict_and_follows_it_once_it_is_resumed(tm
         left.cases.decide("draft", "pass")
         assert left.status == "interrupted"
         assert lab.resume("line").wait(60).output == "{'text': 'about owls'}"
+        assert left.cases.decide("draft", "reject", force=True).verdict == "reject"
+        left.cases.undo("draft")
     with Lab(tmp_path / "runs", read_only=True) as lab:
         over = lab.runs["line"]
         assert over.cases["draft"].verdict == "pass"

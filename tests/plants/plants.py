@@ -19,6 +19,8 @@ JUDGED = "tests/topologies/test_judged_plan.py"
 SUPERVISION = "tests/topologies/test_supervision.py"
 CATALOGUE = "tests/workspace/test_catalogue.py"
 CASE = "tests/cases/test_case.py"
+CONFLICT = "tests/cases/test_conflicts.py"
+CLERK = "tests/hosts/test_clerk.py"
 NAMES = "tests/reducers/test_names.py"
 PAIRS = "tests/reducers/test_pairs.py"
 DETECTORS = "tests/reducers/test_detectors.py"
@@ -152,6 +154,62 @@ PLANTS = (
         (CASE,),
     ),
     Plant(
+        "a verdict about a run that is over is as durable as the rest",
+        "hosts/clerk.py",
+        'Journal.open(run.journal, "disk", after=end)',
+        "Journal.open(run.journal, after=end)",
+        (CLERK,),
+    ),
+    Plant(
+        "a clerk goes on writing to a run that was resumed",
+        "hosts/core.py",
+        "        self._clerk.let_go(run.run_id)\n",
+        "",
+        ("tests/lab/test_clerk.py",),
+    ),
+    Plant(
+        "a clerk goes on from a verdict that could not be written",
+        "hosts/clerk.py",
+        "is ahead of what is on record\n                self._close(run.run_id)\n",
+        "is ahead of what is on record\n",
+        (CLERK,),
+    ),
+    Plant(
+        "a verdict that was delivered twice counts twice",
+        "cases/docket.py",
+        "                is_new = not news.source or news.source not in self._sources\n",
+        "                is_new = True\n",
+        (CASE,),
+    ),
+    Plant(
+        "a contradiction that has dissolved stays open",
+        "cases/docket.py",
+        '            if conflict.status == "open" and not self._holds(conflict):\n',
+        "            if False:\n",
+        (CONFLICT,),
+    ),
+    Plant(
+        "a task flags in the name of the rules",
+        "broker/soundness.py",
+        "        return line if line.task_id == task_id else msgspec.structs.replace(line, task_id=task_id)\n",
+        "        return line\n",
+        ("tests/broker/test_flags.py",),
+    ),
+    Plant(
+        "what was decided while nobody was there is told verdict by verdict",
+        "topologies/recovery.py",
+        "        self._found.state.on_record(body)\n",
+        "        self._found.state.on_record(body)\n        self._tell()\n",
+        ("tests/topologies/test_case_recovery.py",),
+    ),
+    Plant(
+        "days between a run's end and a verdict are time of the run",
+        "topologies/recovery.py",
+        "            if not name.startswith(OF_CASES):\n",
+        "            if True:\n",
+        ("tests/topologies/test_case_recovery.py",),
+    ),
+    Plant(
         "a verdict is as durable as the rest",
         "topologies/runner.py",
         "to_disk=isinstance(body, VerdictGiven)",
@@ -215,15 +273,15 @@ PLANTS = (
     Plant(
         "a run that is taken up is taken up again for whoever asks next",
         "hosts/core.py",
-        "            live = self.at(run_id)\n            if live is not None and live.runner.is_ending:\n",
-        "            live = None\n            if live is not None and live.runner.is_ending:\n",
+        "            live = self._still_at(run_id)\n            if live is None:\n",
+        "            live = None\n            if live is None:\n",
         ("tests/hosts/test_sidecar.py::test_a_run_is_taken_up_once_however_many_ask",),
     ),
     Plant(
         "two who ask at once both take a run up",
         "hosts/core.py",
-        "        with self._resuming:\n            live = self.at(run_id)\n",
-        "        if True:\n            live = self.at(run_id)\n",
+        "        with self._resuming:\n            live = self._still_at(run_id)\n",
+        "        if True:\n            live = self._still_at(run_id)\n",
         ("tests/lab/test_resume.py::test_a_run_is_resumed_once_however_many_ask",),
     ),
     Plant(
@@ -972,7 +1030,7 @@ PLANTS = (
     Plant(
         "an ended run hears no revision",
         "topologies/engine.py",
-        "        if not isinstance(news, Requeue | Revise):\n",
+        "        if not isinstance(news, Requeue | Revise | Rule):\n",
         "        if not isinstance(news, Requeue):\n",
         ("tests/topologies/test_engine.py", "tests/topologies/test_revisions.py"),
     ),
