@@ -397,7 +397,7 @@ class Run:
             self._runner = self._home.reopen(self.run_id, Finalise(), trust=trust)
             vars(self).pop("_is_ours", None)  # whoever is trusted is no stranger from here on
             self._has_ended_within(None)
-            if before != "failed":
+            if before == "completed":
                 self._result()
         return made.changes()
 

@@ -147,7 +147,7 @@ class CaseBook:
 
     @property
     def deferred(self) -> list[Case]:
-        """Those that nobody has decided and nobody is asked about: more than the run's budget has room for."""
+        """Those that nobody has decided and nobody is asked about: more than `Budget(cases=)` has room for."""
         return self._cases("status = 'deferred'")
 
     def verdicts(self) -> dict[str, str]:

@@ -26,6 +26,9 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
         usd: US dollars at litellm's list prices, for models that have one.
         seconds: Seconds the run may work; while it is paused they stand still.
         share: Its share of the workers beside other runs: 2 gets two turns for one of a run that says nothing.
+        cases: Flagged cases that are put before a decider, decided ones included: those of the highest score, then
+            those that were flagged first. The others are rows with the status `deferred`, and can be decided all the
+            same. What the run itself waits for, as at a gate, and contradictions between verdicts are not counted.
 
     Raises:
         InvalidInput: A field is no positive number, or none is given.
@@ -36,13 +39,14 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr
     usd: float | None = None
     seconds: float | None = None
     share: float | None = None
+    cases: int | None = None
 
     def __post_init__(self) -> None:
         if not any(getattr(self, name) is not None for name in self.__struct_fields__):
             raise InvalidInput(
-                "Budget", "limits nothing", "give calls=, tokens=, usd=, seconds= or share=, or leave it out"
+                "Budget", "limits nothing", "give calls=, tokens=, usd=, seconds=, share= or cases=, or leave it out"
             )
-        for name in ("calls", "tokens"):
+        for name in ("calls", "tokens", "cases"):
             if (value := getattr(self, name)) is not None:
                 msgspec.structs.force_setattr(self, name, whole(f"Budget {name}", value, least=1, most=_MOST))
         for name in ("usd", "seconds"):

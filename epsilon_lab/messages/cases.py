@@ -70,3 +70,15 @@ def live(verdicts: Iterable[VerdictGiven]) -> list[VerdictGiven]:
 def speaking(verdicts: Iterable[VerdictGiven], authority: Sequence[DeciderKind]) -> VerdictGiven | None:
     """The verdict that counts: of the live ones, the latest of the highest authority; None where there is none."""
     return min(live(verdicts), key=lambda each: (authority.index(each.decider_kind), -each.number), default=None)
+
+
+def put_off(open_cases: Iterable[tuple[str, float | None]], room: int) -> set[str]:
+    """Those of the open cases that nobody is asked about, because there is room for so many: those of the highest score
+    are asked first, then those that were flagged first; those without a score come last.
+
+    Args:
+        open_cases: Case ids and scores, in the order in which they were flagged.
+        room: How many may be asked.
+    """
+    ranked = sorted(open_cases, key=lambda case: (case[1] is None, -(case[1] or 0.0)))
+    return {case_id for case_id, _ in ranked[max(0, room) :]}

@@ -13,7 +13,7 @@ from typing import cast
 import msgspec
 
 from epsilon_lab import ids
-from epsilon_lab.messages.cases import speaking
+from epsilon_lab.messages.cases import put_off, speaking
 from epsilon_lab.messages.deciders import AUTHORITY
 from epsilon_lab.messages.events import (
     BODIES,
@@ -110,6 +110,7 @@ class Fold:
         self._verdicts: dict[str, list[VerdictGiven]] = {}
         self._verdict_rows: dict[tuple[str, int | None], Row] = {}
         self._authority = AUTHORITY
+        self._most_cases: int | None = None
         self._reviewable: dict[str, Row] = {}
         """The last revision of each node or stage that has an output, by its first: it may be refused yet."""
         self._last_ts = 0.0
@@ -133,6 +134,8 @@ class Fold:
 
     def drain(self, table: str) -> list[Row]:
         """Take a table's touched rows."""
+        if table == "cases" and self._most_cases is not None and self.touched[table]:
+            self._put_off(self._most_cases)
         rows = list(self.touched[table].values())
         self.touched[table] = {}
         return rows
@@ -309,6 +312,7 @@ class Fold:
             "parent_run_id": body.parent_run_id,
         }
         self._state = "running"
+        self._most_cases = None if body.budget is None else body.budget.cases
         self._touch("runs", self._run)
 
     def _adopt(self, ts: float) -> None:
@@ -507,6 +511,19 @@ class Fold:
         elif case["status"] == "decided":
             case["status"] = "open"
         self._touch("cases", case)
+
+    def _put_off(self, most: int) -> None:
+        """Say which open cases are more than a decider is asked about; which they are, each case more may change."""
+        counted = {name: case for name, case in self._cases.items() if case["tasks"]}
+        decided = sum(case["status"] == "decided" for case in counted.values())
+        undecided = {name: case for name, case in counted.items() if case["status"] in ("open", "deferred")}
+        scores = ((name, cast("float | None", case["score"])) for name, case in undecided.items())
+        beyond = put_off(scores, most - decided)
+        for name, case in undecided.items():
+            status = "deferred" if name in beyond else "open"
+            if case["status"] != status:
+                case["status"] = status
+                self._touch("cases", case)
 
     # -- the lab ------------------------------------------------------------------------------------------------------
 

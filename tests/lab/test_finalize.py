@@ -1,0 +1,249 @@
+"""Flags of reducers and nodes in a real lab, and what `run.finalize()` makes of the verdicts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from epsilon_lab import Budget, Command, Dag, Lab, MapReduce, Pipeline, Retry, ShardedQueue, WorkQueue
+from epsilon_lab.errors import InvalidInput, LabError, RunFailed
+from epsilon_lab.testing.census import wait_until
+
+WORDS = ["ann", "anna", "anne", "bo", "cy"]
+
+
+def word(item):
+    return [item]
+
+
+def merge(outputs, *, flag=None):
+    kept = []
+    for word in sorted({word for output in outputs for word in output}):
+        if kept and kept[-1][0] == word[0]:
+            pair = [kept[-1], word]
+            if flag(key=pair, question=f"{pair[0]} = {pair[1]}?", options=["same", "different"]) == "same":
+                continue
+        kept.append(word)
+    return kept
+
+
+def case_of(run, *key):
+    [found] = [case for case in map(run.cases.__getitem__, run.cases) if case.key == list(key)]
+    return found.case_id
+
+
+def rows(frame):
+    return [tuple(row) for row in frame.itertuples(index=False)]
+
+
+def test_what_the_accepted_attempt_flags_is_a_case_and_nothing_else(lab, tmp_path):
+    def asks_twice(outputs, *, flag):
+        tries = tmp_path / "tries"
+        tries.write_text((tries.read_text() if tries.exists() else "") + "x")
+        flag(key=f"try {len(tries.read_text())}", question="Good?", options=["yes", "no"], score=0.5, kind="doubt")
+        flag(key="always", question="Good?", options=["yes", "no"], evidence={"outputs": outputs}, reason="so it is")
+        if len(tries.read_text()) == 1:
+            raise ValueError("not this time")
+        return len(outputs)
+
+    run = lab.start(ShardedQueue([1, 2], abs, shards=1, reduce=asks_twice, retries=Retry(limit=1, base_s=0))).wait()
+    second, always = run.cases.open
+    assert (second.key, second.kind, second.score, second.flagged_by) == ("try 2", "doubt", 0.5, "asks_twice")
+    assert (always.key, always.evidence, always.reason) == ("always", {"outputs": [1, 2]}, "so it is")
+    assert always.tasks == tuple(run.frame("tasks").query("kind == 'reduce'")["task_id"])
+
+    first = lab.start(MapReduce(WORDS, word, merge, arity=2)).wait()
+
+    def edited(outputs, *, flag=None):
+        return [*merge(outputs, flag=flag)]
+
+    edited.__qualname__ = edited.__name__ = "merge"
+    second = lab.start(MapReduce(WORDS[::-1], word, edited, arity=4)).wait()
+    assert set(first.cases) == set(second.cases)
+    assert case_of(first, "ann", "anna") == "c-406e5fea26d9"
+
+    def wrong(item, *, flag):
+        return flag(key=["a", item], question="?", options=["one"]) if item == 2 else item
+
+    run = lab.start(WorkQueue([1, 2, 3], wrong)).wait()  # one failed row
+    assert run.results("none") == [1, None, 3]
+    [error] = run.failures["error"]
+    assert error.startswith("InvalidInput: flag(key=['a', 2]) options: must be a list of two or more different texts")
+    assert len(run.cases) == 0
+
+
+HANDLERS = """
+def upper(*, task_id, task_payload, task_root):
+    return [task_payload["input_text"]]
+
+def merge(*, task_id, task_payload, task_root, flag=None):
+    kept = []
+    for word in sorted({word for output in task_payload["child_outputs"] for word in output}):
+        if kept and kept[-1][0] == word[0]:
+            pair = [kept[-1], word]
+            if flag(key=pair, question="One?", options=["same", "different"]) == "same":
+                continue
+        kept.append(word)
+    return kept
+"""
+
+
+def test_finalized_files_and_outputs_follow_the_verdicts_and_undone_they_are_the_first_bytes(lab, tmp_path):
+    (tmp_path / "handlers.py").write_text(HANDLERS)
+    document = {
+        "items": [{"id": name, "input_text": name} for name in WORDS],
+        "output_root": "out",
+        "map_task_template": "{item_id}",
+        "map_executor": "python_handler",
+        "map_payload": {"handler": "handlers.py:upper"},
+        "reduce_executor": "python_handler",
+        "reduce_payload": {"handler": "handlers.py:merge"},
+        "reduce_task_template": "merge",
+        "reduce_arity": 3,
+    }
+    (tmp_path / "job.json").write_text(json.dumps(document))
+
+    def files():
+        return {path.name: path.read_bytes() for path in sorted((tmp_path / "out").rglob("*.json"))}
+
+    run = lab.start(MapReduce.from_manifest(tmp_path / "job.json")).wait()
+    first = files()
+    run.cases.decide(case_of(run, "ann", "anna"), "same", decider="eva")
+    asked = case_of(run, "ann", "anna")
+    assert rows(run.finalize()) == [
+        ("reduce-l01-n0000~2", "$[1]", "anna", None, [asked]),
+        ("reduce-l02-n0000~2", "$[1]", "anna", None, [asked]),
+    ]
+    assert run.output == json.loads(files()["final-summary.json"]) == ["ann", "anne", "bo", "cy"]
+    second = files()
+    assert second != first
+    journal = (run.path / "journal.ndjson").read_bytes()
+    assert run.finalize().empty
+    assert files() == second
+    assert (run.path / "journal.ndjson").read_bytes() == journal
+    new = case_of(run, "ann", "anne")  # asked since anna is gone
+    run.cases.decide(new, "same")
+    run.finalize()
+    assert run.output == ["ann", "bo", "cy"]
+    run.cases.undo(new)
+    run.cases.undo(asked)
+    assert {change[-1][0] for change in rows(run.finalize())} <= {asked, new}
+    assert files() == first
+    assert run.status == "completed"
+
+
+def asks(given, *, flag=None):
+    return flag(key="it", question="Which?", options=["a", "b"]) or "none"
+
+
+def test_nodes_behind_one_that_asked_are_made_again(lab):
+    def pick(inputs, *, flag=None):
+        return {"name": flag(key="name", question="Which?", options=["ann", "bo"]) or "ann"}
+
+    def greet(inputs):
+        return f"hello {inputs['pick']['name']}"
+
+    def other(inputs):
+        return "other"
+
+    nodes = [{"id": "pick", "task": pick}, {"id": "greet", "task": greet, "depends_on": ["pick"]}]
+    run = lab.start(Dag([*nodes, {"id": "other", "task": other}])).wait()
+    [case] = run.cases.open
+    run.cases.decide(case.case_id, "bo")
+    assert rows(run.finalize()) == [
+        ("greet~2", "$", "hello ann", "hello bo", [case.case_id]),
+        ("pick~2", "$.name", "ann", "bo", [case.case_id]),
+    ]
+    assert run.output == {"greet": "hello bo", "other": "other"}
+    assert run.results() == [{"name": "bo"}, "hello bo", "other"]
+
+    run = lab.start(WorkQueue([1, 2], asks)).wait()
+    [case] = run.cases.open
+    run.cases.decide(case.case_id, "b")
+    assert [row[:4] for row in rows(run.finalize())] == [
+        ("item-000000~2", "$", "none", "b"),
+        ("item-000001~2", "$", "none", "b"),
+    ]
+    assert run.results() == ["b", "b"]
+
+
+def test_whoever_would_have_to_be_asked_is_named_and_nothing_is_changed(lab):
+    program = {"id": "b", "task": Command(["true"], confine=False), "depends_on": ["a"]}
+    runs = {
+        "b would be done again, and it is no function": lab.start(Dag([{"id": "a", "task": asks}, program])),
+        "a.gate would be done again, and a person": lab.start(Pipeline([{"task": asks, "id": "a"}], gate="person")),
+    }
+    for named, run in runs.items():
+        if run.topology == "pipeline":
+            assert wait_until(lambda: [case for case in run.cases.open if case.kind == "gate"], within_s=30)  # noqa: B023
+            [gate] = [case for case in run.cases.open if case.kind == "gate"]
+            run.cases.decide(gate.case_id, "pass")
+        assert wait_until(lambda: run.status != "running", within_s=30)  # noqa: B023 - within this turn
+        [case] = [case for case in run.cases.open if case.flagged_by == "asks"]
+        run.cases.decide(case.case_id, "b")
+        tasks = rows(run.frame("tasks")[["task_id", "status"]])
+        with pytest.raises(LabError, match=f"cannot be finalised: {named}"):
+            run.finalize()
+        assert rows(run.frame("tasks")[["task_id", "status"]]) == tasks
+        assert not (run.path / "verdicts").exists()
+
+
+def test_failed_and_stopped_runs_are_finalized_with_what_they_have(lab, tmp_path):
+    def picky(outputs, *, flag=None):
+        if flag(key="it", question="Go on?", options=["yes", "no"]) == "no":
+            raise ValueError("told not to")
+        return sum(outputs)
+
+    run = lab.start(MapReduce([1, 2], abs, picky)).wait()
+    [case] = run.cases.open
+    run.cases.decide(case.case_id, "no")
+    with pytest.raises(RunFailed, match="told not to"):
+        run.finalize()
+    assert run.status == "failed"
+    run.cases.undo(case.case_id)
+    run.cases.decide(case.case_id, "yes")
+    run.finalize()
+    assert (run.status, run.output) == ("completed", 3)
+
+    def slow(inputs):
+        (tmp_path / "begun").touch()
+        wait_until(lambda: False, within_s=30)
+
+    run = lab.start(Dag([{"id": "a", "task": asks}, {"id": "slow", "task": slow}]))
+    assert wait_until(lambda: run.cases.open and (tmp_path / "begun").exists(), within_s=60)
+    run.stop()
+    run.wait()
+    run.cases.decide(run.cases.open[0].case_id, "b")
+    assert [row[:4] for row in rows(run.finalize())] == [("a~2", "$", "none", "b")]
+
+
+def test_a_cap_puts_cases_off_in_plain_sight(lab):
+    def doubts(outputs, *, flag=None):
+        for place, score in enumerate([0.1, 0.9, None, 0.5]):
+            flag(key=place, question="?", options=["a", "b"], score=score)
+        return sum(outputs)
+
+    run = lab.start(MapReduce([1], abs, doubts), budget=Budget(cases=2)).wait()
+    assert [case.key for case in run.cases.open] == [1, 3]
+    assert [case.key for case in run.cases.deferred] == [0, 2]
+    run.cases.decide(run.cases.deferred[1].case_id, "a")  # all the same
+    assert [case.key for case in run.cases.open] == [1]
+    counts = lab.sql("select status, count(*) as n from cases where run_id = $run group by 1", {"run": run.run_id})
+    assert dict(rows(counts)) == {"open": 1, "decided": 1, "deferred": 2}
+
+
+def test_it_says_what_to_do_where_it_cannot_be_done(lab, tmp_path):
+    run = lab.start(MapReduce(WORDS, word, merge)).wait()
+    run.cases.decide(case_of(run, "ann", "anna"), "same")
+    with Lab(lab.path, read_only=True) as onlooker, pytest.raises(LabError, match="only looks on"):
+        onlooker.runs[run.run_id].finalize()
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copytree(run.path, tmp_path / "elsewhere" / run.run_id)
+    with Lab(tmp_path / "elsewhere", workers=1) as lab:
+        stranger = lab.runs[run.run_id]
+        with pytest.raises(InvalidInput, match=r"born in another workspace.*trust=True"):
+            stranger.finalize()
+        assert [row[2] for row in rows(stranger.finalize(trust=True))] == ["anna"]
+    assert run.output == ["ann", "anna", "anne", "bo", "cy"]
