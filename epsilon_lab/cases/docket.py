@@ -21,14 +21,15 @@ from epsilon_lab import ids
 from epsilon_lab.cases.case import DIFFERENT, SAME, Case, flagged
 from epsilon_lab.cases.conflicts import Comparisons, Step
 from epsilon_lab.errors import InvalidInput
-from epsilon_lab.messages.cases import Decide, Flag, Rank, Retract, live
+from epsilon_lab.messages.cases import Decide, Flag, Rank, Retract, Take, live
 from epsilon_lab.messages.deciders import AUTHORITY, Decider, DeciderKind
 from epsilon_lab.messages.events import Body, CaseFlagged, CasesRanked, CaseWithdrawn, VerdictGiven
 
 CONFLICT, CONFLICTS = "conflict", "conflicts"
 """The kind of a case about verdicts that contradict each other, and who flags it."""
 
-CaseNews = Decide | Retract | Flag | Rank
+Said = Decide | Retract | Flag | Rank
+CaseNews = Said | Take
 
 
 class Heard(NamedTuple):
@@ -186,6 +187,11 @@ class Docket:
 
     def hear(self, news: CaseNews) -> Heard:
         """Take in what someone says, and all that follows from it; nothing does where it is wrong."""
+        if isinstance(news, Take):
+            each = [self.hear(decision) for decision in news.decisions]
+            return Heard(
+                [line for one in each for line in one.lines], [turned for one in each for turned in one.turned]
+            )
         try:
             self.check(news)
         except InvalidInput:
@@ -204,7 +210,7 @@ class Docket:
             lines += more
         return Heard(lines, turned)
 
-    def _lines(self, news: CaseNews) -> list[Body]:
+    def _lines(self, news: Said) -> list[Body]:
         match news:
             case Decide():
                 is_new = not news.source or news.source not in self._sources

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -33,7 +34,7 @@ from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
 from epsilon_lab.hosts.clerk import Clerk
 from epsilon_lab.ids import LOCAL
-from epsilon_lab.messages.cases import Finalise
+from epsilon_lab.messages.cases import Finalise, Take
 from epsilon_lab.messages.events import Body, LabClosed, LabOpened, RunBorn, RunStarted
 from epsilon_lab.processes.environment import granted
 from epsilon_lab.processes.isolation import proved
@@ -62,6 +63,9 @@ from epsilon_lab.workspace.register import open_register, read_register
 from epsilon_lab.workspace.space import Space
 
 T = TypeVar("T")
+
+_AT_ONCE = 100
+"""Verdicts that a run is told of between two looks at the disk."""
 
 
 class LiveRun(NamedTuple):
@@ -375,15 +379,17 @@ class Core:
         return True
 
     def _deliver(self, verdicts: Sequence[Deliver]) -> None:
-        """Tell runs what was decided about their cases; a case that takes no verdict any more is passed over.
+        """Tell runs what was decided about their cases, some at a time: each time waits for the disk, and a live run's
+        loop has other work. A case that takes no verdict any more is passed over.
 
         Raises:
             LabError: A run cannot be told.
         """
-        for each in verdicts:
-            with suppress(InvalidInput):  # it was withdrawn meanwhile, say, as its own record tells
-                if not self.obey(each.run_id, Tell(each.decision)):
-                    raise LabError(f"nobody is at run {each.run_id} to take them")
+        for run_id, group in groupby(verdicts, lambda each: each.run_id):
+            decisions = [each.decision for each in group]
+            for place in range(0, len(decisions), _AT_ONCE):
+                if not self.obey(run_id, Tell(Take(tuple(decisions[place : place + _AT_ONCE])))):
+                    raise LabError(f"nobody is at run {run_id} to take them")
 
     # -- workers -----------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,12 @@ class Decide(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """What it comes of, such as the task of another run: a second verdict of the same source is passed over."""
 
 
+class Take(msgspec.Struct, frozen=True, tag=True):
+    """News to a run: verdicts that came of another run. Those that are wrong by now are passed over."""
+
+    decisions: tuple[Decide, ...]
+
+
 class Retract(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """News to a run: the verdict that speaks for a case is taken back; it stays on record."""
 

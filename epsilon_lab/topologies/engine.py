@@ -13,7 +13,7 @@ import msgspec
 
 from epsilon_lab.cases.asked import Asked
 from epsilon_lab.cases.docket import Docket, Heard
-from epsilon_lab.messages.cases import Decide, Finalise, Flag, Rank, Retract
+from epsilon_lab.messages.cases import Decide, Finalise, Flag, Rank, Retract, Take
 from epsilon_lab.messages.events import (
     Body,
     CaseFlagged,
@@ -218,7 +218,7 @@ class RunState:
         """
         own = self._own(now)
         match stimulus:
-            case Tell(news=Decide() | Retract() | Flag() | Rank() as news):
+            case Tell(news=Decide() | Take() | Retract() | Flag() | Rank() as news):
                 return self._heard(self.docket.hear(news), now)
             case Tell(news=Finalise()):
                 return self._finalise(now)

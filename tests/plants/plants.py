@@ -18,6 +18,8 @@ PROGRAM = "tests/processes/test_program.py"
 JUDGED = "tests/topologies/test_judged_plan.py"
 SUPERVISION = "tests/topologies/test_supervision.py"
 CATALOGUE = "tests/workspace/test_catalogue.py"
+ADJUDICATION = "tests/lab/test_adjudication.py"
+RESCORING = "tests/lab/test_rescoring.py"
 CASE = "tests/cases/test_case.py"
 CONFLICT = "tests/cases/test_conflicts.py"
 CLERK = "tests/hosts/test_clerk.py"
@@ -1229,6 +1231,63 @@ PLANTS = (
         "    if name not in (*TOPOLOGIES, *_SECOND) or ",
         "    if ",
         ("tests/topologies/test_catalogue.py",),
+    ),
+    # -- the second wave, and another scorer -----------------------------------------------------------------------
+    Plant(
+        "a text that names two options is a verdict",
+        "cases/answer.py",
+        "    if len(named) > 1:\n",
+        "    named = set(sorted(named)[:1])\n    if False:\n",
+        ("tests/cases/test_answer.py",),
+    ),
+    Plant(
+        "an adjudication ends before its verdicts are delivered",
+        "topologies/runner.py",
+        "            if self._behind or (is_end and (self._undelivered or self._delivering)):\n",
+        "            if is_end and False:\n",
+        (f"{ADJUDICATION}::test_verdicts_that_cannot_be_delivered_interrupt_and_are_delivered_later",),
+    ),
+    Plant(
+        "verdicts before the last line are not delivered again",
+        "topologies/recovery.py",
+        "                self._found.deliveries.append(effect)\n",
+        "                pass\n",
+        (f"{ADJUDICATION}::test_what_was_decided_before_a_kill_is_with_its_run_and_is_not_decided_again",),
+    ),
+    Plant(
+        "a machine's verdict on a decided case is refused",
+        "topologies/adjudication.py",
+        "            force=True,\n",
+        "            force=False,\n",
+        ("tests/topologies/test_adjudication.py",),
+    ),
+    Plant(
+        "an adjudicator that fails is tried again whatever it failed of",
+        "topologies/adjudication.py",
+        " or is_hopeless(failure)",
+        "",
+        ("tests/topologies/test_adjudication.py",),
+    ),
+    Plant(
+        "equal scores are in the wrong order",
+        "search/reordering.py",
+        "    for _, group in groupby(order, key=first.__getitem__):\n",
+        "    for _, group in groupby(order):\n",
+        ("tests/search/test_reordering.py",),
+    ),
+    Plant(
+        "an old check's number stands for the new score",
+        "search/rejudging.py",
+        '        return True if read_check(answer).outcome == "scored" else answer\n',
+        "        return answer\n",
+        (f"{RESCORING}::test_the_problem_s_own_check_only_passes_or_fails",),
+    ),
+    Plant(
+        "the seed program can be rejected",
+        "topologies/search_plan.py",
+        "{row.candidate_id for row in self._archive} - {SEED_CANDIDATE}",
+        "{row.candidate_id for row in self._archive}",
+        (f"{RESCORING}::test_a_rejected_candidate_is_out_of_the_ranking_until_the_verdict_is_taken_back",),
     ),
     # -- very many items ----------------------------------------------------------------------------------------------
     Plant(
