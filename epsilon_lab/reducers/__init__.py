@@ -12,19 +12,24 @@ the same output twice changes anything.
 tallies.py  count, vote     sums.py     sum             ranks.py    rank
 records.py  merge, unique   tables.py   concatenate
 
-What is better left to a decider is flagged: a detector is given the `flag` of its reducer, asks, and says
-what counts so far. It needs all that is to be compared, so a reducer hands on what it was given, too:
+What is better left to a decider is flagged: a detector is given the `flag` of its reducer, asks, and says what counts
+so far, in named tuples (`_asdict()` makes plain data of one, which a journal shows). It needs all that is to be
+compared, so a reducer hands on what it was given, too:
 
     def reduce(outputs, *, flag=None):
         mentions = reducers.concatenate([output["mentions"] for output in outputs])
         found = reducers.flag_alike([mention["name"] for mention in mentions], flag=flag)
         return {"mentions": mentions, "entities": [entity.names for entity in found.entities]}
 
+In a reduction of several levels each group asks about what it sees, and a case stays as it was put first. Of names that
+are alike the groups ask what the whole asks. Of answers and confidences they do not, since there a part may look
+otherwise than the whole: take all in one group (`arity=`), or ask when all are there (`flag if len(all) == n else None`).
+
 answers.py     flag_disagreement, flag_conflicts: who were asked the same disagree, or state two things of one name
 confidence.py  flag_low_confidence     repairs.py  flag_repairs, repair: replies that fit their schema only so
 entities.py    flag_alike: names that may be one, out of a hundred thousand, and the entities they are by verdict
 pairs.py       alike, without asking   names.py, likeness.py, blocking.py  what a name is, the rules, the index
-clusters.py    clusters: what is one thing, from verdicts on pairs, where a `different` parts every chain
+clustering.py  clusters: what is one thing, from verdicts on pairs, where a `different` parts every chain
 suspicions.py  SuspiciousScore, UnstableScore, DeadLetter: what `run.detect` looks for in a run's tables
 flag.py        what a detector asks with
 nearness.py    jaro_winkler, osa, token_sort, compare (columns of them), soundex

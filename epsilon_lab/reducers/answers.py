@@ -2,7 +2,8 @@
 
 Answers are equal where nothing but their writing differs: texts in case, spaces and punctuation marks around them,
 numbers within a tolerance, a number written as a text and the number. They are counted, the majority is named with how
-close it was, and where it is not large enough a decider is asked, with the answers as options.
+close it was, and where it is not large enough a decider is asked, with the answers as options. Majorities of parts say
+nothing of the whole: what asks should have all the answers before it.
 """
 
 from __future__ import annotations

@@ -86,8 +86,10 @@ def flag_repairs(
     *,
     flag: Flag | None = None,
 ) -> dict[str, Fitted]:
-    """Read replies, and ask about each that had to be repaired whether it may stand, until then it does; and about each
-    that does not fit whether it is given up, which nothing changes but the record.
+    """Read replies, and ask about each that does not fit as it is.
+
+    What could be repaired counts until it is rejected. What could not has no value, whatever is decided: the verdict
+    `do it again` is for whoever reruns the task.
 
     Args:
         outputs: Replies by a name for each: a mapping, or pairs.
@@ -114,7 +116,7 @@ def flag_repairs(
                 kind="schema repair",
                 question=f"May {name!r} stand as it was repaired?"
                 if not problems
-                else f"{name!r} fits no schema. Now?",
+                else f"{name!r} does not fit. What now?",
                 options=[ACCEPT, REJECT] if not problems else [REJECT, "do it again"],
                 evidence={"reply": shown[:_SHOWN], "value": value, "changes": changes, "problems": problems},
                 reason="; ".join(problems or changes)[:_SHOWN],
