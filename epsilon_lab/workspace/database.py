@@ -158,10 +158,6 @@ class Database:
             if self._has_catalogue and self._is_damage(error):
                 raise CatalogueDamaged(str(error)) from error
             raise InvalidInput("query", *self._explained(error)) from error
-        except RuntimeError as error:  # what DuckDB makes of Ctrl-C
-            if "interrupted" not in str(error):
-                raise
-            raise KeyboardInterrupt from error
 
     def _is_damage(self, error: Exception) -> bool:
         """Whether it tells of a file that is broken; DuckDB has several classes for that, and most serve others too."""

@@ -20,6 +20,7 @@ import socket
 import threading
 import warnings
 from collections.abc import Callable, Collection, Sequence, Set
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -110,9 +111,8 @@ class Tables:
         """
         if timeout_s is not None and not (isinstance(timeout_s, int | float) and timeout_s > 0):
             raise InvalidInput("timeout_s", f"must be seconds above 0 or None, got {timeout_s!r}")
-        named = _named(query) if isinstance(query, str) else set()
         sheets = named_sheets(query, self._workspace, self.rows) if isinstance(query, str) else []
-        return self._answer(query, params, lambda answer: answer.df(), tables=named, sheets=sheets, timeout_s=timeout_s)
+        return self._answer(query, params, lambda answer: answer.df(), sheets=sheets, timeout_s=timeout_s)
 
     def rows(
         self, query: str, params: Sequence[object] | dict[str, object] | None = None, *, run_id: str | None = None
@@ -234,15 +234,20 @@ class Tables:
         if not isinstance(query, str) or not query.strip():
             raise InvalidInput("query", f"must be an SQL statement, got {query!r}")
         named = _named(query) if tables is None else tables
-        for _ in range(2):
+        if tables is None and not named:  # none in plain sight: it may be any, and of files alone it is none
+            named = set() if sheets else set(STORED)
+        try:
             database, cursor = self._refresh(named, run_id, sheets)
-            try:
+            with closing(cursor), suppress(CatalogueDamaged):
                 return database.answer(cursor, query, params, fetch, timeout_s=timeout_s)
-            except CatalogueDamaged:
-                self._do_without(database)
-            finally:
-                cursor.close()
-        raise AssertionError("a database without a catalogue finds none damaged")
+            self._do_without(database)
+            database, cursor = self._refresh(named, run_id, sheets)
+            with closing(cursor):
+                return database.answer(cursor, query, params, fetch, timeout_s=timeout_s)
+        except RuntimeError as error:  # what DuckDB makes of Ctrl-C
+            if "interrupted" not in str(error):
+                raise
+            raise KeyboardInterrupt from error
 
     def _do_without(self, database: Database) -> None:
         """The catalogue turned out to be damaged: read journals instead, and have it made anew another time."""
@@ -341,10 +346,9 @@ class Tables:
 
 
 def _named(query: str) -> Set[str]:
-    """The stored tables a query names; all of them where it names none in plain sight."""
+    """The stored tables a query names in plain sight."""
     words = set(re.findall(r"\w+", query.lower()))
-    stored = {name for word in words & TABLES.keys() for name in (VIEWS[word].of if word in VIEWS else (word,))}
-    return stored or set(STORED)
+    return {name for word in words & TABLES.keys() for name in (VIEWS[word].of if word in VIEWS else (word,))}
 
 
 def _watched_by(lab: Fold) -> Collection[str]:

@@ -20,6 +20,7 @@ SUPERVISION = "tests/topologies/test_supervision.py"
 CATALOGUE = "tests/workspace/test_catalogue.py"
 ADJUDICATION = "tests/lab/test_adjudication.py"
 RESCORING = "tests/lab/test_rescoring.py"
+SHEETS = "tests/workspace/test_sheets.py"
 CASE = "tests/cases/test_case.py"
 CONFLICT = "tests/cases/test_conflicts.py"
 CLERK = "tests/hosts/test_clerk.py"
@@ -1480,6 +1481,41 @@ PLANTS = (
         '        cursor.execute("select 1 from journals.reread limit 0").fetchall()',
         '        cursor.execute("select 1").fetchall()',
         (CATALOGUE,),
+    ),
+    Plant(
+        "a file that no run has recorded is a table",
+        "workspace/sheets.py",
+        "            if ref is not None:\n                found",
+        "            if ref := ref or path:\n                found",
+        (SHEETS,),
+    ),
+    Plant(
+        "a link leads a table out of its run",
+        "workspace/sheets.py",
+        "RunDirectory(workspace / run_id).locate(ref)",
+        "workspace / run_id / ref",
+        (SHEETS,),
+    ),
+    Plant(
+        "a file's name matches other files",
+        "workspace/sheets.py",
+        "[str(plain)]",
+        "[str(self.path)]",
+        (SHEETS,),
+    ),
+    Plant(
+        "a table of a file that changed stays as it was",
+        "workspace/database.py",
+        "        if self._sheets.get(key) == known:\n",
+        "        if key in self._sheets:\n",
+        (SHEETS,),
+    ),
+    Plant(
+        "Parquet of a run is written over a stranger's file",
+        "workspace/parcel.py",
+        "    if not os.path.lexists(path):\n",
+        "    if True:\n",
+        ("tests/workspace/test_parcel.py",),
     ),
     # -- record linkage -----------------------------------------------------------------------------------------------
     Plant(

@@ -91,6 +91,14 @@ def test_of_a_tasks_files_the_last_is_meant_and_of_several_tasks_it_has_to_be_sa
     assert tables.sql('from "first/b/3/x.csv"')["n"].tolist() == [3]
 
 
+def test_a_query_of_files_alone_reads_no_events(workspace: Workspace, tables: Tables) -> None:
+    publish(workspace, "x.csv", "n\n1\n")
+    assert len(tables.sql('from "first/x.csv"')) == 1
+    assert not tables._feeds["r-1"].stored & {"events"}
+    assert len(tables.sql("select count(*) from query_table('events')")) == 1
+    assert len(tables.sql("select 1")) == 1
+
+
 def test_the_list_of_tables_names_files(workspace: Workspace, tables: Tables) -> None:
     assert len(tables.names()) == len(tables.names().dropna())
     publish(workspace, "leaves/t/1/links.csv", CSV)
