@@ -148,7 +148,7 @@ def _looked(sitting: Sitting, look: Looked, now: float) -> Step:
         return Step(_on(after, None, now) if after.pending else after)
     if sitting.shown in sitting.pending and sitting.shown not in look.pending:
         return Step(
-            after._replace(since=now), words="it was decided elsewhere meanwhile; nothing of yours is on record"
+            after._replace(since=now), words="decided or withdrawn elsewhere meanwhile; nothing of yours is on record"
         )
     return Step(after)
 

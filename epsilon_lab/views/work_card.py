@@ -111,7 +111,11 @@ def _bars(levels: Sequence[Level], now: float) -> str:
         )
         signs = " ".join(f"{formats.state(state).sign} {count:,}" for state, count in _by_state(level))
         cells = (formats.escape(level.name), bar, formats.escape(signs), formats.escape(took))
-        rows.append("".join(f'<td style="padding:2px 14px 2px 0;white-space:nowrap">{cell}</td>' for cell in cells))
+        rows.append(
+            "".join(
+                f'<td style="padding:2px 14px 2px 0;text-align:left;white-space:nowrap">{cell}</td>' for cell in cells
+            )
+        )
     more = len(levels) - _MOST_LEVELS
     rest = f'<div style="{formats.FAINT}">… and {more} more</div>' if more > 0 else ""
     body = "".join(f"<tr>{row}</tr>" for row in rows)

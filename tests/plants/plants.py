@@ -24,6 +24,7 @@ SHEETS = "tests/workspace/test_sheets.py"
 CASE = "tests/cases/test_case.py"
 CONFLICT = "tests/cases/test_conflicts.py"
 CLERK = "tests/hosts/test_clerk.py"
+REVIEW = "tests/lab/test_review.py"
 NAMES = "tests/reducers/test_names.py"
 PAIRS = "tests/reducers/test_pairs.py"
 DETECTORS = "tests/reducers/test_detectors.py"
@@ -218,6 +219,55 @@ PLANTS = (
         "to_disk=isinstance(body, VerdictGiven)",
         "to_disk=False",
         ("tests/lab/test_cases.py",),
+    ),
+    Plant(
+        "a second click decides the next case",
+        "cases/sitting.py",
+        "        case Chosen() | Pressed() if now - sitting.since < DOUBLE_S:\n",
+        "        case Chosen() | Pressed() if False:\n",
+        ("tests/cases/test_sitting.py",),
+    ),
+    Plant(
+        "a click that was meant for an open case decides one that has just been decided elsewhere",
+        "cases/sitting.py",
+        "            after._replace(since=now), words=",
+        "            after, words=",
+        ("tests/cases/test_sitting.py",),
+    ),
+    Plant(
+        "what evidence holds is HTML",
+        "cases/card.py",
+        "        return formats.escape(piece.text)\n",
+        "        return piece.text\n",
+        ("tests/cases/test_evidence.py",),
+    ),
+    Plant(
+        "a panel's verdict is put over one that has come since it was looked at",
+        "cases/book.py",
+        "                number=len(case_id.verdicts) + 1 if isinstance(case_id, Case) else None,\n",
+        "                number=None,\n",
+        (REVIEW,),
+    ),
+    Plant(
+        "undo takes back what another has decided since",
+        "views/review.py",
+        "        if last is None or last.decider != self._decider.name:\n",
+        "        if last is None:\n",
+        (REVIEW,),
+    ),
+    Plant(
+        "a blind decider is shown what others have decided",
+        "views/review_card.py",
+        '    said = "" if snapshot.blind else case_card.verdicts(snapshot.case)\n',
+        "    said = case_card.verdicts(snapshot.case)\n",
+        (REVIEW,),
+    ),
+    Plant(
+        "chance agreement is reckoned from one decider alone",
+        "cases/agreement.py",
+        "count * others[verdict] for verdict",
+        "count * ones[verdict] for verdict",
+        ("tests/cases/test_agreement.py",),
     ),
     Plant(
         "an output that a review refused stays a result",
