@@ -58,8 +58,11 @@ def question(snapshot: ReviewSnapshot) -> str:
 def ended(snapshot: ReviewSnapshot) -> str:
     """What is said where no case is left."""
     if not snapshot.listed:
-        return "There is no case to decide here; the filter below may find others."
-    return f"Nothing is left to decide: all {snapshot.listed} have their verdict. Back goes through them again."
+        return "No case is chosen; others may be found by other SQL."
+    return (
+        f"Nothing is left to decide: all {snapshot.listed} have their verdict. run.finalize() makes the outputs again "
+        "with them; Back goes through them once more."
+    )
 
 
 def evidence(snapshot: ReviewSnapshot) -> str:
