@@ -786,6 +786,7 @@ class SearchRun(Run):
         check: Callable[..., Any] | None = None,
         judge_files: Mapping[str, str | bytes | Path] | None = None,
         name: str | None = None,
+        budget: Budget | None = None,
         trust: bool = False,
     ) -> RescoringRun:
         """Judge the distinct programs that had a score once more, by another scorer; returns at once.
@@ -799,6 +800,7 @@ class SearchRun(Run):
                 replaced the old score is not taken for the new one.
             judge_files: The same; None keeps the problem's own.
             name: A name to find it by; None for one made of the search's.
+            budget: What the run may spend; `Budget(cases=20)` puts the twenty that moved past most others to a decider.
             trust: Also for a search that was born in another workspace, whose problem is a stranger's pickle that the
                 workers will load.
 
@@ -814,7 +816,7 @@ class SearchRun(Run):
         rescoring = Rescoring(
             self._directory, score, check=check, judge_files=judge_files, name=self.name, config=config
         )
-        return cast("RescoringRun", self._home.start(rescoring, name=name))
+        return cast("RescoringRun", self._home.start(rescoring, name=name, budget=budget))
 
     def _refuse_strangers(self, what: str, *, trust: bool) -> None:
         if not (trust or self._is_ours):

@@ -6,6 +6,10 @@ import pytest
 
 from epsilon_lab import Lab, LabError, PopulationSearch, Problem
 from epsilon_lab.errors import InvalidInput, RunFailed
+from epsilon_lab.topologies.catalogue import topology_of
+from epsilon_lab.topologies.recovery import recover
+from epsilon_lab.workspace.journal import read_journal
+from epsilon_lab.workspace.layout import RunDirectory
 
 SEED = "def solve():\n    return 5\n"
 SMALL = {"elites": 1, "diverse": 1, "fresh": 1, "generations": 1}
@@ -107,8 +111,8 @@ def test_the_problem_s_own_check_only_passes_or_fails(lab):
     assert again.best.score == 995, "and a rescoring can be judged again itself"
 
 
-def test_what_cannot_be_judged_again_is_refused_with_the_reason(lab, tmp_path):
-    search = lab.start(PopulationSearch(toy(), propose, population=6, **SMALL)).wait(60)
+def test_what_cannot_be_judged_again_is_refused_with_the_reason(lab):
+    search = lab.start(PopulationSearch(toy(), propose, population=2, **SMALL | {"elites": 0})).wait(60)
     for wrong, what in (({"score": 7}, "score"), ({"score": float, "check": 7}, "check")):
         with pytest.raises(InvalidInput, match=f"rescore {what}"):
             search.rescore(**wrong)
@@ -137,6 +141,10 @@ def test_what_cannot_be_judged_again_is_refused_with_the_reason(lab, tmp_path):
     with pytest.raises(LabError, match="is failed, and has not ranked"):
         nothing.changes  # noqa: B018
 
+
+@pytest.mark.long
+def test_a_stranger_s_search_is_judged_again_by_whoever_trusts_it(lab, tmp_path):
+    search = lab.start(PopulationSearch(toy(), propose, population=6, **SMALL)).wait(60)
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(search.path, elsewhere / search.run_id)
     with Lab(elsewhere, workers=1) as other:
@@ -163,6 +171,14 @@ class Doubt:
 
 
 FILES = ("leaderboard.json", "leaderboard.csv", "best_solution.py", "generation_history.json")
+
+
+def resumes_wherever_it_is_cut_off(run):
+    records, _, _ = read_journal(run.path / "journal.ndjson")
+    directory = RunDirectory(run.path)
+    for length in range(1, len(records) + 1):
+        recover(run.run_id, topology_of(run.topology).restore(directory, records), records[:length])
+    return True
 
 
 def files(run):
@@ -207,6 +223,7 @@ def test_a_rejected_candidate_is_out_of_the_ranking_until_the_verdict_is_taken_b
     run.cases.undo(because[0])
     assert run.finalize()["after"].tolist() == [1, "g000-c005", 8.0, "candidates/g000-c005.py"]
     assert (files(run), run.output, run.best.score) == (before, output, 8.0)
+    assert resumes_wherever_it_is_cut_off(run)
     assert run.show()._repr_html_()
 
 
@@ -226,3 +243,4 @@ def test_verdicts_make_the_final_ranking_of_a_rescoring(lab):
     run.cases.undo(cases["g000-c004"])
     run.finalize()
     assert [place["candidate_id"] for place in run.output][:3] == ["g000-c004", "g000-c005", "g000-c003"]
+    assert resumes_wherever_it_is_cut_off(run)
