@@ -1,4 +1,4 @@
-"""The panel of every topology in one page: it moves while a cell blocks, has a Stop that stops, and ends as a card."""
+"""The panel of every topology in one page: it moves while a cell blocks, and ends as a card; Pause and Stop."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ while not os.path.exists(place / "unblock"):
     time.sleep(0.05)
 """
 
-PAUSED, STOPPED = "pipeline", "supervisor"
+STEERED = "population_search"
 
 
 def test_the_panel_of_every_topology_moves_while_a_cell_blocks(
@@ -58,21 +58,22 @@ def test_the_panel_of_every_topology_moves_while_a_cell_blocks(
         expect(shown(".lab-panel", name)).to_contain_text("running", timeout=60_000)
     expect(page.locator(".lab-panel .lab-stop")).to_have_count(len(names))
 
-    pause = shown(".lab-panel", PAUSED).locator(".lab-pause")
+    steered = shown(".lab-panel", STEERED)
+    pause = steered.locator(".lab-pause")
     pause.click()
     expect(pause).to_have_text("Resume", timeout=20_000)
-    expect(shown(".lab-panel", PAUSED)).to_contain_text("paused")
+    expect(steered).to_contain_text("paused")
     pause.click()
     expect(pause).to_have_text("Pause", timeout=20_000)
-    shown(".lab-panel", STOPPED).locator(".lab-stop").click()
+    steered.locator(".lab-stop").click()
     notebook.screenshot(PICTURES / "every-topology-running.png")
 
     notebook.begin(1)
     blocking = page.locator(".jp-InputPrompt", has_text="[*]")
     expect(blocking).to_have_count(1)
-    (place / "hold").unlink()
+    (place / "hold").unlink()  # what was under way in the stopped one may end, too
     for name in names:
-        ended = "stopped" if name == STOPPED else "completed"
+        ended = "stopped" if name == STEERED else "completed"
         expect(shown(".lab-card", name)).to_contain_text(ended, timeout=60_000)
     expect(blocking).to_have_count(1)
     expect(page.locator(".lab-panel")).to_have_count(0)

@@ -1,4 +1,4 @@
-"""The harness itself: a page with a live widget, a busy kernel, a restart."""
+"""The harness itself: a page with a live widget, a busy kernel, a restart; the other tests here rest on all of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from epsilon_lab.testing.jupyterlab import NotebookPage
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 
 def test_a_widget_lives_in_the_page(open_notebook: Callable[..., NotebookPage]) -> None:

@@ -1,4 +1,4 @@
-"""The panel of a search in a real page: running, while a cell blocks, paused, stopped, finished, after a restart."""
+"""The panel of a search in a real page: running, while a cell blocks, finished, after a restart."""
 
 from __future__ import annotations
 
@@ -106,17 +106,3 @@ def test_the_panel_lives_while_a_cell_blocks_and_survives_the_kernel(start_searc
     expect(card.locator("img")).to_be_visible()
     expect(page.get_by_text("Error displaying widget")).to_have_count(0)
     search.picture("after-a-kernel-restart")
-
-
-def test_pause_and_stop_work_from_the_panel(start_search: Callable[..., Search]) -> None:
-    search = start_search()
-    pause, stop = search.page.locator(".lab-pause"), search.page.locator(".lab-stop")
-
-    pause.click()
-    expect(pause).to_have_text("Resume", timeout=20_000)
-    expect(search.panel).to_contain_text("paused")
-    pause.click()
-    expect(pause).to_have_text("Pause", timeout=20_000)
-    stop.click()
-    search.let(0)  # what was under way may end
-    expect(search.page.locator(".lab-card")).to_contain_text("stopped", timeout=30_000)
