@@ -66,16 +66,19 @@ def test_lines_of_json_and_parquet_are_tables_too(workspace: Workspace, tables: 
     assert tables.sql('select z.k as k from "first/c.parquet"')["k"].tolist() == ["v"]
 
 
-def test_a_file_that_changed_is_read_again_and_few_are_held(workspace: Workspace, tables: Tables) -> None:
+def test_a_file_that_changed_is_read_again_and_few_are_held(
+    workspace: Workspace, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("epsilon_lab.workspace.database._SHEETS", 2)
     publish(workspace, "a.csv", "x\n1\n")
     assert tables.sql('from "first/a.csv"')["x"].tolist() == [1]
     publish(workspace, "a.csv", "x\n1\n2\n")
     assert tables.sql('from "first/a.csv"')["x"].tolist() == [1, 2]
-    for n in range(12):
+    for n in range(3):
         publish(workspace, f"many/{n}.csv", f"x\n{n}\n")
         assert tables.sql(f'from "first/many/{n}.csv"')["x"].tolist() == [n]
     held = tables.rows("select count(*) from duckdb_tables() where schema_name = 'main'")
-    assert held == [(8,)]
+    assert held == [(2,)]
     assert tables.sql('from "first/a.csv"')["x"].tolist() == [1, 2]
 
 
@@ -162,9 +165,9 @@ def test_a_file_that_is_too_large_is_refused_by_its_size_and_by_its_rows(
         with pytest.raises(InvalidInput, match="has 202 bytes, and no more than 100"):
             tables.sql('from "first/x.csv"')
     with duckdb.connect() as connection:
-        connection.execute(f"copy (select 'x' as x from range(10_000_000)) to '{tmp_path}/bomb.parquet'")
+        connection.execute(f"copy (select 'x' as x from range(4_000_000)) to '{tmp_path}/bomb.parquet'")
     publish(workspace, "bomb.parquet", (tmp_path / "bomb.parquet").read_bytes())
-    monkeypatch.setattr(sheets, "_MEMORY", "32MB")
+    monkeypatch.setattr(sheets, "_MEMORY", "16MB")
     with pytest.raises(InvalidInput, match="Out of Memory"):
         tables.sql('from "first/bomb.parquet"')
     assert len(tables.sql('from "first/x.csv"')) == 100
