@@ -170,7 +170,7 @@ class Database:
         if isinstance(error, self._duckdb.CatalogException) and "Table with name" in said:
             return said, f'the tables are {", ".join(TABLES)}, and files in table artifacts by "run/path"'
         if isinstance(error, self._duckdb.PermissionException):
-            return said, "a query sees the tables and nothing else"
+            return said, "a query sees the tables, files of runs as lab.tables names them, and nothing else"
         return said, ""
 
 

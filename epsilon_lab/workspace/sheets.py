@@ -2,6 +2,9 @@
 
     select * from "cap-set-4-20261121-…/links.csv"
 
+A path may be the end of one, and begin with the task that made it (`"my-run/extract/links.csv"`), as long as one file
+is meant: the last of that task.
+
 What queries reach holds no file and opens none, so each is read here, by a connection that no query ever sees, within
 bounds, and then handed over as rows. Only what a run's `artifacts` name can be had, and only where it lies in the run
 directory. The contents are a stranger's: DuckDB parses them, in this process, and says what is wrong with them.
@@ -131,7 +134,11 @@ def named_sheets(query: str, workspace: Path, rows: Rows) -> list[Sheet]:
 
 
 _ARTIFACTS = """
-select path, task_id from artifacts where run_id = $run and (path = $path or ends_with(path, '/' || $path))
+select path, task_id from artifacts
+where run_id = $run and (
+    path = $path or ends_with(path, '/' || $path)
+    or (starts_with($path, task_id || '/') and ends_with(path, '/' || substr($path, length(task_id) + 2)))
+)
 order by path = $path desc, created_at desc, path desc
 """
 
@@ -141,4 +148,5 @@ def _reference(name: str, path: str, artifacts: list[tuple[Any, ...]]) -> str | 
     if not artifacts or artifacts[0][0] == path or len({task_id for _, task_id in artifacts}) == 1:
         return str(artifacts[0][0]) if artifacts else None
     several = ", ".join(sorted(ref for ref, _ in artifacts)[:5])
-    raise InvalidInput(f"table {name!r}", f"{len(artifacts)} files have that name: {several}", "say more of its path")
+    said = f"{len(artifacts)} files have that name: {several}"
+    raise InvalidInput(f"table {name!r}", said, 'name the task too, "run/task/path", or the whole path')

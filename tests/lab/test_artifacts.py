@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from epsilon_lab import Lab, LabError, Run, WorkQueue, current_task
@@ -148,3 +149,18 @@ def test_a_record_that_leads_out_of_the_run_is_not_followed(tmp_path: Path, path
         assert "<script" not in files[path]._repr_html_() + files._repr_html_()
         with pytest.raises(InvalidInput, match="leads outside"):
             files[path].read_bytes()
+
+
+def test_a_file_is_a_table_and_a_run_is_a_folder_of_parquet(looking: Lab, run: Run, tmp_path: Path) -> None:
+    rows = looking.sql('select name, score from "read/item-000001/rows.csv" order by score')
+    assert rows["score"].tolist() == [0.0, 0.5, 1.0]
+    assert rows["name"][0] == f"{HOSTILE}0"
+    with pytest.raises(InvalidInput, match="2 files have that name"):
+        looking.sql('from "read/rows.csv"')
+    assert f'"{run.run_id}/{run.artifacts["rows.csv"].path}"' in looking.tables["name"].tolist()
+    folder = run.to_parquet(tmp_path / "read")
+    with closing(duckdb.connect()) as anyone:
+        tasks = anyone.execute(
+            "select task_id, status from read_parquet(?)", [str(folder / "tasks.parquet")]
+        ).fetchall()
+    assert tasks == [("item-000000", "completed"), ("item-000001", "completed")]
