@@ -247,3 +247,69 @@ def test_it_says_what_to_do_where_it_cannot_be_done(lab, tmp_path):
             stranger.finalize()
         assert [row[2] for row in rows(stranger.finalize(trust=True))] == ["anna"]
     assert run.output == ["ann", "anna", "anne", "bo", "cy"]
+
+
+KERNEL = """
+import sys
+from pathlib import Path
+from epsilon_lab import Lab, MapReduce
+from epsilon_lab.testing.census import wait_until
+
+HERE = Path(sys.argv[1])
+
+def word(item):
+    return [item]
+
+def merge(outputs, *, flag=None):
+    words = sorted({word for output in outputs for word in output})
+    if words[0] == "ann" and flag(key="ann", question="One?", options=["same", "different"]) == "same":
+        (HERE / "again").touch()
+        wait_until((HERE / "go").exists, within_s=60)
+        words = words[1:]
+    return words
+
+lab = Lab(HERE / "runs", workers=2)
+run = lab.start(MapReduce(["ann", "bo", "cy", "di"], word, merge, arity=2), name="cut").wait()
+run.cases.decide(run.cases.open[0].case_id, "same")
+run.finalize()
+"""
+
+
+@pytest.mark.long
+def test_killed_in_the_middle_of_it_and_resumed_it_ends_the_same(tmp_path, kill_kernel):
+    kill_kernel(KERNEL, "again")
+    with Lab(tmp_path / "runs", workers=2) as lab:
+        run = lab.runs["cut"]
+        assert run.status == "interrupted"
+        with pytest.raises(LabError, match=r"is interrupted.*finalize"):
+            run.finalize()
+        run = lab.resume(run.run_id).wait()
+        assert run.output == ["bo", "cy", "di"]
+        assert run.finalize().empty
+        [case] = run.cases.where("status = 'decided'")
+        run.cases.undo(case.case_id)
+        assert [row[1:4] for row in rows(run.finalize())] == [("$[0]", None, "ann"), ("$[0]", None, "ann")]
+
+
+@pytest.mark.long
+def test_a_sidecars_run_is_finalized_there(sidecar_path):
+    with Lab(sidecar_path, workers=1, broker="sidecar") as lab:
+        run = lab.start(MapReduce(WORDS, word, merge, arity=3)).wait()
+        assert run.finalize().empty
+        run.cases.decide(case_of(run, "ann", "anna"), "same")
+        assert [row[1:4] for row in rows(run.finalize())] == [("$[1]", "anna", None)] * 2
+        assert run.output == ["ann", "anne", "bo", "cy"]
+
+
+@pytest.mark.long
+def test_a_reducer_flags_fifty_thousand_cases(lab):
+    def many(outputs, *, flag=None):
+        asked = {"question": "Are they one?", "options": ["same", "different"], "reason": "near spelling"}
+        pairs = ([f"name {place}", f"name {place + 1}"] for place in range(50_000))
+        return sum(flag(key=pair, evidence={"names": pair}, score=0.5, **asked) == "same" for pair in pairs)
+
+    run = lab.start(MapReduce([1], word, many)).wait()
+    assert len(run.cases) == 50_000
+    asked = case_of(run, "name 7", "name 8")
+    run.cases.decide(asked, "same")
+    assert [row[1:] for row in rows(run.finalize())] == [("$", 0, 1, [asked])]

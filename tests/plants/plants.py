@@ -33,6 +33,10 @@ PACKS = "tests/package/test_packs.py"
 ARTIFACTS = "tests/lab/test_artifacts.py"
 PREVIEWS = "tests/views/test_previews.py"
 MCP = "tests/agents/test_mcp.py"
+FLAGGING = "tests/agents/test_flagging.py"
+FINALISING = "tests/topologies/test_finalising.py"
+DIFFERENCES = "tests/cases/test_differences.py"
+PUT_OFF = "tests/cases/test_put_off.py"
 FEBRL = "tests/datasets/test_febrl.py"
 WORLDS = "tests/simulation/test_worlds.py::test_no_world_makes_the_broker_break_a_promise"
 
@@ -1702,6 +1706,63 @@ PLANTS = (
         "        new = [line for line in found if line.case_id not in known]\n",
         "        new = found\n",
         ("tests/lab/test_detection.py",),
+    ),
+    # -- flags, and what is made of verdicts ----------------------------------------------------------------------
+    Plant(
+        "a case's id depends on the order of its key's fields",
+        "ids.py",
+        'msgspec.json.encode([flagged_by, key], order="sorted")',
+        "msgspec.json.encode([flagged_by, key])",
+        (FLAGGING,),
+    ),
+    Plant(
+        "another question under a key that was flagged is passed over",
+        "agents/flagging.py",
+        "        elif (asked.question, asked.options) != (line.question, line.options):\n",
+        "        elif False:\n",
+        (FLAGGING,),
+    ),
+    Plant(
+        "a verdict that was taken back concerns no task",
+        "cases/asked.py",
+        "if any(verdicts.get(case_id) != verdict for",
+        "if any(verdicts.get(case_id, verdict) != verdict for",
+        (FINALISING,),
+    ),
+    Plant(
+        "what tasks were told is forgotten when a run is taken up again",
+        "topologies/recovery.py",
+        "                flags=tuple(self._flags.pop(done.task_id, ())),\n",
+        "",
+        (FINALISING,),
+    ),
+    Plant(
+        "a reducer that is done again later goes by no verdicts",
+        "topologies/reduction.py",
+        "                self._verdicts = news.verdicts or self._verdicts\n",
+        "                self._verdicts = news.verdicts\n",
+        (FINALISING,),
+    ),
+    Plant(
+        "a person at a gate is asked by a finalize",
+        "topologies/catalogue.py",
+        "not code or not is_function(run, code)",
+        "code and not is_function(run, code)",
+        (FINALISING,),
+    ),
+    Plant(
+        "a list in another order does not differ",
+        "cases/differences.py",
+        "        yield Difference(path, before, after)\n        return\n",
+        "        return\n",
+        (DIFFERENCES,),
+    ),
+    Plant(
+        "decided cases leave room for others beyond the cap",
+        "workspace/fold.py",
+        "put_off(scores, most - decided)",
+        "put_off(scores, most)",
+        (PUT_OFF,),
     ),
 )
 """All of them."""

@@ -336,3 +336,21 @@ def test_files_travel_to_the_next_task_and_back_without_a_shared_disk(far_lab, s
         for path, size in zip(artifacts["path"], artifacts["bytes"], strict=True)
     )
     assert not Path(run.results()[1]).exists()  # what was handed over is not kept there
+
+
+@pytest.mark.long
+def test_verdicts_are_read_where_they_lie_by_a_reducer_elsewhere(far_lab, start, await_members, tmp_path):
+    def total(outputs, *, flag=None):
+        return sum(outputs) + (100 if flag(key="more", question="More?", options=["yes", "no"]) == "yes" else 0)
+
+    busy = far_lab.start(WorkQueue([str(tmp_path / "busy")], be_at))  # the lab's own child
+    until((tmp_path / "busy").exists)
+    start(far_lab.endpoint, "--name", "box")
+    await_members(far_lab, 2)
+    run = far_lab.start(MapReduce([1, 2], abs, total)).wait(60)
+    run.cases.decide(run.cases.open[0].case_id, "yes")
+    assert list(run.finalize()["after"]) == [103]
+    done = run.frame("attempts").query("outcome == 'completed'")
+    assert all(worker.startswith("remote-box-") for worker in done["worker_id"])
+    let_go([str(tmp_path / "busy")])
+    busy.wait(60)
