@@ -14,7 +14,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from epsilon_lab import formats
-from epsilon_lab.cases.evidence import MOST_FIELDS, Comparison, Evidence, Field, Span, read, said
+from epsilon_lab.cases.evidence import MOST_FIELDS, Comparison, Evidence, Field, Span, compare, read, said
 
 if TYPE_CHECKING:
     from epsilon_lab.cases.case import Case
@@ -116,10 +116,12 @@ def _evidence(found: Evidence) -> Iterator[str]:
         yield formats.diff(found.diff)
     if found.is_compared and isinstance(rest, dict):
         yield formats.table((), _facts(rest))
+    elif isinstance(rest, dict) and rest and not any(isinstance(value, dict | list) for value in rest.values()):
+        yield _table(compare([rest], ("",)))  # one record, as two would look
     elif isinstance(rest, str):
-        yield formats.program(rest, _LINES)
+        yield formats.prose(rest, _LINES)
     elif rest is not None:
-        yield formats.program(json.dumps(rest, ensure_ascii=False, indent=2, default=str), _LINES)
+        yield formats.prose(json.dumps(rest, ensure_ascii=False, indent=2, default=str), _LINES)
 
 
 def _table(shown: Comparison) -> str:

@@ -90,6 +90,15 @@ def test_what_holds_no_two_records_is_shown_as_it_is(evidence):
     assert (found.comparison, found.diff, found.rest) == (None, "", evidence)
 
 
+def test_a_record_alone_looks_as_beside_another_and_a_long_text_is_shown_whole():
+    drawn = card(case({"field": "born", "value": 1691, "text": "word " * 300}))
+    assert drawn.count("<tr") == 4
+    assert "≠" not in drawn
+    assert "word " * 300 in drawn
+    assert "word " * 300 in card(case("word " * 300))
+    assert "<tr" not in card(case({"stage": "tidy", "output": LEFT}))
+
+
 def test_dicts_without_a_field_in_common_are_not_compared():
     assert read({"source": {"page": 3}, "output": {"name": "x"}}).comparison is None
 
