@@ -35,6 +35,9 @@ PREVIEWS = "tests/views/test_previews.py"
 MCP = "tests/agents/test_mcp.py"
 FLAGGING = "tests/agents/test_flagging.py"
 FINALISING = "tests/topologies/test_finalising.py"
+TOLD = f"{FINALISING}::test_taken_up_again_it_is_known_what_its_tasks_were_told_and_a_verdict_taken_back_concerns_them"
+LATER = f"{FINALISING}::test_what_is_done_again_later_goes_by_the_same_verdicts"
+ASKED = f"{FINALISING}::test_whoever_is_no_function_is_not_asked_again"
 DIFFERENCES = "tests/cases/test_differences.py"
 PUT_OFF = "tests/cases/test_put_off.py"
 FEBRL = "tests/datasets/test_febrl.py"
@@ -1727,28 +1730,28 @@ PLANTS = (
         "cases/asked.py",
         "if any(verdicts.get(case_id) != verdict for",
         "if any(verdicts.get(case_id, verdict) != verdict for",
-        (FINALISING,),
+        (TOLD,),
     ),
     Plant(
         "what tasks were told is forgotten when a run is taken up again",
         "topologies/recovery.py",
         "                flags=tuple(self._flags.pop(done.task_id, ())),\n",
         "",
-        (FINALISING,),
+        (TOLD,),
     ),
     Plant(
         "a reducer that is done again later goes by no verdicts",
         "topologies/reduction.py",
         "                self._verdicts = news.verdicts or self._verdicts\n",
         "                self._verdicts = news.verdicts\n",
-        (FINALISING,),
+        (LATER,),
     ),
     Plant(
         "a person at a gate is asked by a finalize",
         "topologies/catalogue.py",
         "not code or not is_function(run, code)",
         "code and not is_function(run, code)",
-        (FINALISING,),
+        (ASKED,),
     ),
     Plant(
         "a list in another order does not differ",

@@ -265,3 +265,17 @@ def test_whoever_is_no_function_is_not_asked_again(tmp_path: Path) -> None:
 
 def merged_plainly(outputs: list[str]) -> list[str]:
     return outputs
+
+
+def test_taken_up_again_it_is_known_what_its_tasks_were_told_and_a_verdict_taken_back_concerns_them() -> None:
+    shape = (8, by_arity(8, 2), False)
+    run = ended(EIGHT, shape)
+    first = run.said()
+    decide(run, ["eva", "eve"])
+    run = run.cut(plan_of(shape), len(run.groups))
+    assert run.finalise(random.Random(1))
+    assert "eve" not in unpack(run.ended.output)
+    run.tell(Tell(Retract(case_id=ids.case_id("merge", ["eva", "eve"]), decider=ANN)))
+    run = run.cut(plan_of(shape), len(run.groups))
+    assert run.finalise(random.Random(1))
+    assert run.said() == first
