@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from epsilon_lab import Budget, Command, Dag, Lab, MapReduce, Pipeline, Retry, ShardedQueue, WorkQueue
+from epsilon_lab import Budget, Command, Dag, Lab, MapReduce, Pipeline, Retry, ShardedQueue, WorkQueue, ids
 from epsilon_lab.errors import InvalidInput, LabError, RunFailed
 from epsilon_lab.testing.census import wait_until
 
@@ -310,6 +310,6 @@ def test_a_reducer_flags_fifty_thousand_cases(lab):
 
     run = lab.start(MapReduce([1], word, many)).wait()
     assert len(run.cases) == 50_000
-    asked = case_of(run, "name 7", "name 8")
+    asked = ids.case_id("many", ["name 7", "name 8"])
     run.cases.decide(asked, "same")
     assert [row[1:] for row in rows(run.finalize())] == [("$", 0, 1, [asked])]
