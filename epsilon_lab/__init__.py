@@ -11,7 +11,7 @@ The rooms, top to bottom; each imports only rooms below it:
 
     testing | __main__          the kit that ships; the few commands
     magics                      %load_ext epsilon_lab: cells of SQL
-    lab · history · runs        the composition root, and the handles a user holds
+    lab · history · searches · runs   the composition root, and the handles a user holds
     artifacts                   a run's files, to be found, read and looked at
     packs                       settings of a piece of work, from manifests and the environment
     views | problems            figures and panels; ready-made problems
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from epsilon_lab.messages.tasks import Retry as Retry
     from epsilon_lab.packs import Settings as Settings
     from epsilon_lab.runs import Run as Run
-    from epsilon_lab.runs import SearchRun as SearchRun
     from epsilon_lab.search.problem import Problem as Problem
     from epsilon_lab.search.replay import Replay as Replay
+    from epsilon_lab.searches import SearchRun as SearchRun
     from epsilon_lab.topologies.auto import Auto as Auto
     from epsilon_lab.topologies.dag import Dag as Dag
     from epsilon_lab.topologies.gates import Person as Person
@@ -82,7 +82,7 @@ _HOMES = {
     "Replay": "epsilon_lab.search.replay",
     "Retry": "epsilon_lab.messages.tasks",
     "Run": "epsilon_lab.runs",
-    "SearchRun": "epsilon_lab.runs",
+    "SearchRun": "epsilon_lab.searches",
     "Settings": "epsilon_lab.packs",
     "ShardedQueue": "epsilon_lab.topologies.sharded_queue",
     "Supervisor": "epsilon_lab.topologies.supervisor",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from epsilon_lab import formats
-from epsilon_lab.runs import Home, Run, open_run
+from epsilon_lab.runs import Home, Run
+from epsilon_lab.searches import open_run
 from epsilon_lab.workspace.layout import RunDirectory
 
 _SHOWN = 20

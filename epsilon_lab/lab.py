@@ -39,7 +39,8 @@ from epsilon_lab.messages.events import RunStarted
 from epsilon_lab.messages.values import is_text
 from epsilon_lab.processes.environment import granted
 from epsilon_lab.processes.isolation import Isolation, proved
-from epsilon_lab.runs import Run, open_run
+from epsilon_lab.runs import Run
+from epsilon_lab.searches import open_run
 from epsilon_lab.settings import broker_settings
 from epsilon_lab.topologies.engine import Stimulus
 from epsilon_lab.topologies.plan import Requeue, Revise, Topology

@@ -1,4 +1,4 @@
-"""The handles a user holds: a run, and a search with its candidates.
+"""The handle a user holds: a run, live or past. What a search has beside that is in searches.py.
 
 A handle holds no rules and no state of its own: each method is a line into a room. Live and past runs answer alike,
 because both are read from the disk; what only a live run can do (pause, resume) says so on a past one.
@@ -10,12 +10,12 @@ import asyncio
 import html
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
@@ -27,22 +27,17 @@ from epsilon_lab.cases.book import CaseBook, Chosen
 from epsilon_lab.cases.docket import CaseNews
 from epsilon_lab.cases.finalisation import Finalisation
 from epsilon_lab.errors import InvalidInput, LabError, RunFailed, UpToDate
-from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.call import Feedback
 from epsilon_lab.messages.cases import Finalise
 from epsilon_lab.messages.deciders import Decider
-from epsilon_lab.messages.values import is_text, unpack
-from epsilon_lab.search.candidate import Candidate, lineage
+from epsilon_lab.messages.values import unpack
 from epsilon_lab.search.reranking import Reranking
 from epsilon_lab.topologies.adjudication import Adjudication
-from epsilon_lab.topologies.controls import CONTROL_OF, JUDGED, Controls
 from epsilon_lab.topologies.engine import Pause, Resume, Stimulus, Stop, Tell
 from epsilon_lab.topologies.itemised import Itemised
 from epsilon_lab.topologies.plan import Cancel, Prioritise, Requeue, Revise, Topology
-from epsilon_lab.topologies.rescoring import Rescoring, read_changes
 from epsilon_lab.topologies.runner import Runner
-from epsilon_lab.topologies.search_plan import BriefEdit
 from epsilon_lab.topologies.work_queue import item_name
 from epsilon_lab.views.curve import LIVE
 from epsilon_lab.views.snapshot import Observer, RunSnapshot
@@ -56,7 +51,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from epsilon_lab.reducers import Detector
-    from epsilon_lab.views.figures import ScoreFigure
     from epsilon_lab.views.live import LivePanel, StaticFrame
     from epsilon_lab.views.review import ReviewSnapshot
     from epsilon_lab.workspace.tables import Tables
@@ -651,241 +645,3 @@ class Run:
 
     def _ipython_display_(self) -> None:
         self.panel().display()
-
-
-class SearchRun(Run):
-    """A population search, live or past."""
-
-    @property
-    def best(self) -> Candidate | None:
-        """The best candidate that passed its check so far."""
-        return self._first("checked")
-
-    @property
-    def leader(self) -> Candidate | None:
-        """The best score so far, checked or not."""
-        return self._first("true")
-
-    @property
-    def direction(self) -> str:
-        """`maximize` or `minimize`."""
-        return str(self._row("config ->> 'direction'") or "maximize")
-
-    def _first(self, where: str) -> Candidate | None:
-        order = "asc" if self.direction == "minimize" else "desc"
-        rows = self._home.store.rows(
-            f"select candidate_id from candidates where run_id = ? and outcome = 'scored' and {where} "  # noqa: S608
-            f"order by score {order}, candidate_id <> 'seed', generation, candidate_id limit 1",
-            [self.run_id],
-            run_id=self.run_id,
-        )
-        return self.candidate(str(rows[0][0])) if rows else None
-
-    @property
-    def candidates(self) -> pd.DataFrame:
-        """One row a candidate, the seed program and failed ones too; further scores in columns `score_<name>`."""
-        return self.frame("candidates")
-
-    def candidate(self, candidate_id: str) -> Candidate:
-        """One candidate: source, prompt, reply, traceback, parents, diff.
-
-        Raises:
-            InvalidInput: There is none of that id.
-        """
-        frame = self.candidates
-        rows = frame[frame["candidate_id"] == str(candidate_id)]
-        if rows.empty:
-            known = ", ".join(frame["candidate_id"].head(3)) or "none yet"
-            raise InvalidInput(f"candidate {candidate_id!r}", f"is not in run {self.run_id}", f"it has {known} ...")
-        return Candidate(self._directory, rows.iloc[0].to_dict())
-
-    def brief(self, generation: int, *, text: str | None = None) -> str:
-        """Read a generation's brief, or rewrite it: proposals that start later see the new version.
-
-        Args:
-            generation: The generation.
-            text: A new version, kept beside the old ones in the `briefs` table.
-
-        Raises:
-            InvalidInput: That generation has no brief (yet), or the text is none.
-        """
-        if isinstance(generation, bool) or not isinstance(generation, int):
-            raise InvalidInput("generation", f"must be an int, got {generation!r}")
-        rows = self._home.store.rows(
-            "select text from briefs where run_id = ? and generation = ? order by version desc limit 1",
-            [self.run_id, generation],
-            run_id=self.run_id,
-        )
-        if not rows:
-            raise InvalidInput(f"generation {generation}", f"has no brief in run {self.run_id} (yet)")
-        if text is None:
-            return str(rows[0][0])
-        if not is_text(text) or not text.strip():
-            raise InvalidInput("text", "must be the brief as a non-empty str of valid Unicode")
-        if self.status not in LIVE:
-            raise LabError(f"run {self.run_id} is {self.status}; a new brief would be read by nobody")
-        self._send(Tell(BriefEdit(generation, text)))
-        return text
-
-    def _finalisation(self) -> Reranking:
-        return Reranking(self._directory)
-
-    def lineage(self) -> pd.DataFrame:
-        """Who came from whom: candidate_id, generation, strategy, parent_ids, code_hash, outcome, score."""
-        return lineage(self.candidates)
-
-    @property
-    def evaluations(self) -> int:
-        """Programs that were put to the judge: each distinct one once, the seed program not counted."""
-        query = f"select count(*) from candidates where run_id = ? and {JUDGED} and candidate_id <> ?"  # noqa: S608
-        rows = self._home.store.rows(query, [self.run_id, SEED_CANDIDATE], run_id=self.run_id)
-        return int(rows[0][0])
-
-    def controls(self, *, trust: bool = False) -> SearchRun:
-        """Run random variation of the seed program beside this search, at as many evaluations; returns at once.
-
-        It is a run of its own, named after this one, with the same problem and seed, and asks no model. Asked for again
-        it is the same run, resumed where its lab had left it unfinished; one that failed or was stopped is run anew.
-
-        Args:
-            trust: Also for a search that was born in another workspace, whose problem is a stranger's pickle that the
-                workers will load.
-
-        Raises:
-            LabError: The search is not over, failed, has judged nothing, is itself controls, is a stranger's, or was
-                made by a version that did not keep what is needed; or the lab only looks on.
-        """
-        if (of := self._row(f"config ->> '{CONTROL_OF}'")) is not None:
-            raise LabError(f"run {self.run_id} is the controls of {of} itself; ask that run for its controls")
-        rows = self._home.store.rows(
-            f"select run_id, status from runs where config ->> '{CONTROL_OF}' = ? "  # noqa: S608 - our own name
-            "order by started_at desc limit 1",
-            [self.run_id],
-        )
-        for run_id, status in rows:
-            if status == "interrupted" and not self._home.read_only:
-                return cast("SearchRun", self._home.resume(run_id))
-            if status not in ("failed", "stopped"):
-                return cast("SearchRun", self._home.runs[run_id])
-        if self.status not in ("completed", "stopped"):
-            first = "wait() for it first" if self.status in LIVE else "controls stand beside a search that has ended"
-            raise LabError(f"run {self.run_id} is {self.status}; {first}")
-        if not self.evaluations:
-            raise LabError(
-                f"run {self.run_id} judged no program but its seed program; there is nothing to compare with"
-            )
-        self._refuse_strangers("controls", trust=trust)
-        config = msgspec.json.decode(self._row("config") or "{}")
-        controls = Controls(self._directory, name=self.name, config=config, evaluations=self.evaluations)
-        return cast("SearchRun", self._home.start(controls))
-
-    def rescore(
-        self,
-        score: Callable[..., Any],
-        *,
-        check: Callable[..., Any] | None = None,
-        judge_files: Mapping[str, str | bytes | Path] | None = None,
-        name: str | None = None,
-        budget: Budget | None = None,
-        trust: bool = False,
-    ) -> RescoringRun:
-        """Judge the distinct programs that had a score once more, by another scorer; returns at once.
-
-        It is a run of its own with the same candidate ids, so both verdicts stand: `.changes` says who moved, and
-        whoever changed places with another is a case of it. Sandbox, inputs, limits and seed are the search's.
-
-        Args:
-            score: `score(output)` or `score(output, trial)`, as of a `Problem`.
-            check: The same; None keeps the problem's own, which only passes or fails then: a number by which it
-                replaced the old score is not taken for the new one.
-            judge_files: The same; None keeps the problem's own.
-            name: A name to find it by; None for one made of the search's.
-            budget: What the run may spend; `Budget(cases=20)` puts the twenty that moved past most others to a decider.
-            trust: Also for a search that was born in another workspace, whose problem is a stranger's pickle that the
-                workers will load.
-
-        Raises:
-            InvalidInput: An argument is wrong, or the scorer cannot travel.
-            LabError: The search is not over, no program of it had a score, its problem cannot be read, or it is a
-                stranger's; or the lab only looks on.
-        """
-        if (status := self.status) in LIVE:
-            raise LabError(f"run {self.run_id} is {status}; wait() for it first, or stop() it")
-        self._refuse_strangers("rescore", trust=trust)
-        config = msgspec.json.decode(self._row("config") or "{}")
-        rescoring = Rescoring(
-            self._directory, score, check=check, judge_files=judge_files, name=self.name, config=config
-        )
-        return cast("RescoringRun", self._home.start(rescoring, name=name, budget=budget))
-
-    def _refuse_strangers(self, what: str, *, trust: bool) -> None:
-        if not (trust or self._is_ours):
-            raise LabError(
-                f"run {self.run_id} was born in another workspace, and its problem is a pickle that workers would "
-                f"load; {what}(trust=True) does so"
-            )
-
-    def plot_scores(self, ax: Any = None, *, controls: bool | None = None) -> ScoreFigure:
-        """Draw best, median and every candidate; in a notebook the figure shows itself.
-
-        Args:
-            ax: A matplotlib Axes to draw into instead of a new figure.
-            controls: Whether the search is drawn beside random variation of its seed program, both by the number of
-                programs judged; None for where `controls()` has been run.
-
-        Raises:
-            InvalidInput: An argument has a wrong type.
-            LabError: Controls are asked for and have not been run.
-        """
-        from epsilon_lab.views.figures import score_figure  # noqa: PLC0415 - matplotlib loads when someone draws
-
-        if ax is not None and not hasattr(ax, "get_figure"):
-            raise InvalidInput("ax", f"must be a matplotlib Axes or None, got {ax!r}")
-        if controls not in (None, True, False):
-            raise InvalidInput("controls", f"must be True, False or None, got {controls!r}")
-        snapshot = self.observe()
-        if controls and snapshot.versus is None:
-            raise LabError(f"run {self.run_id} has no controls to draw; run them first: run.controls().wait()")
-        return score_figure(snapshot, ax=ax, controls=snapshot.versus is not None and controls is not False)
-
-
-class RescoringRun(SearchRun):
-    """A search's programs, judged once more by another scorer."""
-
-    @property
-    def best(self) -> Candidate | None:
-        """The first of the ranking that passed its check; some may keep their old places in it."""
-        return next((self.candidate(place["candidate_id"]) for place in self.output or () if place["checked"]), None)
-
-    @property
-    def leader(self) -> Candidate | None:
-        """The first of the ranking, checked or not."""
-        return next((self.candidate(place["candidate_id"]) for place in self.output or ()), None)
-
-    @property
-    def changes(self) -> pd.DataFrame:
-        """What became of each candidate, the best by the new scorer first: candidate_id, score_before, score_after
-        (NULL: it gave none), rank_before, rank_after, moved (places up), flipped (pairs that are the other way round).
-
-        Raises:
-            LabError: The run has not ranked them (yet).
-        """
-        import pandas as pd  # noqa: PLC0415 - pandas loads when someone looks
-
-        return pd.DataFrame([msgspec.structs.asdict(change) for change in read_changes(self._directory, self.status)])
-
-    def controls(self, *, trust: bool = False) -> SearchRun:  # noqa: ARG002
-        """A rescoring has none.
-
-        Raises:
-            LabError: Always.
-        """
-        raise LabError(f"run {self.run_id} proposed nothing; ask the search for its controls")
-
-
-_SEARCHES = {"population_search": SearchRun, "rescoring": RescoringRun}
-
-
-def open_run(home: Home, directory: RunDirectory, topology: str, runner: Runner | None = None) -> Run:
-    """Make the handle that fits a run's topology."""
-    return _SEARCHES.get(topology, Run)(home, directory, topology, runner)

@@ -6,5 +6,5 @@ tasks.py    a unit of work, its assignment, its result, its failure, its outcome
 secrets.py  what must not be shown
 frames.py   what a broker and its peers say to each other, and its bytes
 flagged.py  a question that is left to a decider, as a line
-events.py   the lines of a journal, one struct a type
+events/     the lines of a journal, one struct a type
 """

@@ -30,10 +30,10 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
     """One journal line in the making: what happened, and the facts."""
 
     type: str
-    """`room.verb`, such as `usage.llm_call`; the types are listed in events.py."""
+    """`room.verb`, such as `usage.llm_call`; the types are listed in events/__init__.py."""
 
     body: dict[str, object]
-    """JSON-able facts; their names are those of the struct of that type in events.py."""
+    """JSON-able facts; their names are those of the struct of that type in events/."""
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):

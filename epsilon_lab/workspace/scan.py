@@ -39,7 +39,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     type: str
     body: msgspec.Raw
-    """JSON; the struct of that type in messages/events.py decodes it."""
+    """JSON; the struct of that type in messages/events decodes it."""
 
 
 class Position(NamedTuple):

@@ -12,7 +12,7 @@ import pytest
 
 from epsilon_lab import Lab
 from epsilon_lab.errors import LabError, RunFailed
-from epsilon_lab.runs import SearchRun
+from epsilon_lab.searches import SearchRun
 from epsilon_lab.testing.census import wait_until
 
 if TYPE_CHECKING:
