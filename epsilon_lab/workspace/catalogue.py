@@ -29,6 +29,7 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,8 @@ KEPT = tuple(name for name in STORED if name not in ("events", "workers"))
 NAME = "catalogue"
 """The database, where it is attached."""
 
-RULES = (ids, cases, deciders, events, schema, fold, feeding)
+_LINES = {import_module(body.__module__) for body in events.BODIES.values()}
+RULES = (ids, cases, deciders, events, *sorted(_LINES, key=lambda module: module.__name__), schema, fold, feeding)
 """Modules that rows depend on besides the journals."""
 
 _FILE = "tables.duckdb"

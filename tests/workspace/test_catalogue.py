@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.events import (
+    BODIES,
     ArtifactSaved,
     Body,
     CaseFlagged,
@@ -365,7 +366,8 @@ def test_its_rules_are_all_that_rows_are_made_by() -> None:
         )
     }
     formats = {"epsilon_lab.workspace.journal", "epsilon_lab.workspace.layout"}  # what a journal is, and its name
-    assert imported - formats <= {module.__name__ for module in catalogue.RULES}
+    lines = {body.__module__ for body in BODIES.values()}
+    assert (imported | lines) - formats <= {module.__name__ for module in catalogue.RULES}
 
 
 def test_nothing_in_a_strangers_catalogue_is_run(workspace: Workspace, tmp_path: Path) -> None:
