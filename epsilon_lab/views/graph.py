@@ -163,6 +163,8 @@ def _placed(columns: Sequence[Sequence[_Spot]]) -> dict[str, _Box]:
 def _width(node: Node) -> float:
     """Enough for its name, and for what may be said of it while it lasts, so that nothing moves when that changes."""
     told = max(len("2 min 35 s"), len(formats.state(node.state).word)) + len(_again(node))
+    if node.is_settled:
+        told = max(told, len(facts(node, 0)))  # also how long it took until it failed, or was cancelled
     return min(_MOST, max(_LEAST, 32 + _LETTER * len(formats.visible(node.node_id)), 18 + _SMALL * told))
 
 

@@ -489,3 +489,11 @@ def test_a_run_that_is_still_being_planned_shows_that():
     planning = [TaskRow("decompose", "decompose", "running", 1)]
     assert [node.node_id for node in nodes_of(planning)] == ["decompose"]
     assert [node.node_id for node in nodes_of([*planning, TaskRow("api", "node", "queued", 0)])] == ["api"]
+
+
+def test_a_box_is_wide_enough_for_what_is_said_of_its_node():
+    def width(**times):
+        drawn = ElementTree.fromstring(graph([Node("a", "node", "cancelled", **times)], 0.0))
+        return float(drawn.find("g").find("rect").attrib["width"])
+
+    assert width(started_at=0.0, finished_at=155.0) > width(started_at=0.0, finished_at=9.8) > width()
