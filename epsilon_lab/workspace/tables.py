@@ -109,7 +109,9 @@ class Tables:
             InvalidInput: The query is not one reading statement, takes longer, or DuckDB refuses it; its words are in
                 the message.
         """
-        if timeout_s is not None and not (isinstance(timeout_s, int | float) and timeout_s > 0):
+        if timeout_s is not None and not (
+            isinstance(timeout_s, int | float) and 0 < timeout_s <= threading.TIMEOUT_MAX
+        ):
             raise InvalidInput("timeout_s", f"must be seconds above 0 or None, got {timeout_s!r}")
         sheets = named_sheets(query, self._workspace, self.rows) if isinstance(query, str) else []
         return self._answer(query, params, lambda answer: answer.df(), sheets=sheets, timeout_s=timeout_s)

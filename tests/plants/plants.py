@@ -995,6 +995,13 @@ PLANTS = (
         '            cursor.execute("begin transaction")\n',
         ("tests/agents/tools/test_tool_sql.py",),
     ),
+    Plant(
+        "a query may have text run beside its transaction, and empty the tables",
+        "workspace/reading.py",
+        "        if not _HARMLESS.fullmatch(name):\n",
+        "        if False:\n",
+        ("tests/workspace/test_tables.py", "tests/agents/tools/test_tool_sql.py"),
+    ),
     # -- the graph, and what is done again ----------------------------------------------------------------------------
     Plant(
         "a skipped task counts against a quorum",

@@ -604,6 +604,21 @@ REFUSED = [
     "",
     "select * from query('drop table runs')",
     "select * from json_execute_serialized_sql('{{}}')",
+    "from json_execute_serialized_sql(json_serialize_sql('with d as (delete from journals.runs returning *) from d'))",
+    "select (select count(*) from \"JSON_Execute_Serialized_SQL\"('{{}}'))",
+    "from query('select 1')",
+    "from query($$from json_execute_serialized_sql(json_serialize_sql('from runs'))$$)",
+    "from destroy_external_resource('json_execute_serialized_sql', json_serialize_sql('from runs'))",
+    "with d as (insert into journals.reread from query('select 1') returning *) from d",
+    "explain analyze from query('select 1')",
+    "/* /* */ explain select 1 -- */ explain analyze from query('select 1')",
+    "-- \r explain analyze from query('select 1') -- \nexplain select 1",
+    "explain (analyze /* ) select 1 -- */) from query('select 1')",
+    "from checkpoint()",
+    "update extensions",
+    "pivot runs on status using count(*)",
+    "-- nothing",
+    "select '\ud800'",
     "select local_frame from local_frame",
     "selec 1",
     "select nothing from runs",
@@ -631,6 +646,11 @@ def test_a_query_does_nothing_but_read(workspace: Workspace, tables: Tables, tmp
         "show tables",
         "summarize runs",
         "explain select * from runs",
+        "EXPLAIN (analyze, format json) select * from runs",
+        "explain analyze (select 1);",
+        "select * from range(3), unnest([1, 2]), duckdb_tables()",
+        "pivot runs on status in ('running') using count(*)",
+        "select run_id as query from runs",
         "with a as (select 1 as x) select * from a",
         'select * from "runs"',
         "select count(*) from query_table('runs')",
@@ -689,7 +709,7 @@ def test_a_query_that_takes_too_long_is_given_up(workspace: Workspace, tables: T
     with pytest.raises(InvalidInput, match=r"took longer than 0.05 s; ask for less"):
         tables.sql("select count(*) from range(10000000) a, range(10000000) b", timeout_s=0.05)
     assert len(tables.sql("from runs", timeout_s=60)) == 1
-    for wrong in (0, -1, "1"):
+    for wrong in (0, -1, "1", float("nan"), float("inf"), 1e300):
         with pytest.raises(InvalidInput, match="timeout_s"):
             tables.sql("from runs", timeout_s=wrong)  # type: ignore[arg-type]
 

@@ -63,6 +63,7 @@ def test_a_long_answer_is_cut_and_said(hand: Hand) -> None:
         "with d as (copy (select 1) to '{out}') select * from d",
         "select * from query('copy orders to ''{out}''')",
         "select * from json_execute_serialized_sql(json_serialize_sql('copy orders to ''{out}'''))",
+        "from json_execute_serialized_sql(json_serialize_sql('with d as (delete from orders returning *) from d'))",
         "export database '{out}'",
         "attach '{out}'",
         "attach ':memory:' as other",
