@@ -92,28 +92,33 @@ class Database:
         if run_id is not None and self.kept.pop(run_id, None) is not None:
             self._connection.execute("insert into journals.reread values (?)", [run_id])
 
-    def hold(self, sheet: Sheet) -> None:
-        """Have a file's rows as a table of its name; a few are kept, while their files are as they were.
+    def hold(self, sheets: Sequence[Sheet]) -> None:
+        """Have files' rows as tables of their names; a few more are kept, while their files are as they were.
 
         Raises:
-            InvalidInput: It cannot be made a table.
+            InvalidInput: One cannot be made a table.
         """
-        key, known = sheet.name.lower(), (sheet.path, sheet.look)
-        if self._sheets.get(key) == known:
-            self._sheets[key] = self._sheets.pop(key)  # the last one asked for goes last
-            return
-        with closing(sheet.read()) as read:
-            for name in [each for each in self._sheets if each == key] or list(self._sheets)[: 1 - _SHEETS]:
-                del self._sheets[name]
-                self._connection.execute(f"drop table {_quoted(name)}")
-            self._connection.register("handed", Handed(read))
-            try:
-                self._connection.execute(f"create table {_quoted(key)} as select * from handed")  # noqa: S608 - quoted
-            except self._duckdb.Error as error:
-                raise InvalidInput(f"table {sheet.name!r}", str(error).strip()) from error
-            finally:
-                self._connection.unregister("handed")
-        self._sheets[key] = known
+        for sheet in sheets:
+            known = (sheet.path, sheet.look)
+            if self._sheets.get(sheet.key) == known:
+                self._sheets[sheet.key] = self._sheets.pop(sheet.key)  # the last one asked for goes last
+                continue
+            with closing(sheet.read()) as read:
+                self._drop([each for each in self._sheets if each == sheet.key])
+                self._connection.register("handed", Handed(read))
+                try:
+                    self._connection.execute(f"create table {_quoted(sheet.key)} as select * from handed")  # noqa: S608 - quoted
+                except self._duckdb.Error as error:
+                    raise InvalidInput(f"table {sheet.name!r}", str(error).strip()) from error
+                finally:
+                    self._connection.unregister("handed")
+            self._sheets[sheet.key] = known
+        self._drop(list(self._sheets)[: -max(_SHEETS, len(sheets))])
+
+    def _drop(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            del self._sheets[key]
+            self._connection.execute(f"drop table {_quoted(key)}")
 
     def reader(self) -> duckdb.DuckDBPyConnection:
         """A cursor that sees the tables as they are now, and changes nothing; close it."""

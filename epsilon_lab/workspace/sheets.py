@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.workspace.feed import Look
 from epsilon_lab.workspace.layout import RunDirectory
+from epsilon_lab.workspace.sql_text import quoted_names
 from epsilon_lab.workspace.store import load_duckdb
 
 if TYPE_CHECKING:
@@ -36,13 +37,17 @@ READERS = {
     "parquet": "read_parquet(?)",
 }
 SUFFIXES = tuple(READERS)
-_NAMED = re.compile(rf'"((?:[^"]|"")+/(?:[^"]|"")+\.(?:{"|".join(READERS)}))"', re.IGNORECASE)
+_NAMED = re.compile(rf".+/.+\.(?:{'|'.join(READERS)})", re.IGNORECASE | re.DOTALL)
+_ASCII = re.compile("[A-Z]+")
 
 LARGEST = 256 * 1024 * 1024
 """Bytes of a file that is made a table."""
 
 _MEMORY = "1GB"
 """What its rows may take while they are read: a few bytes of Parquet can be many rows."""
+
+_WORDS = 1_000
+"""Characters of what DuckDB says about a file."""
 
 Rows = Callable[[str, dict[str, object]], list[tuple[Any, ...]]]
 """Answers a query of the tables."""
@@ -53,12 +58,14 @@ class Sheet:
 
     Attributes:
         name: As the query says it.
+        key: Names that DuckDB does not tell apart have the same.
         path: Where it lies.
         look: What it was when it was looked at.
     """
 
     def __init__(self, name: str, path: Path) -> None:
         self.name, self.path = name, path
+        self.key = _ASCII.sub(lambda found: found[0].lower(), name)
         try:
             found = path.stat()
         except OSError as error:
@@ -93,7 +100,9 @@ class Sheet:
                 connection.execute(f"create table sheet as select * from {READERS[suffix]}", [str(plain)])  # noqa: S608 - our own names
         except engine.Error as error:
             connection.close()
-            said = str(error).strip().replace(str(plain), self.path.name)
+            said = str(error).partition("\n\nLINE 1: create table")[0].strip().replace(str(plain), self.path.name)
+            if len(said) > _WORDS:  # a line of the file may be among them, whatever its length
+                said = f"{said[:_WORDS]} ..."
             raise InvalidInput(f"table {self.name!r}", said, f"look at the file: {self.path}") from error
         except BaseException:
             connection.close()
@@ -120,17 +129,23 @@ def named_sheets(query: str, workspace: Path, rows: Rows) -> list[Sheet]:
         rows: Answers a query of the tables.
 
     Raises:
-        InvalidInput: A name is that of several files, or its file is no file of the run, gone, or too large.
+        InvalidInput: A run has no such file, or several of that name; it is gone, no file of the run, or too large.
     """
-    found = []
-    for name in sorted({match.replace('""', '"') for match in _NAMED.findall(query)}):
+    found: dict[str, Sheet] = {}
+    for name in filter(_NAMED.fullmatch, quoted_names(query)):
         said, _, path = name.partition("/")
         of = "select run_id from runs where run_id = $run or name = $run order by run_id = $run desc, started_at desc"
         for (run_id,) in rows(f"{of} limit 1", {"run": said}):
             ref = _reference(name, path, rows(_ARTIFACTS, {"run": run_id, "path": path}))
-            if ref is not None:
-                found.append(Sheet(name, RunDirectory(workspace / run_id).locate(ref)))
-    return found
+            if ref is None:
+                hint = f"lab.runs[{run_id!r}].artifacts has those that it made"
+                raise InvalidInput(f"table {name!r}", f"run {run_id} has no such file", hint)
+            sheet = Sheet(name, RunDirectory(workspace / run_id).locate(ref))
+            if other := found.get(sheet.key):
+                told = f"and {other.name!r} are one name to DuckDB, which passes over upper and lower case"
+                raise InvalidInput(f"table {name!r}", told, "give one of them by its run's id, or its whole path")
+            found[sheet.key] = sheet
+    return list(found.values())
 
 
 _ARTIFACTS = """

@@ -63,6 +63,12 @@ def prepare(text: str) -> Prepared:
     return Prepared(_VALUE.sub(spelled, text), tuple(names))
 
 
+def quoted_names(text: str) -> list[str]:
+    """The names that a query has in double quotes, each once, and no text of its strings and comments."""
+    solid = (found[0] for found in _FINISHED.finditer(text))
+    return list(dict.fromkeys(each[1:-1].replace('""', '"') for each in solid if each.startswith('"')))
+
+
 class Proposal(NamedTuple):
     """What may be written next."""
 

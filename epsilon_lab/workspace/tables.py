@@ -276,8 +276,7 @@ class Tables:
                 database.begin()
                 notes = self._read(database, tables, run_id, live)
                 database.commit()
-                for sheet in sheets:
-                    database.hold(sheet)
+                database.hold(sheets)
                 cursor = database.reader()
             except InvalidInput:  # of a sheet
                 raise

@@ -1554,6 +1554,20 @@ PLANTS = (
         (SHEETS,),
     ),
     Plant(
+        "of many files in one query the first are no tables any more",
+        "workspace/database.py",
+        "[: -max(_SHEETS, len(sheets))]",
+        "[:-_SHEETS]",
+        (SHEETS,),
+    ),
+    Plant(
+        "of two files whose names differ in case only, one is read for both",
+        "workspace/sheets.py",
+        "            if other := found.get(sheet.key):\n",
+        "            if False and (other := found.get(sheet.key)):\n",
+        (SHEETS,),
+    ),
+    Plant(
         "a link leads a table out of its run",
         "workspace/sheets.py",
         "RunDirectory(workspace / run_id).locate(ref)",
@@ -1570,8 +1584,8 @@ PLANTS = (
     Plant(
         "a table of a file that changed stays as it was",
         "workspace/database.py",
-        "        if self._sheets.get(key) == known:\n",
-        "        if key in self._sheets:\n",
+        "            if self._sheets.get(sheet.key) == known:\n",
+        "            if sheet.key in self._sheets:\n",
         (SHEETS,),
     ),
     Plant(

@@ -82,6 +82,36 @@ def test_a_file_that_changed_is_read_again_and_few_are_held(
     assert tables.sql('from "first/a.csv"')["x"].tolist() == [1, 2]
 
 
+def test_one_query_may_name_many_files(workspace: Workspace, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("epsilon_lab.workspace.database._SHEETS", 2)
+    for n in range(4):
+        publish(workspace, f"{n}.csv", f"x\n{n}\n")
+    columns = ", ".join(f'(from "first/{n}.csv") as c{n}' for n in range(4))
+    for _ in range(2):
+        assert tables.rows("select 1") == [(1,)]
+        assert tables.sql(f"select {columns}").values.tolist() == [[0, 1, 2, 3]]
+
+
+def test_names_that_differ_in_case_are_told_apart_or_refused(workspace: Workspace, tables: Tables) -> None:
+    for n, name in enumerate(("Up.csv", "up.csv", "É.csv", "é.csv")):
+        publish(workspace, name, f"x\n{n}\n")
+        assert tables.sql(f'from "first/{name}"')["x"].tolist() == [n]
+    assert tables.sql('select (from "first/É.csv") as a, (from "first/é.csv") as b').values.tolist() == [[2, 3]]
+    with pytest.raises(InvalidInput, match=r"'first/up.csv': and 'first/Up.csv' are one name to DuckDB"):
+        tables.sql('select (from "first/Up.csv"), (from "first/up.csv")')
+    assert tables.sql('select (from "first/Up.csv") as a, (from "r-1/up.csv") as b').values.tolist() == [[0, 1]]
+
+
+def test_a_file_that_a_run_does_not_have_is_named_and_none_is_looked_for_in_strings(
+    workspace: Workspace, tables: Tables
+) -> None:
+    with pytest.raises(InvalidInput, match=r"table 'first/none.csv': run r-1 has no such file; lab.runs\['r-1'\]"):
+        tables.sql('from "first/none.csv"')
+    assert tables.sql("""select '"first/none.csv"' as said -- "first/none.csv" """)["said"].tolist() == [
+        '"first/none.csv"'
+    ]
+
+
 def test_of_a_tasks_files_the_last_is_meant_and_of_several_tasks_it_has_to_be_said(
     workspace: Workspace, tables: Tables
 ) -> None:
