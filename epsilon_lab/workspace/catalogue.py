@@ -25,6 +25,7 @@ import hashlib
 import inspect
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Collection, Iterator
@@ -83,6 +84,8 @@ class Catalogue:
         with suppress(OSError, duckdb.Error), self._aside() as directory:
             path = directory / _FILE
             os.link(self.path, path)
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise OSError("is no plain file: to open a pipe would take for ever")
             connection.execute(f"attach '{_quoted(path)}' as {NAME} (read_only)")
         lock_down(connection)
         kept = _kept(connection, NAME)

@@ -327,9 +327,20 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)  # who opens it waits for ever
+
+
 @pytest.mark.parametrize(
     "harm",
-    [scribble, outdated, babble, *(pytest.param(harm, marks=pytest.mark.long) for harm in (cut, foreign, poor, empty))],
+    [
+        scribble,
+        outdated,
+        babble,
+        pipe,
+        *(pytest.param(harm, marks=pytest.mark.long) for harm in (cut, foreign, poor, empty)),
+    ],
     ids=lambda harm: harm.__name__,
 )
 def test_one_that_is_no_good_is_passed_over_and_made_anew(
