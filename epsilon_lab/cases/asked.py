@@ -1,7 +1,7 @@
 """What the tasks of a run have asked and were told, so that it is known which of them a new verdict concerns.
 
 Pure. What counts is the latest go at a task that was accepted, and the answers that it went on with: not when a verdict
-was given, nor whether it was taken back and given again meanwhile.
+was given, nor whether it was taken back and given again meanwhile. What only earlier goes have asked, nobody asks.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ class Asked:
         latest, _ = self._told.get(name, (0, {}))
         if (flags or latest) and number >= latest:
             self._told[name] = number, {flag.case_id: flag.told for flag in flags}
+
+    def cases(self) -> set[str]:
+        """Ids of the cases that are asked about."""
+        return {case_id for _, told in self._told.values() for case_id in told}
 
     def outdated(self, verdicts: Mapping[str, str]) -> list[str]:
         """Tasks, by the first of their revisions, that would be told something else by now; sorted.

@@ -8,11 +8,14 @@ Verdicts about pairs may contradict each other: A is B, B is C, but A is not C. 
 asks which of these verdicts is wrong; deciding it gives the pair that is named the other verdict, undoing that takes it
 back, and a contradiction that has dissolved is withdrawn. What such a case is about are verdicts, not pairs: its key
 is the list of them, each a case's id and the verdict's number.
+
+What tasks have asked is withdrawn at a run's end where they ask it no more since they were done again; where one asks
+it again, it is open again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import NamedTuple, get_args
 
 import msgspec
@@ -95,9 +98,25 @@ class Docket:
         return self._asked
 
     def is_own(self, line: CaseFlagged | CaseWithdrawn) -> bool:
-        """Whether the docket writes such a line by itself: it is about a conflict."""
-        by = line.flagged_by if isinstance(line, CaseFlagged) else self._cases[line.case_id].flagged_by
-        return by == CONFLICTS
+        """Whether the docket writes such a line by itself: about a conflict, or about what a task has asked."""
+        if isinstance(line, CaseFlagged):
+            return line.flagged_by == CONFLICTS
+        return bool((case := self._cases[line.case_id]).tasks) or case.flagged_by == CONFLICTS
+
+    def drop(self, asked: Container[str]) -> list[Body]:
+        """Withdraw the open cases that tasks have asked, and neither they nor anybody outside ask now.
+
+        Args:
+            asked: Ids of those that are.
+        """
+        lines: list[Body] = [
+            CaseWithdrawn(case_id=name, reason="nobody asks it any more")
+            for name, case in self._cases.items()
+            if case.status == "open" and case.tasks and "" not in case.tasks and name not in asked
+        ]
+        for line in lines:
+            self.take(line)
+        return lines
 
     # -- what is on record --------------------------------------------------------------------------------------------
 
@@ -136,8 +155,9 @@ class Docket:
                 self._conflicts_of.setdefault(pair, set()).add(case.case_id)
         else:
             more = () if line.task_id is None or line.task_id in case.tasks else (line.task_id,)
-            status = "open" if case.status == "withdrawn" else case.status
-            case = msgspec.structs.replace(case, tasks=(*case.tasks, *more), status=status)
+            case = msgspec.structs.replace(case, tasks=(*case.tasks, *more))
+            if case.status == "withdrawn":
+                case = msgspec.structs.replace(case, status="open", reason=line.reason)
         self._cases[line.case_id] = case
         if line.task_id:
             self._asked.setdefault(ids.origin(line.task_id), set()).add(line.case_id)

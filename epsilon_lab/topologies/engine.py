@@ -216,6 +216,13 @@ class RunState:
             stimulus: What happened.
             now: Seconds since the run began, on a clock that never goes back.
         """
+        effects = self.replay(stimulus, now)
+        return [*self.tidy(), *effects] if effects and isinstance(effects[-1], End) else effects
+
+    def replay(self, stimulus: Stimulus, now: float) -> list[EngineEffect]:
+        """The same for a stimulus that is on record, as are the cases that were withdrawn when the run was over: what
+        was said about them meanwhile decided which.
+        """
         own = self._own(now)
         match stimulus:
             case Tell(news=Decide() | Take() | Retract() | Flag() | Rank() as news):
@@ -265,6 +272,10 @@ class RunState:
         heard = self.docket.settle()
         self._turned.update((each.case_id, None) for each in heard.turned)
         return [Emit(line) for line in heard.lines]
+
+    def tidy(self) -> list[EngineEffect]:
+        """Withdraw, once the run is over, the cases that nobody asks any more; those that are decided stay."""
+        return [Emit(line) for line in self.docket.drop(self._asked.cases())] if self.ended else []
 
     @property
     def has_turned(self) -> bool:

@@ -285,6 +285,7 @@ class _Recovery:
         found.effects = [
             *found.deliveries,
             *cases,
+            *found.state.tidy(),
             *untaken,
             *raised,
             *(effect for effect in self._pending if not isinstance(effect, Hold)),
@@ -335,7 +336,7 @@ class _Recovery:
     # -- stimuli ------------------------------------------------------------------------------------------------------
 
     def _step(self, stimulus: Stimulus) -> None:
-        self._pending += self._found.state.step(stimulus, self._found.elapsed_s)
+        self._pending += self._found.state.replay(stimulus, self._found.elapsed_s)
 
     def _assign(self, body: TasksAssigned, _: Record) -> None:
         for task_id, attempt, fence in body.tasks:

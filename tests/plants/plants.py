@@ -36,6 +36,7 @@ MCP = "tests/agents/test_mcp.py"
 FLAGGING = "tests/agents/test_flagging.py"
 FINALISING = "tests/topologies/test_finalising.py"
 TOLD = f"{FINALISING}::test_taken_up_again_it_is_known_what_its_tasks_were_told_and_a_verdict_taken_back_concerns_them"
+UNASKED = f"{FINALISING}::test_what_nobody_asks_any_more_is_withdrawn_wherever_it_was_cut_off_and_open_again_once_asked"
 LATER = f"{FINALISING}::test_what_is_done_again_later_goes_by_the_same_verdicts"
 ASKED = f"{FINALISING}::test_whoever_is_no_function_is_not_asked_again"
 DIFFERENCES = "tests/cases/test_differences.py"
@@ -1759,6 +1760,27 @@ PLANTS = (
         "                flags=tuple(self._flags.pop(done.task_id, ())),\n",
         "",
         (TOLD,),
+    ),
+    Plant(
+        "what nobody asks any more stays open for ever",
+        "topologies/engine.py",
+        "        return [*self.tidy(), *effects] if effects and isinstance(effects[-1], End) else effects\n",
+        "        return effects\n",
+        (UNASKED,),
+    ),
+    Plant(
+        "a run that is taken up again leaves open what its end was about to withdraw",
+        "topologies/recovery.py",
+        "            *found.state.tidy(),\n",
+        "",
+        (UNASKED,),
+    ),
+    Plant(
+        "a run that is taken up again withdraws what was decided while nobody was at it",
+        "topologies/recovery.py",
+        "self._found.state.replay(stimulus,",
+        "self._found.state.step(stimulus,",
+        (UNASKED,),
     ),
     Plant(
         "a reducer that is done again later goes by no verdicts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 
 from epsilon_lab import Command, ids
 from epsilon_lab.agents.work import work_of
+from epsilon_lab.cases.docket import docket_of
 from epsilon_lab.errors import LabError, UpToDate
 from epsilon_lab.messages.call import Call
 from epsilon_lab.messages.cases import Decide, Finalise, Retract
 from epsilon_lab.messages.deciders import Decider
-from epsilon_lab.messages.events import CaseFlagged, TaskLine, TasksRevised
+from epsilon_lab.messages.events import BODIES, CaseFlagged, TaskLine, TasksRevised
 from epsilon_lab.messages.tasks import TaskSpec
 from epsilon_lab.messages.values import StoredValue, Value, as_json, pack, restored, stored, unpack
 from epsilon_lab.topologies.catalogue import refuse_askers
@@ -127,13 +129,29 @@ def plan_of(shape: tuple[int, tuple[int, ...], bool]) -> ReductionPlan:
     return ReductionPlan(rules)
 
 
-def fold(shape: tuple[int, tuple[int, ...], bool], given_: list[str], verdicts: Mapping[str, str]) -> list[str]:
+def fold(
+    shape: tuple[int, tuple[int, ...], bool], given_: list[str], verdicts: Mapping[str, str]
+) -> tuple[list[str], set[str]]:
+    """What comes of it, and the ids of the cases that are asked."""
     levels = Levels(*shape[:2])
-    outputs = [[word] for word in given_[: shape[0]]]
+    outputs, asked = [[word] for word in given_[: shape[0]]], set[str]()
     for level in range(1, levels.top + 1):
         spots = (levels.children(Spot(level, place)) for place in range(levels.sizes[level]))
-        outputs = [merged([outputs[child] for child in children], verdicts)[0] for children in spots]
-    return outputs[0]
+        found = [merged([outputs[child] for child in children], verdicts) for children in spots]
+        outputs = [kept for kept, _ in found]
+        asked |= {line.case_id for _, flags in found for line in flags}
+    return outputs[0], asked
+
+
+def open_in(run: Merging) -> set[str]:
+    """Cases that are open by its state, which are those by its record."""
+    bodies = (msgspec.json.decode(each.body, type=BODIES[each.type]) for each in run.records)
+    of_state, of_record = (
+        {case.case_id for case in docket.cases() if case.status == "open"}
+        for docket in (run.state.docket, docket_of(bodies))
+    )
+    assert of_state == of_record
+    return of_state
 
 
 def decide_something(run: Merging, dice: random.Random) -> None:
@@ -160,8 +178,11 @@ def test_finalised_it_is_what_a_plain_fold_gives(
     for _ in range(4):
         decide_something(run, dice)
         began = len(run.groups)
-        run.finalise(dice)
-        assert unpack(run.said()[last]) == fold(shape, given_, run.verdicts())
+        was_done = run.finalise(dice)
+        output, asked = fold(shape, given_, run.verdicts())
+        assert unpack(run.said()[last]) == output
+        if was_done:
+            assert open_in(run) == asked - run.verdicts().keys()
         assert not run.finalise(dice)  # nothing is decided otherwise
         if len(run.groups) > began + 1 and dice.random() < 0.5:  # somewhere in the middle of it, the lab is killed
             again = run.cut(plan_of(shape), dice.randint(began + 1, len(run.groups)))
@@ -169,6 +190,7 @@ def test_finalised_it_is_what_a_plain_fold_gives(
                 again.play(dice)
             again.finalise(dice)
             assert again.said() == run.said()
+            assert open_in(again) == open_in(run)
             run = again
     for name in list(run.verdicts()):
         run.tell(Tell(Retract(case_id=name, decider=ANN)))
@@ -221,6 +243,47 @@ def test_a_run_that_goes_by_all_verdicts_says_so_and_has_nothing_written() -> No
     found = Merging(EIGHT, run.groups).resume(plan_of((8, by_arity(8, 2), False)))
     with pytest.raises(UpToDate, match="run r goes by all verdicts"):
         found.tell(Finalise())
+
+
+def test_what_nobody_asks_any_more_is_withdrawn_wherever_it_was_cut_off_and_open_again_once_asked() -> None:
+    given_, shape = ["ann", "anna", "anne", "anny"], (4, by_arity(4, 4), False)
+    chain = [ids.case_id("merge", list(pair)) for pair in itertools.pairwise(given_)]
+    run = ended(given_, shape)
+    assert open_in(run) == {*chain}
+    decide(run, ["anne", "anny"], "different")
+    decide(run, ["ann", "anna"])
+    began = len(run.records)
+    run.finalise(random.Random(1))
+    new = ids.case_id("merge", ["ann", "anne"])  # for anna is gone, and nobody asks about her and anne
+    assert open_in(run) == {new}
+    assert run.state.docket[chain[1]].reason == "nobody asks it any more"
+    lines = [record.type for record in run.records]
+    cuts = range(began + 1, len(lines) + 1)
+    assert lines[-2:] == ["case.withdrawn", "run.ended"]
+    for size in cuts:
+        cut = Merging(given_, [run.records[:size]], epoch=2)
+        cut.outputs = run.outputs
+        cut.resume(plan_of(shape))
+        if not cut.state.ended:
+            cut.play(random.Random(1))
+        assert open_in(cut) == {new}
+
+    cut = Merging(given_, [run.records[: len(lines) - 2]], epoch=2)  # it is decided while nobody is at the run
+    by_hand = docket_of(msgspec.json.decode(each.body, type=BODIES[each.type]) for each in cut.records)
+    for line in by_hand.hear(Decide(case_id=chain[1], verdict="different", decider=ANN)).lines:
+        cut.write(line)
+    cut.commit()
+    cut.outputs = run.outputs
+    cut.resume(plan_of(shape))
+    assert cut.state.ended
+    again = cut.cut(plan_of(shape), len(cut.groups))
+    assert again.state.docket[chain[1]].status == "decided"
+    assert open_in(again) == {new}
+
+    run.tell(Tell(Retract(case_id=chain[0], decider=ANN)))
+    run.finalise(random.Random(1))
+    assert open_in(run) == {*chain[:2]}
+    assert run.state.docket[chain[1]].reason == ""
 
 
 class Naming(DagPlan):
