@@ -1,7 +1,8 @@
 """What differs between two outputs of the same work, place by place, so that a person sees what a verdict has changed.
 
 Pure. A list is taken as a bag: what is in one and not in the other is gone or new, wherever it stands, since a row that
-goes moves all behind it. Where lists are as long as each other, what went and what came at one place is one change.
+goes moves all behind it. Where lists are as long as each other, what went and what came at one place is one change;
+and where that tells it all, no row of them having moved, they are compared place by place.
 Nothing is lost by that: a list whose elements are the same in another order differs as a whole.
 """
 
@@ -80,6 +81,12 @@ def _elements(path: str, before: list[Any], after: list[Any]) -> Iterator[Differ
     if not gone and not come:
         yield Difference(path, before, after)
         return
+    if len(old) == len(new):
+        changed = [place for place in range(len(old)) if old[place] != new[place]]
+        if len(changed) == len(gone):  # nothing has moved
+            for place in changed:
+                yield from _between(f"{path}[{place}]", before[place], after[place])
+            return
     pairs = gone & come if len(old) == len(new) else set()
     for place in sorted(gone | come):
         here = f"{path}[{place}]"

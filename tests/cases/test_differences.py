@@ -32,6 +32,8 @@ ANN, BO, CY = {"name": "ann", "n": 1}, {"name": "bo", "n": 2}, {"name": "cy", "n
         ([ANN, BO], [ANN, {**BO, "n": 5}], [("$[1].n", 2, 5)]),
         ([ANN, BO], [BO, ANN], [("$", [ANN, BO], [BO, ANN])]),
         (["a", "a"], ["a"], [("$[1]", "a", None)]),
+        ([None, None, None], ["same", None, "no"], [("$[0]", None, "same"), ("$[2]", None, "no")]),
+        ([ANN, ANN, BO], [BO, ANN, BO], [("$[0].name", "ann", "bo"), ("$[0].n", 1, 2)]),
         ([1, 2, 3], [4, 1], [("$[0]", None, 4), ("$[1]", 2, None), ("$[2]", 3, None)]),
         ((1, 2), [1, 2], []),
         (np.arange(3), [0, 1, 5], [("$[2]", 2, 5)]),
