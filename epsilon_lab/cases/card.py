@@ -110,18 +110,23 @@ def _way(case: Case) -> str:
 
 def _evidence(found: Evidence) -> Iterator[str]:
     rest = found.rest
+    rest = rest[0] if isinstance(rest, list) and len(rest) == 1 else rest
     if found.comparison is not None:
         yield _table(found.comparison)
     if found.diff:
         yield formats.diff(found.diff)
     if found.is_compared and isinstance(rest, dict):
         yield formats.table((), _facts(rest))
-    elif isinstance(rest, dict) and rest and not any(isinstance(value, dict | list) for value in rest.values()):
+    elif isinstance(rest, dict) and rest and not any(map(_is_nested, rest.values())):
         yield _table(compare([rest], ("",)))  # one record, as two would look
     elif isinstance(rest, str):
         yield formats.prose(rest, _LINES)
     elif rest is not None:
         yield formats.prose(json.dumps(rest, ensure_ascii=False, indent=2, default=str), _LINES)
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict | list) for each in value))
 
 
 def _table(shown: Comparison) -> str:

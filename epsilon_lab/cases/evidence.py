@@ -2,7 +2,7 @@
 
 Pure. A question is decided by what differs, so that is found here and not left to the eye: which fields, and in them
 which characters. Evidence comes from anyone and may be anything: what holds no records is shown as it is, and what is
-very long is cut, which is said.
+very long is cut, which is said; of long values that begin alike it is the beginning that is left out.
 
 Differences are those to the first record. Of two values the common beginning and end are taken off, and the longest
 common parts are found in what is left (Ratcliff and Obershelp's matching, as in Python's `difflib`), where that is
@@ -15,7 +15,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher, unified_diff
 from typing import Any, NamedTuple
 
@@ -31,9 +32,13 @@ _COMPARED = 4_000
 _DIFFED = 2_000
 """Lines of a text that are compared."""
 
+_BEFORE = 200
+"""Characters that are shown of what long values have in common, before their first difference."""
+
 _WORDS = 120
 """Characters from which on two values are compared by words."""
 
+_LINE = re.compile(r"[^\n]+|\n")
 _DIFF = re.compile(r"(?m)^(?:--- .*\n\+\+\+ |@@ -\d)")
 
 
@@ -130,14 +135,19 @@ def said(value: Any) -> str:
     return value if isinstance(value, str) else _as_json(value)
 
 
-def spans(text: str, other: str) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+def spans(text: str, other: str, *, by_lines: bool = False) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
     """Cut two texts into pieces that are common to both and pieces that are not.
+
+    Args:
+        text: One.
+        other: The other.
+        by_lines: Whether a line is common or is not, as a whole.
 
     Returns:
         The pieces of each, which joined are the text; those that do not differ are the same in both.
     """
-    by_words = max(len(text), len(other)) > _WORDS
-    mine, others = _parts(text, by_words=by_words), _parts(other, by_words=by_words)
+    by_words = by_lines or max(len(text), len(other)) > _WORDS
+    mine, others = (_LINE.findall(each) if by_lines else _parts(each, by_words=by_words) for each in (text, other))
     most = min(len(mine), len(others))
     start = next((place for place in range(most) if mine[place] != others[place]), most)
     end = next((n for n in range(most - start) if mine[-1 - n] != others[-1 - n]), most - start)
@@ -186,8 +196,11 @@ def _alike(evidence: Mapping[Any, Any]) -> list[Any]:
 
 def _marked(values: Sequence[Any]) -> tuple[tuple[Span, ...] | None, ...]:
     """Values in pieces, each compared with the first; in the first, what any other does not have differs."""
-    say = said if len({said(value) for value in values}) == len({_key(value) for value in values}) else _as_json
-    texts = [None if value is ... else _cut(say(value)) for value in values]
+    given = [value for value in values if value is not ...]
+    say = _saying(given)
+    start = _start([say(value) for value in given])
+    texts = [None if value is ... else _cut(say(value), start) for value in values]
+    by_lines = say is _listed and any(len(value) > 1 for value in given)
     first = texts[0]
     marked: list[tuple[Span, ...] | None] = []
     differing: set[int] = set()
@@ -195,7 +208,7 @@ def _marked(values: Sequence[Any]) -> tuple[tuple[Span, ...] | None, ...]:
         if text is None or first is None or place == 0:
             marked.append(None if text is None else (Span(text, first is None),) if text else ())
             continue
-        of_first, of_text = spans(first, text)
+        of_first, of_text = spans(first, text, by_lines=by_lines)
         marked.append(of_text)
         differing |= _places(of_first)
     if first:
@@ -252,9 +265,37 @@ def _parts(text: str, *, by_words: bool) -> list[str]:
     return parts
 
 
-def _cut(text: str) -> str:
-    more = len(text) - MOST_CHARACTERS
-    return text if more <= 0 else f"{text[:MOST_CHARACTERS]} … and {more:,} more characters"
+def _saying(values: Sequence[Any]) -> Callable[[Any], str]:
+    """How values become text such that those that differ look different."""
+    ways = (_listed, said) if all(_is_listing(value) for value in values) else (said,)
+    apart = len({_key(value) for value in values})
+    return next((say for say in ways if len({say(value) for value in values}) == apart), _as_json)
+
+
+def _is_listing(value: Any) -> bool:
+    """Whether it is a list to be read line by line; numbers are not."""
+    return isinstance(value, list | tuple) and all(isinstance(each, str | list | tuple | Mapping) for each in value)
+
+
+def _listed(value: Iterable[Any]) -> str:
+    return "\n".join(_as_json(each) if "\n" in said(each) else said(each) for each in value)
+
+
+def _start(texts: Sequence[str]) -> int:
+    """Where long texts that begin alike are worth showing from."""
+    if len(texts) < 2 or max(map(len, texts)) <= MOST_CHARACTERS:
+        return 0
+    low, high = min(texts), max(texts)
+    alike = bisect_left(range(len(low)), x=True, key=lambda place: low[: place + 1] != high[: place + 1])
+    is_seen = low == high or alike < MOST_CHARACTERS // 2
+    return 0 if is_seen else alike - _BEFORE
+
+
+def _cut(text: str, start: int) -> str:
+    more = len(text) - start - MOST_CHARACTERS
+    head = f"… {start:,} characters, the same in all … " if start else ""
+    tail = f" … and {more:,} more characters" if more > 0 else ""
+    return f"{head}{text[start : start + MOST_CHARACTERS]}{tail}"
 
 
 def _as_json(value: Any) -> str:

@@ -99,6 +99,32 @@ def test_a_record_alone_looks_as_beside_another_and_a_long_text_is_shown_whole()
     assert "<tr" not in card(case({"stage": "tidy", "output": LEFT}))
 
 
+def test_lists_of_texts_are_compared_an_element_a_line():
+    one, other = {"said": ["A was born.", "A left."]}, {"said": ["B came.", "A was born.", "A\nleft."]}
+    (field,) = compare([one, other], ("1", "2")).fields
+    assert [joined(value) for value in field.values] == ["A was born.\nA left.", 'B came.\nA was born.\n"A\\nleft."']
+    assert [piece.text for piece in field.values[0] if not piece.differs] == ["A was born.\n"]
+    (field,) = compare([{"names": ["Ann"]}, {"names": ["Anne"]}, {"names": []}], ("1", "2", "3")).fields
+    assert [joined(value) for value in field.values] == ["Ann", "Anne", ""]
+    assert field.values[1][-1].text == "e"  # of one element, the characters
+    for look_alike in (["Ann"], ['["Ann"]', "x"]), ([["Ann"]], ['["Ann"]']), ([1, 2], ["1", "2"]):
+        (field,) = compare([{"n": each} for each in look_alike], ("1", "2")).fields
+        assert joined(field.values[0]) != joined(field.values[1])
+    assert card(case([{"name": "Ann", "known as": ["A.", "Annie"]}])).count("<tr") == 3
+
+
+def test_long_values_are_shown_from_where_they_differ():
+    alike = "word " * 2000
+    (field,) = compare([{"t": alike + "red " + alike}, {"t": alike + "rod " + alike}], ("1", "2")).fields
+    assert [piece.text for piece in field.values[0] if piece.differs] == ["red"]
+    assert joined(field.values[0]).startswith("… 9,801 characters, the same in all … ")
+    assert "and 8,203 more" in joined(field.values[0])
+    (field,) = compare([{"t": alike}, {"t": alike}], ("1", "2")).fields
+    assert joined(field.values[1]) == f"{alike[:MOST_CHARACTERS]} … and 8,000 more characters"
+    (field,) = compare([{"t": alike}, {"t": alike + "!"}], ("1", "2")).fields
+    assert field.values[1][-1].text == "!"
+
+
 def test_dicts_without_a_field_in_common_are_not_compared():
     assert read({"source": {"page": 3}, "output": {"name": "x"}}).comparison is None
 
