@@ -620,6 +620,7 @@ class Lab:
         """Show a decider's way through a run's cases, in the place of the one before."""
         from epsilon_lab.views.faces import open_review  # noqa: PLC0415 - drawing loads when someone looks
 
+        self._check()  # a closed lab takes no verdict
         panel = open_review(book, chosen)
         if (before := self._reviews.pop(book.run_id, None)) is not None:
             before.close()

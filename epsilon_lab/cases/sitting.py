@@ -136,7 +136,7 @@ def _looked(sitting: Sitting, look: Looked, now: float) -> Step:
     if look.anew:
         unsure = tuple(case_id for case_id in sitting.unsure if case_id in look.pending)
         fresh = Sitting(look.listed, look.pending, unsure=unsure)
-        return Step(_on(fresh, None, now), words="" if look.listed else "no case is chosen by this")
+        return Step(_on(fresh, None, now))
     known = set(sitting.listed)
     listed = (*sitting.listed, *(case_id for case_id in look.listed if case_id not in known))
     after = sitting._replace(

@@ -57,8 +57,12 @@ def question(snapshot: ReviewSnapshot) -> str:
 
 def ended(snapshot: ReviewSnapshot) -> str:
     """What is said where no case is left."""
+    if not snapshot.listed and snapshot.where:
+        return "No case is chosen by this; others may be found by other SQL."
     if not snapshot.listed:
-        return "No case is chosen; others may be found by other SQL."
+        return (
+            "No case waits here. Those that are flagged later come up by themselves; status = 'deferred' finds others."
+        )
     return (
         f"Nothing is left to decide: all {snapshot.listed} have their verdict. run.finalize() makes the outputs again "
         "with them; Back goes through them once more."

@@ -1,8 +1,8 @@
 """The widgets of a review: one case at a time, its options as buttons.
 
 Whoever decides two hundred cases looks at the evidence and not at the buttons: these stand above it, in rows of fixed
-height, so that they are where they were, whatever the next case brings; where it has the same options they are the very
-same buttons.
+height, so that they are where they were, whatever the next case brings (a question of many lines alone moves them);
+where it has the same options they are the very same buttons.
 
 After a click the note has the focus, and not the button. Enter or the space bar would give the next case the same
 verdict, without anybody having looked; and a page of JupyterLab takes letters that are typed at a button for its own
@@ -44,7 +44,9 @@ class ReviewPanel:
         layout = widgets.Layout
         self._head = widgets.HTML()
         self._bar = widgets.IntProgress(layout=layout(width="auto", height="14px"))
-        self._question = widgets.HTML(layout=layout(height="66px", overflow="auto", margin="4px 0 0"))
+        self._question = widgets.HTML(
+            layout=layout(min_height="66px", max_height="180px", overflow="auto", margin="4px 0 0")
+        )
         self._note = widgets.Text(placeholder="a note, kept with the verdict", layout=layout(width="auto"))
         self._choices: list[Any] = []
         self._row = widgets.HBox(layout=layout(flex_flow="row wrap", min_height="40px"))
@@ -59,7 +61,7 @@ class ReviewPanel:
         self._order = widgets.Text(placeholder="score desc", layout=layout(flex="1"))
         self._apply = widgets.Button(description="Apply", layout=layout(width="80px"))
         self._apply.on_click(lambda _: self._choose())
-        labels = [widgets.Label("which cases (SQL)"), widgets.Label("in which order")]
+        labels = [widgets.Label(text, layout=layout(flex="none")) for text in ("which cases (SQL)", "in which order")]
         self._filter = widgets.HBox([labels[0], self._where, labels[1], self._order, self._apply])
         self._shown = [self._head, self._bar, self._question, self._note, self._row, self._further, self._words]
         self._shown += [self._evidence, self._filter]

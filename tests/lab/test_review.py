@@ -8,6 +8,7 @@ from epsilon_lab import Decider, Lab, WorkQueue, current_task
 from epsilon_lab.cases.sitting import Pressed
 from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.testing.census import children, wait_until
+from epsilon_lab.views import review_card
 from epsilon_lab.views.review import Review
 from epsilon_lab.views.review_panel import ReviewPanel
 
@@ -169,12 +170,21 @@ def test_wrong_sql_is_told_in_the_databases_words_and_the_cases_stay(start):
     hand.review.choose("score < 0.2", "score -- slowly")
     assert (hand.seen.is_alarm, hand.seen.listed, asked(hand.seen)) == (False, 2, "e0")
     hand.review.choose("score > 5", "")
-    assert "no case is chosen" in hand.seen.words
+    assert "No case is chosen by this" in review_card.text(hand.seen)
+    hand.review.choose("", "")
+    assert hand.seen.listed == 3
     with pytest.raises(InvalidInput, match="nonsense"):
         run.cases.panel("nonsense")
     for wrong in ({"blind": 1}, {"where": 3}, {"order": ""}, {"decider": ""}):
         with pytest.raises(InvalidInput):
             run.cases.panel(**wrong)
+
+
+def test_where_nothing_was_flagged_a_panel_says_so_and_clicks_do_no_harm(start):
+    hand = Hand(start(0))
+    for click in ("same", SKIP, BACK, UNDO):
+        assert not hand.click(click).is_alarm
+    assert "No case waits here" in review_card.text(hand.seen)
 
 
 def test_a_filter_that_finds_decided_cases_is_for_a_second_look_and_a_blind_one_hides_the_first(start):
@@ -261,5 +271,8 @@ def test_a_case_shows_itself_and_the_book_sums_up(start, lab):
     with Lab(lab.path, read_only=True) as other:
         hand = Hand(other.runs[run.run_id])
         assert hand.click("same").is_alarm
+        onlooker = other.runs[run.run_id]
         with pytest.raises(LabError):
-            other.runs[run.run_id].cases.decide(case_id, "same", force=True)
+            onlooker.cases.decide(case_id, "same", force=True)
+    with pytest.raises(LabError, match="is closed"):
+        onlooker.cases.panel()
