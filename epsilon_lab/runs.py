@@ -616,10 +616,10 @@ class Run:
         For pandas, DuckDB or R anywhere: `pd.read_parquet("folder/tasks.parquet")`. Written again, they are replaced.
 
         Raises:
-            InvalidInput: A file of such a name is there and is none of this run's.
+            InvalidInput: It is no path, or a file of such a name is there and is none of this run's.
             WorkspaceError: It cannot be written.
         """
-        return write_parquet(self._directory, Path(directory), live=self.status in LIVE)
+        return write_parquet(self._directory, directory, live=self.status in LIVE)
 
     # -- what it looks like ----------------------------------------------------------------------------------------
 

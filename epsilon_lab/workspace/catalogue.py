@@ -43,6 +43,7 @@ from epsilon_lab.workspace import fold, schema
 from epsilon_lab.workspace.feed import Feed, Kept, looks
 from epsilon_lab.workspace.layout import JOURNAL
 from epsilon_lab.workspace.reading import lock_down
+from epsilon_lab.workspace.schema import TABLES
 from epsilon_lab.workspace.store import STORED, Store, load_duckdb
 
 if TYPE_CHECKING:
@@ -180,10 +181,17 @@ class Catalogue:
 
 def _kept(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Kept]:
     """The runs in a catalogue; none where it is not one, or was made by other rules."""
-    query = "select table_name from duckdb_tables() where database_name = ?"
+    query = """
+        select table_name, column_name, data_type from duckdb_columns() join duckdb_tables()
+        using (database_name, schema_name, table_name) where database_name = ?
+    """  # a view of such a name would be a stranger's query
+    wanted = {
+        (table, column, kind.removesuffix(" NOT NULL"))
+        for table in KEPT
+        for column, kind in TABLES[table].columns.items()
+    }
     try:
-        tables = {table for (table,) in connection.execute(query, [name]).fetchall()}
-        if not {*KEPT, "rules", "kept"} <= tables:  # a view of that name would be a stranger's query
+        if not wanted <= set(connection.execute(query, [name]).fetchall()):
             return {}
         if connection.execute(f"select sha256 from {name}.rules").fetchall() != [(_rules(),)]:  # noqa: S608 - our own names
             return {}

@@ -25,21 +25,24 @@ _KEY = "epsilon_lab_run"
 _PACKED = tuple(name for name in TABLES if name != "workers")
 
 
-def write_parquet(run: RunDirectory, directory: Path, *, live: bool) -> Path:
+def write_parquet(run: RunDirectory, folder: str | os.PathLike[str], *, live: bool) -> Path:
     """Write each table of a run to `<table>.parquet`, empty ones too, JSON columns as text; `workers` are the lab's.
 
     Args:
         run: The run.
-        directory: Where; made where it is missing. What was written there of the same run is replaced.
+        folder: Where; made where it is missing. What was written there of the same run is replaced.
         live: A lab is at the run.
 
     Returns:
-        The directory.
+        The folder.
 
     Raises:
-        InvalidInput: A file of such a name is there and is none of this run's.
+        InvalidInput: It is no path, or a file of such a name is there and is none of this run's.
         WorkspaceError: It cannot be written.
     """
+    if not isinstance(folder, str | os.PathLike) or not str(folder) or "\0" in str(folder):
+        raise InvalidInput("directory", f"must be the path of a folder, got {folder!r}")
+    directory = Path(folder).expanduser()
     duckdb = load_duckdb()
     aside = None
     try:

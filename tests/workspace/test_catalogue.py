@@ -318,6 +318,16 @@ def poor(path: Path) -> None:
         connection.execute("drop table candidates")
 
 
+def bare(path: Path) -> None:
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("alter table candidates drop column feedback")
+
+
+def retyped(path: Path) -> None:
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("alter table candidates alter score type VARCHAR")
+
+
 def babble(path: Path) -> None:
     with duckdb.connect(str(path)) as connection:
         connection.execute("update kept set how = '[1]'")
@@ -339,7 +349,7 @@ def pipe(path: Path) -> None:
         outdated,
         babble,
         pipe,
-        *(pytest.param(harm, marks=pytest.mark.long) for harm in (cut, foreign, poor, empty)),
+        *(pytest.param(harm, marks=pytest.mark.long) for harm in (cut, retyped, foreign, poor, empty)),
     ],
     ids=lambda harm: harm.__name__,
 )

@@ -77,3 +77,14 @@ def test_a_folder_that_cannot_be_made_is_named(workspace: Workspace, tmp_path: P
     (tmp_path / "file").write_text("x")
     with pytest.raises(WorkspaceError, match="file/out cannot be written"):
         write_parquet(RunDirectory(workspace.path / "r"), tmp_path / "file" / "out", live=True)
+
+
+def test_a_folder_may_be_in_ones_home_and_is_a_path(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = RunDirectory(workspace.path / "r")
+    assert write_parquet(run, "~/out", live=True) == tmp_path / "out"
+    for wrong in (None, 5, "", "a\0b"):
+        with pytest.raises(InvalidInput, match="must be the path of a folder"):
+            write_parquet(run, wrong, live=True)  # type: ignore[arg-type]
