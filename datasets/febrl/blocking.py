@@ -1,6 +1,6 @@
 """Which pairs are worth comparing: those that agree exactly in at least one of eight keys.
 
-Two files of five thousand records make 25 million pairs, nearly all of them strangers. A key that agrees for one person's
+Two files of five thousand records make 25 million pairs, nearly all of strangers. A key that agrees for one person's
 records in spite of an error leaves some thousands; each of the eight survives another kind of error, and what all of
 them miss is lost to whatever comes after.
 """
