@@ -7,14 +7,12 @@ which there is no doubt. Until that is decided the guess stands; a row that may 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
-from benchmark_papers.corpus import CATALOGUE, CONDITIONS, FALLING, Paper, group
+from benchmark_papers.corpus import CATALOGUE, CONDITIONS, FALLING, Catalogued, Paper, group
 from benchmark_papers.reading import Row, shown
 
 COMPARABLE, NOT_COMPARABLE = "comparable", "not comparable"
@@ -97,10 +95,10 @@ def placed(rows: Iterable[Row], names: Mapping[str, str]) -> list[Placed]:
 
 
 def _placed(rows: Sequence[Row], benchmark: str) -> list[Placed]:
-    asked = CATALOGUE[benchmark].conditions if benchmark in CATALOGUE else CONDITIONS
+    known = CATALOGUE.get(benchmark, Catalogued(CONDITIONS, ""))
+    asked = known.conditions
     whole = [row for row in rows if not (row["source"] or row["sign"]) and all(row[name] for name in asked)]
     usual = Counter(tuple(row[name] for name in asked) for row in whole or rows).most_common(1)[0][0]
-    size = median([_points(row) for row in whole or rows])
     own: list[Placed] = []
     for row in rows:
         conditions = {name: row[name] or value for name, value in zip(asked, usual, strict=True)}
@@ -108,8 +106,7 @@ def _placed(rows: Sequence[Row], benchmark: str) -> list[Placed]:
         doubts += [f"there is a footnote {row['sign']}"] * bool(row["sign"])
         doubts += ["it is cited"] * bool(row["source"])
         points = _points(row)
-        factor = min(_FACTORS, key=lambda factor: abs(math.log(max(points, 1e-9) * factor / size)))
-        factor = 1.0 if row["unit"] or 0.2 < points / size < 5 else factor
+        factor = known.scale if not row["unit"] and points <= known.below else 1.0
         doubts += ["by its size it is in another unit"] * (factor != 1)
         own.append(Placed(row, benchmark, group(benchmark, conditions), points, doubts, factor=factor))
     sure: dict[str, Placed] = {}

@@ -25,6 +25,12 @@ class Catalogued(NamedTuple):
     metric: str
     """The usual one."""
 
+    scale: float = 100.0
+    """What a number is to be taken times that is in the other unit: a share, or seconds."""
+
+    below: float = 1.0
+    """Numbers up to this are in the other unit, as far as their size tells."""
+
 
 CATALOGUE = {
     "Lanternfield": Catalogued(("metric", "version", "split", "shots"), "exact match"),
@@ -33,7 +39,7 @@ CATALOGUE = {
     "Gravelspeak": Catalogued(("metric", "split"), "accuracy"),
     "Tessellations": Catalogued(("metric", "split", "shots"), "accuracy"),
     "Quillwright": Catalogued(("metric", "version", "split", "shots"), "pass@1"),
-    "Ferryman Latency": Catalogued(("metric",), "median latency"),
+    "Ferryman Latency": Catalogued(("metric",), "median latency", 1000.0, 10.0),
 }
 
 FALLING = frozenset({"error rate", "median latency", "99th percentile"})

@@ -1,8 +1,8 @@
 """How well it was found out which rows may be compared: pairs of rows, and the rankings that follow.
 
-A pair is any two rows; it counts as found where both are in one group. Pairs are counted by the sizes of groups, so that
-none is ever listed. Precision is the share of found pairs that may be compared, recall the share of those that may that
-were found, F1 their harmonic mean.
+A pair is any two rows; it counts as found where both are in one group. Pairs are counted by the sizes of groups, so
+that none is ever listed. Precision is the share of found pairs that may be compared, recall the share of those that may
+that were found, F1 their harmonic mean.
 """
 
 from __future__ import annotations

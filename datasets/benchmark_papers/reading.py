@@ -1,8 +1,8 @@
 """Two ways to read a paper: its table alone, quickly; and what is said around it, closely.
 
 The quick reading takes the head of the table and its caption at their word. The close one is for a row that somebody
-has doubts about: it reads the footnotes and the sentences about its benchmark too, and says how sure it is. It knows the
-usual words and no more: of what is told in others it says that it does not know.
+has doubts about: it reads the footnotes and the sentences about its benchmark too, and says how sure it is. It knows
+the usual words and no more: of what is told in others it says that it does not know.
 """
 
 from __future__ import annotations
@@ -38,47 +38,45 @@ _WORDS: dict[str, dict[str, str]] = {
     "shots": {"0": r"\b(?:zero|0)-shot\b", "5": r"\b(?:five|5)-shot\b"},
 }
 _TOLD = {
-    condition: {value: re.compile(words, re.IGNORECASE if condition != "metric" else 0) for value, words in told.items()}
+    condition: {
+        value: re.compile(words, 0 if condition == "metric" else re.IGNORECASE) for value, words in told.items()
+    }
     for condition, told in _WORDS.items()
-}  # fmt: skip
+}
 
 
-_ELSEWHERE = re.compile(r"\b(?:future|will)\b")
-"""What a sentence has that is about other work than the table's."""
+Row = dict[str, str]
+"""A number in a table, and what its table says of it, by the names of `FIELDS`; empty where it does not."""
 
+FIELDS = {
+    "row": "paper and place, such as p07-1: numbers are counted through the table, line by line, from left to right",
+    "paper": "the paper, such as p07",
+    "system": "the system, without what stands in brackets",
+    "source": "the paper that the number is cited from, such as p03",
+    "benchmark": "the benchmark as it is written, without version, brackets and signs",
+    "metric": f"one of {', '.join(_WORDS['metric'])}",
+    "version": "1.1 or 1.0",
+    "split": "test or dev",
+    "shots": "0 or 5",
+    "unit": f"one of {', '.join(_UNITS)}",
+    "printed": "the number, as printed",
+    "sign": "the sign of a footnote at the head of its column",
+}
 
-class Row(TypedDict):
-    """A number in a table, and what its table says of it; empty where it does not."""
+SCHEMA: dict[str, Any] = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {name: {"type": "string", "description": meaning} for name, meaning in FIELDS.items()},
+        "required": list(FIELDS),
+        "additionalProperties": False,
+    },
+}
+"""JSON Schema of a list of rows, for a model."""
 
-    row: str
-    """Paper and place: rows are numbered through a table, line by line."""
-
-    paper: str
-    system: str
-    source: str
-    """The paper that it is cited from."""
-
-    benchmark: str
-    """As it is written."""
-
-    metric: str
-    version: str
-    split: str
-    shots: str
-    unit: str
-    """`%`, `share`, `ms`, `s`."""
-
-    printed: str
-    sign: str
-    """The sign of a footnote at the head of its column."""
-
-
-INSTRUCTIONS = f"""\
-List the numbers in the table of the paper, line by line and from left to right, numbered through: the first is row \
-"<paper>-1". Take the head of the table and its caption at their word and nothing else; what they do not tell is "". \
-A benchmark's name is without version, brackets and signs. metric is one of: {", ".join(_WORDS["metric"])}; version is \
-1.1 or 1.0; split is test or dev; shots is 0 or 5; unit is one of {", ".join(_UNITS)}; sign is that of a footnote at \
-the head of the column; source is the paper that a number is cited from, such as p07."""
+INSTRUCTIONS = """\
+List the numbers in the table of the paper. Take the head of the table and its caption at their word and nothing else; \
+what they do not tell is an empty text."""
 """What a model is told that reads in place of `quick`."""
 
 
@@ -105,13 +103,22 @@ def quick(paper: Paper) -> list[Row]:
             found = _matched(_HEAD, title)
             inside = found["inside"].split(", ")
             metrics = [next(iter(told(part, "metric")), "") for part in inside]
-            rows.append({
-                "row": f"{name}-{len(rows) + 1}", "paper": name,
-                "system": system["name"], "source": sources.get(system["number"], ""),
-                "benchmark": found["name"], "metric": next(filter(None, metrics), ""), "version": found["version"],
-                "split": under["split"], "shots": under["shots"],
-                "unit": next((part for part in inside if part in _UNITS), ""), "printed": printed, "sign": found["sign"],
-            })  # fmt: skip
+            rows.append(
+                {
+                    "row": f"{name}-{len(rows) + 1}",
+                    "paper": name,
+                    "system": system["name"],
+                    "source": sources.get(system["number"], ""),
+                    "benchmark": found["name"],
+                    "metric": next(filter(None, metrics), ""),
+                    "version": found["version"],
+                    "split": under["split"],
+                    "shots": under["shots"],
+                    "unit": next((part for part in inside if part in _UNITS), ""),
+                    "printed": printed,
+                    "sign": found["sign"],
+                }
+            )
     return rows
 
 
@@ -121,15 +128,19 @@ def shown(paper: Paper, row: Row) -> dict[str, str]:
     head = next(each for each in table(text)[0] if _matched(_HEAD, each)["name"] == row["benchmark"])
     notes = [line for line in text.splitlines() if row["sign"] and line.startswith(f"{row['sign']} ")]
     return {
-        "system": f"{row['system']} of paper {row['source'] or row['paper']}", "column": head, "printed": row["printed"],
-        "caption": caption(text), "footnote": " ".join(notes), "setup": setup(text),
-    }  # fmt: skip
+        "system": f"{row['system']}, cited from paper {row['source']}" if row["source"] else row["system"],
+        "column": head,
+        "printed": row["printed"],
+        "caption": caption(text),
+        "footnote": " ".join(notes),
+        "setup": setup(text),
+    }
 
 
 def closely(evidence: Mapping[str, str]) -> dict[str, Known]:
     """What is told of a row by its footnote, else its column, else the caption, else the text about it."""
     name = _matched(_HEAD, evidence["column"])["name"]
-    about = [each for each in _sentences(evidence["setup"]) if _is_about(each, name) and not _ELSEWHERE.search(each)]
+    about = [each for each in re.split(r"(?<=\.) (?=[A-Z])", evidence["setup"]) if _is_about(each, name)]
     places = (evidence["footnote"], evidence["column"], evidence["caption"], " ".join(about))
     known: dict[str, Known] = {}
     for condition in CONDITIONS:
@@ -188,10 +199,6 @@ def _asked(left: Mapping[str, str], right: Mapping[str, str]) -> tuple[str, ...]
     """The conditions of the benchmark that either is catalogued under."""
     names = (_matched(_HEAD, each["column"])["name"] for each in (right, left))
     return next((CATALOGUE[name].conditions for name in names if name in CATALOGUE), CONDITIONS)
-
-
-def _sentences(text: str) -> list[str]:
-    return re.split(r"(?<=\.) (?=[A-Z])", text)
 
 
 def _is_about(sentence: str, name: str) -> bool:

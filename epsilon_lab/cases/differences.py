@@ -18,6 +18,8 @@ import msgspec
 from epsilon_lab.messages.values import plain
 
 _NAME = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
+_ON_PATH = re.compile(r"\.([A-Za-z_]\w*)|\['((?:[^'\\]|\\.)*)'\]|\[\d+\]", re.ASCII | re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 class Difference(NamedTuple):
@@ -54,6 +56,14 @@ def scalars(value: object) -> Iterator[Any]:
                 yield from scalars(each)
         case _:
             yield value
+
+
+def names(path: str) -> Iterator[str]:
+    """The names of fields on the way to a place, of a `Difference.path`."""
+    for found in _ON_PATH.finditer(path):
+        name, quoted = found.groups()
+        if found.lastindex:
+            yield name if quoted is None else _ESCAPED.sub(r"\1", quoted)
 
 
 def _between(path: str, before: Any, after: Any) -> Iterator[Difference]:

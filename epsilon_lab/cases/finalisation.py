@@ -4,7 +4,8 @@ Both are on record, so this looks twice at what there is and keeps nothing: befo
 has ended once more.
 
 A change is put down to cases whose verdict is another than it was: those that its task has asked about, or a task whose
-output it was given. Where the key of one of them occurs in what changed, only those whose does; so a row that is gone
+output it was given. Where the key of one of them occurs in what changed, or among the
+names of the fields it is in, only those whose does; so a row that is gone
 because two names are one is put down to that pair, and not to all that were decided meanwhile.
 """
 
@@ -12,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from graphlib import TopologicalSorter
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from epsilon_lab.cases.differences import Difference, differences, scalars
+from epsilon_lab.cases.differences import Difference, differences, names, scalars
 from epsilon_lab.ids import origin
 from epsilon_lab.messages.call import CALL, CALL_ASYNC, call_of
 from epsilon_lab.messages.events import TasksSubmitted
@@ -132,7 +134,8 @@ class Finalisation:
 
 def _because(change: Difference, cases: Mapping[str, Any]) -> list[str]:
     """The cases that a change is put down to."""
-    here = {*map(_told, scalars(change.before)), *map(_told, scalars(change.after))} - {_told(None)}
+    what = (names(change.path), scalars(change.before), scalars(change.after))
+    here = {*map(_told, chain.from_iterable(what))} - {_told(None)}
     named = [name for name, key in cases.items() if not here.isdisjoint(map(_told, scalars(key)))]
     return named or list(cases)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epsilon_lab.errors import InvalidInput
+from epsilon_lab.ids import origin
 from epsilon_lab.workspace.feed import Look
 from epsilon_lab.workspace.layout import RunDirectory
 from epsilon_lab.workspace.sql_text import quoted_names
@@ -159,8 +160,8 @@ order by path = $path desc, created_at desc, path desc
 
 
 def _reference(name: str, path: str, artifacts: list[tuple[Any, ...]]) -> str | None:
-    """Choose the file: the one of that path, or else the last that one task has made of that name."""
-    if not artifacts or artifacts[0][0] == path or len({task_id for _, task_id in artifacts}) == 1:
+    """Choose the file: the one of that path, or else the last that one task, revised or not, has made of that name."""
+    if not artifacts or artifacts[0][0] == path or len({origin(task_id or "") for _, task_id in artifacts}) == 1:
         return str(artifacts[0][0]) if artifacts else None
     several = ", ".join(sorted(ref for ref, _ in artifacts)[:5])
     said = f"{len(artifacts)} files have that name: {several}"

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epsilon_lab.cases.differences import differences, scalars
+from epsilon_lab.cases.differences import Difference, differences, names, scalars
+from epsilon_lab.cases.finalisation import _because
 
 ANN, BO, CY = {"name": "ann", "n": 1}, {"name": "bo", "n": 2}, {"name": "cy", "n": 3}
 
@@ -69,3 +70,19 @@ def test_nothing_differs_only_where_nothing_does_and_the_other_way_round_is_the_
 
 def test_scalars_are_all_texts_and_numbers() -> None:
     assert list(scalars({"a": [1, {"b": "c"}], "d": None})) == ["a", 1, "b", "c", "d", None]
+
+
+@given(st.lists(st.text(max_size=4) | st.sampled_from(["a", "p-1", "it's", "\\", "]['"]), max_size=4))
+def test_the_names_on_the_way_to_a_place_are_told_from_its_path(steps: list[str]) -> None:
+    before, after = 1, 2
+    for name in reversed(steps):
+        before, after = [{name: before}], [{name: after}]
+    [found] = differences(before, after)
+    assert list(names(found.path)) == steps
+
+
+def test_a_change_is_put_down_to_the_case_whose_key_is_in_it_or_on_the_way_to_it() -> None:
+    cases = {"c-1": ["p-1", "p-9"], "c-2": ["p-2", "p-9"], "c-3": "gone"}
+    assert _because(Difference("$['p-1'].group", "old", "new"), cases) == ["c-1"]
+    assert _because(Difference("$[0]", {"name": "gone"}, None), cases) == ["c-3"]
+    assert _because(Difference("$.total", 1, 2), cases) == ["c-1", "c-2", "c-3"]

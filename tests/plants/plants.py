@@ -1810,5 +1810,19 @@ PLANTS = (
         "put_off(scores, most)",
         (PUT_OFF,),
     ),
+    Plant(
+        "a change is not put down to the case whose key leads to it",
+        "cases/finalisation.py",
+        "    what = (names(change.path), scalars(change.before), scalars(change.after))\n",
+        "    what = (scalars(change.before), scalars(change.after))\n",
+        ("tests/cases/test_differences.py",),
+    ),
+    Plant(
+        "a revision's file is taken for another task's",
+        "workspace/sheets.py",
+        'len({origin(task_id or "") for _, task_id in artifacts}) == 1',
+        "len({task_id for _, task_id in artifacts}) == 1",
+        ("tests/workspace/test_sheets.py",),
+    ),
 )
 """All of them."""

@@ -118,8 +118,10 @@ def test_of_a_tasks_files_the_last_is_meant_and_of_several_tasks_it_has_to_be_sa
     publish(workspace, "leaves/a/1/x.csv", "n\n1\n", task_id="a", ts=1.0)
     publish(workspace, "leaves/a/2/x.csv", "n\n2\n", task_id="a", ts=2.0)
     assert tables.sql('from "first/x.csv"')["n"].tolist() == [2]
+    publish(workspace, "leaves/a~2/9/x.csv", "n\n9\n", task_id="a~2", ts=2.5)
+    assert tables.sql('from "first/x.csv"')["n"].tolist() == [9], "a revision speaks for its task"
     publish(workspace, "leaves/b/3/x.csv", "n\n3\n", task_id="b", ts=3.0)
-    with pytest.raises(InvalidInput, match=r"3 files have that name: leaves/a/1/x.csv"):
+    with pytest.raises(InvalidInput, match=r"4 files have that name: leaves/a/1/x.csv"):
         tables.sql('from "first/x.csv"')
     assert tables.sql('from "first/b/3/x.csv"')["n"].tolist() == [3]
 
