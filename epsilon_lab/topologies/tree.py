@@ -225,6 +225,11 @@ class TreePlan(JudgedPlan):
         self._head = mend.id
         return [*effects, *self._nodes.add([mend])]
 
+    def _judged_by(self, name: str) -> str | None:
+        """Whoever resolves conflicts, as there may be some wherever branches meet."""
+        fixer, is_meeting = self._tree.fixer, self._nodes.spec(name).is_reviewed
+        return None if fixer is None or not is_meeting else fixer.call.code
+
     def _renewed(self, names: Sequence[str]) -> list[PlanEffect]:
         """Conflicts of what is done again are new ones."""
         for name in names:

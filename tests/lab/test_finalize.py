@@ -7,8 +7,23 @@ import shutil
 
 import pytest
 
-from epsilon_lab import Budget, Command, Dag, Lab, MapReduce, Pipeline, Retry, ShardedQueue, WorkQueue, ids
+from epsilon_lab import (
+    Budget,
+    Command,
+    Dag,
+    Lab,
+    MapReduce,
+    Pipeline,
+    Retry,
+    ShardedQueue,
+    Supervisor,
+    Tree,
+    WorkQueue,
+    current_task,
+    ids,
+)
 from epsilon_lab.errors import InvalidInput, LabError, RunFailed
+from epsilon_lab.processes.repository import is_installed
 from epsilon_lab.testing.census import wait_until
 
 WORDS = ["ann", "anna", "anne", "bo", "cy"]
@@ -169,12 +184,55 @@ def test_nodes_behind_one_that_asked_are_made_again(lab):
     assert run.results() == ["b", "b"]
 
 
+def test_stages_reviewed_nodes_and_teams_that_asked_are_made_again_and_judged_again(lab, tmp_path):
+    def text(inputs, *, flag=None):
+        chosen = flag(key="text", question="Which?", options=["a", "b"]) or "none"
+        (current_task().workspace / "text.txt").write_text(chosen)
+        return chosen
+
+    def shout(given):
+        return (given if isinstance(given, str) else given["first"]).upper()
+
+    def judge(request):
+        with (tmp_path / "judged").open("a") as judged:
+            judged.write("x")
+        return {"verdict": "pass", "reason": ""}
+
+    second = {"id": "second", "task": shout}
+    plan = [{"id": "first", "task": text}, {**second, "depends_on": ["first"]}]
+    runs = [
+        lab.start(Pipeline([{"id": "first", "task": text, "gate": judge}, second])),
+        lab.start(Supervisor(plan, review=judge)),
+    ]
+    if is_installed():
+        teams = [{"id": "api", "plan": plan}, {"id": "web", "task": asks, "depends_on": ["api"]}]
+        runs.append(lab.start(Tree(teams, fixer=judge)))
+    for run in runs:
+        run.wait()
+        [case] = run.cases.where("flagged_by = 'text'")
+        judged = (tmp_path / "judged").read_text()
+        run.cases.decide(case.case_id, "b")
+        changes = {row[0].removeprefix("api."): row[2:] for row in rows(run.finalize())}
+        assert changes["first~2"] == ("none", "b", [case.case_id])
+        assert changes["second~2"] == ("NONE", "B", [case.case_id])
+        assert run.status == "completed"
+        assert run.finalize().empty
+        if run.topology == "tree":
+            assert (run.path / "repository" / "text.txt").read_text() == "b"
+        else:
+            assert (tmp_path / "judged").read_text() > judged
+
+
 def test_whoever_would_have_to_be_asked_is_named_and_nothing_is_changed(lab):
     program = {"id": "b", "task": Command(["true"], confine=False), "depends_on": ["a"]}
     runs = {
         "b would be done again, and it is no function": lab.start(Dag([{"id": "a", "task": asks}, program])),
         "a.gate would be done again, and a person": lab.start(Pipeline([{"task": asks, "id": "a"}], gate="person")),
     }
+    if is_installed():
+        teams = [{"id": "x", "task": asks}, {"id": "y", "task": abs}]
+        tree = Tree(teams, fixer=Command(["true"], confine=False))
+        runs["x.merge.resolve would be done again, and it is no function"] = lab.start(tree)
     for named, run in runs.items():
         if run.topology == "pipeline":
             assert wait_until(lambda: [case for case in run.cases.open if case.kind == "gate"], within_s=30)  # noqa: B023
