@@ -364,6 +364,10 @@ class Run:
         revision, and so is what depends on it; the run ends again, with its new output. Nothing else is touched, and
         nothing at all where nothing is decided otherwise. A run that goes on is waited for first.
 
+        QA looks again at what was made anew, and where it has asked itself; what it finds then, nobody mends: the run
+        fails. A gate or a review is told the verdicts on what it has asked once its node is made anew for another
+        reason; for them alone, nothing is.
+
         A search is ranked anew: a candidate that is the key of a case (its id, or `["candidate", id]`) with the verdict
         `reject` is out of it, but for the seed program. Of a rescoring, `old order` keeps a candidate's old place.
 

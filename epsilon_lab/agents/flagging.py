@@ -2,7 +2,8 @@
 
 A function asks, and goes on with what it has: nothing waits. Once there is a verdict, it is called again over the same
 inputs, asks again, and is told. So a case must be the same one each time: it is known by who asks and what about, and
-by nothing that an edit, another run or another order of events would change.
+by nothing that an edit, another run or another order of events would change. Who judges what others made (a gate, a
+review) is told once that is made anew, and not called again for its own question's sake: QA is.
 
 What was flagged counts with the result of the attempt that is accepted; of one that fails, nothing is on record.
 """

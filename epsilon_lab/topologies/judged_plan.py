@@ -131,7 +131,9 @@ class JudgedPlan(DagPlan):
         if (number := revision(judged)) > 1:
             task_id = revised(task_id, number)
         self._judged[task_id] = judged
-        call = judge.call if argument is None else msgspec.structs.replace(judge.call, argument=stored(argument))
+        call = msgspec.structs.replace(judge.call, verdicts=self._nodes.verdicts)
+        if argument is not None:
+            call = msgspec.structs.replace(call, argument=stored(argument))
         task = TaskSpec(
             task_id=task_id,
             kind=self._suffix,

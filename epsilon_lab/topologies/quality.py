@@ -17,6 +17,9 @@ and QA is not asked about a product that is known to lack a part. So a repaired 
 
 A QA task that fails, or whose report is missing or makes no sense, is no finding about the product: it is asked once
 more, told what was wrong, and then the run has failed for want of a report, said as such.
+
+Where a run is finalised, QA looks again at what was made anew, or at the same product where only what QA itself has
+asked is decided otherwise. What it finds then is not mended: whoever mends might be a model, which nobody has asked.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from epsilon_lab.arguments import whole
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.ids import origin, revised
 from epsilon_lab.messages.call import Feedback, call_of
-from epsilon_lab.messages.events import Body, QualityChecked
+from epsilon_lab.messages.events import Body, QualityChecked, TasksRevised
 from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import as_json, stored
 from epsilon_lab.topologies.gates import said_in
@@ -228,8 +231,14 @@ class Checked(Plan):
         self._is_spent = False
         """Whether the budget of seconds is used up."""
 
+        self._verdicts = ""
+        """The file of verdicts that QA goes by, where it flags cases."""
+
+        self._is_finalised = False
+        """Whether what is found is not to be mended."""
+
         self._end: Finish | None = None
-        """How the plan would have ended."""
+        """How the plan would have ended; None while it is at work."""
 
         self._report: Report | None = None
 
@@ -260,15 +269,29 @@ class Checked(Plan):
 
     def told(self, news: object, now: float) -> list[PlanEffect]:
         """Where work is done again because someone wants it, it is checked again, with all fix waves before it."""
-        effects = self.plan.told(news, now)
+        end, is_asked, verdicts = self._end, False, ""
+        if isinstance(news, Revise) and news.verdicts:
+            is_asked, verdicts = QA in news.feedback, news.verdicts
+            others = {name: why for name, why in news.feedback.items() if name != QA}
+            effects = self.plan.told(Revise(others, verdicts), now) if others else []
+        else:
+            effects = self.plan.told(news, now)
         if any(isinstance(each, Add | Requeue) for each in effects):
-            self._awaited, self._fixes, self._is_spent = None, 0, False
+            self._end = None
+        elif is_asked and end is not None:
+            effects = [Emit(TasksRevised(feedback={QA: ()}, verdicts=verdicts)), end]
+        else:
+            return self._go_on(effects, now)
+        self._awaited, self._fixes, self._is_spent = None, 0, False
+        self._verdicts, self._is_finalised = verdicts or self._verdicts, bool(verdicts)
         return self._go_on(effects, now)
 
     def again(self, names: Iterable[str]) -> dict[str, str]:
-        """And then QA."""
-        found = self.plan.again(names)
-        return found | ({QA: self._rules.qa.call.code} if found else {})
+        """And then QA; or QA alone, where it is QA that asked, and there is a product."""
+        names = tuple(names)
+        found = self.plan.again(name for name in names if name != QA)
+        is_asked = QA in names and self._end is not None and self._end.status == "completed"
+        return found | ({QA: self._rules.qa.call.code} if found or is_asked else {})
 
     def news_in(self, line: Body) -> object | None:
         """As the plan's."""
@@ -321,7 +344,14 @@ class Checked(Plan):
 
     @property
     def _has_waves(self) -> bool:
-        return self._fixes < self._rules.fix_waves
+        return self._fixes < self._rules.fix_waves and not self._is_finalised
+
+    @property
+    def _why_not(self) -> str:
+        """Why nothing is mended, where there are no waves."""
+        if self._is_finalised:
+            return "nothing is mended where a run is finalised"
+        return f"{self._rules.fix_waves} fix waves are used up" if self._rules.fix_waves else "nothing is to be fixed"
 
     def _ask(self, product: Product, feedback: tuple[Feedback, ...]) -> list[PlanEffect]:
         about = {"nodes": {name: about for name, about in product.nodes.items() if about}, "wave": self._waves + 1}
@@ -343,6 +373,7 @@ class Checked(Plan):
             spec.call,
             layers=layers,
             feedback=feedback,
+            verdicts=self._verdicts,
             about={**spec.call.about, **about},
             inputs=tuple((name, stored(as_json(value))) for name, value in (inputs or {}).items()),
         )
@@ -368,10 +399,8 @@ class Checked(Plan):
             return [*self._on_record(report, {}), self._over("completed", f"QA passed in wave {self._waves}")]
         if not self._has_waves:
             found = f"QA found {_count(report)} in wave {self._waves + 1}"
-            used = (
-                f"{self._rules.fix_waves} fix waves are used up" if self._rules.fix_waves else "nothing is to be fixed"
-            )
-            return [*self._on_record(report, {}), self._over("failed", f"{found}, and {used}: {_first(report)}")]
+            over = self._over("failed", f"{found}, and {self._why_not}: {_first(report)}")
+            return [*self._on_record(report, {}), over]
         product = self.plan.product()
         unclear = [error for error in report.errors if _owner(error, product) is None]
         if self._rules.assign is None or not unclear:
@@ -410,10 +439,10 @@ class Checked(Plan):
         self._fixes += 1
         assigned = {name: tuple(each.id for each in why) for name, why in feedback.items()}
         effects = self._on_record(report, assigned)
-        again = self.plan.told(Revise(feedback), now)
-        if not again:
+        if not (again := self.plan.told(Revise(feedback), now)):
             nobody = f"{_first(report)}; and nothing can be done again in this topology"
             return [*effects, self._over("failed", f"QA found {_count(report)}: {nobody}")]
+        self._end = None
         return effects + self._go_on(again, now)
 
     def _on_record(self, report: Report, assigned: Mapping[str, tuple[str, ...]]) -> list[PlanEffect]:

@@ -193,9 +193,9 @@ def test_stages_reviewed_nodes_and_teams_that_asked_are_made_again_and_judged_ag
     def shout(given):
         return (given if isinstance(given, str) else given["first"]).upper()
 
-    def judge(request):
+    def judge(request, *, flag=None):
         with (tmp_path / "judged").open("a") as judged:
-            judged.write("x")
+            judged.write(flag(key="judge", question="Will it do?", options=["yes", "no"]) or "-")
         return {"verdict": "pass", "reason": ""}
 
     second = {"id": "second", "task": shout}
@@ -210,6 +210,10 @@ def test_stages_reviewed_nodes_and_teams_that_asked_are_made_again_and_judged_ag
     for run in runs:
         run.wait()
         [case] = run.cases.where("flagged_by = 'text'")
+        if run.topology != "tree":
+            [of_judge] = run.cases.where("flagged_by = 'judge'")
+            run.cases.decide(of_judge.case_id, "yes")
+            assert run.finalize().empty  # nothing is made anew for it alone
         judged = (tmp_path / "judged").read_text()
         run.cases.decide(case.case_id, "b")
         changes = {row[0].removeprefix("api."): row[2:] for row in rows(run.finalize())}
@@ -220,7 +224,33 @@ def test_stages_reviewed_nodes_and_teams_that_asked_are_made_again_and_judged_ag
         if run.topology == "tree":
             assert (run.path / "repository" / "text.txt").read_text() == "b"
         else:
-            assert (tmp_path / "judged").read_text() > judged
+            assert (tmp_path / "judged").read_text().removeprefix(judged) in ("yes", "yesyes")
+
+
+def test_qa_that_asked_looks_again_and_nobody_mends_what_it_finds_then(lab, tmp_path):
+    def qa(inputs, *, flag=None):
+        said = flag(key=sorted(inputs), question="Will it do?", options=["yes", "no"])
+        return "it will not do" if said == "no" else None
+
+    program = {"id": "program", "task": Command(["sh", "-c", 'echo \'{"type": "done"}\''], confine=False)}
+    run = lab.start(Dag([{"id": "asks", "task": asks}, program], qa=qa)).wait()
+    [case] = run.cases.where("flagged_by = 'qa'")
+    run.cases.decide(case.case_id, "no")
+    with pytest.raises(RunFailed, match="and nothing is mended where a run is finalised: it will not do"):
+        run.finalize()
+    assert run.frame("tasks")["task_id"].tolist() == ["asks", "program", "qa", "qa~2"]
+    assert run.finalize().empty
+    run.cases.undo(case.case_id)
+    assert rows(run.finalize()) == [("qa~3", "$", "it will not do", None, [case.case_id])]
+    assert run.status == "completed"
+
+    [other] = run.cases.where("flagged_by = 'asks'")
+    run.cases.decide(case.case_id, "no")  # and what QA looks at is made anew
+    run.cases.decide(other.case_id, "b")
+    with pytest.raises(RunFailed, match="it will not do"):
+        run.finalize()
+    assert run.frame("tasks")["task_id"].tolist()[4:] == ["qa~3", "asks~2", "qa~4"]
+    assert run.finalize().empty
 
 
 def test_whoever_would_have_to_be_asked_is_named_and_nothing_is_changed(lab):
