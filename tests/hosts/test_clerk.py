@@ -36,6 +36,10 @@ def write(workspace, run_id, cases=3):
     return run
 
 
+def no_panel(*_):
+    raise AssertionError("nobody looks here")
+
+
 class Desk:
     """A clerk, and the case book of one run, which can be left and come back to."""
 
@@ -46,7 +50,7 @@ class Desk:
     def open(self):
         self.clerk = Clerk(SystemClock())
         self.tables = Tables(self.run.path.parent, live_run_ids=tuple)
-        self.book = CaseBook(self.run.run_id, self.tables, self.tell, lambda _: True)
+        self.book = CaseBook(self.run.run_id, self.tables, self.tell, lambda _: True, no_panel)
 
     def tell(self, news):
         self.clerk.obey(self.run, news)
@@ -163,7 +167,7 @@ def test_few_books_stay_open_and_none_is_opened_once_it_is_closed(desk, tmp_path
     runs = [write(tmp_path / "runs", f"run-{number}") for number in range(6)]
     for run in [*runs, *runs]:
         desk.run = run
-        CaseBook(run.run_id, desk.tables, desk.tell, lambda _: True).decide("c-0000", "yes", force=True)
+        CaseBook(run.run_id, desk.tables, desk.tell, lambda _: True, no_panel).decide("c-0000", "yes", force=True)
     handles = (f"/proc/self/fd/{handle}" for handle in os.listdir("/proc/self/fd"))
     held = [os.readlink(handle) for handle in handles if os.path.exists(handle)]
     assert sum(path.startswith(str(tmp_path)) for path in held) == 4

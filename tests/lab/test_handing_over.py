@@ -1,5 +1,7 @@
 """A long run is given to the broker piece by piece; nothing is lost, or done twice, whatever happens in between."""
 
+import time
+
 from epsilon_lab import Lab, WorkQueue
 from epsilon_lab.topologies import runner
 
@@ -44,9 +46,16 @@ def test_a_run_whose_lab_closes_between_pieces_goes_on(tmp_path, monkeypatch):
 def test_a_task_that_was_not_given_yet_can_be_put_first(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "_AT_ONCE", 7)
     with Lab(tmp_path / "runs", workers=1) as lab:
-        run = lab.start(WorkQueue(range(ITEMS), double))
-        last = f"item-{ITEMS - 1:06d}"
-        run.prioritise(last, 9)
+        go = tmp_path / "go"
+
+        def double_once_told(item):
+            while not go.exists():  # or all might be done before anyone says a word
+                time.sleep(0.01)
+            return 2 * item
+
+        run = lab.start(WorkQueue(range(ITEMS), double_once_told))
+        run.prioritise(f"item-{ITEMS - 1:06d}", 9)
+        go.touch()
         assert run.wait().results() == [2 * item for item in range(ITEMS)]
 
 
