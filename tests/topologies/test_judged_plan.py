@@ -8,7 +8,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epsilon_lab import Person, Pipeline, Supervisor
@@ -355,6 +355,7 @@ def test_a_run_that_was_stopped_is_done_to_its_end_where_a_stage_is_done_again(f
 SAID = st.sampled_from([True, None, False, "no", {"verdict": "fail", "reason": "bad"}, 7, Broke("broke")])
 
 
+@settings(max_examples=settings.default.max_examples // 3)
 @given(
     gates=st.lists(st.sampled_from(["none", "code", "person"]), min_size=3, max_size=3),
     said=st.lists(SAID, max_size=12),
@@ -573,6 +574,7 @@ TO_ANN = {"verdict": "reassign", "to": "ann"}
 SAYS = st.sampled_from([True, True, "no", SPLIT, TO_ANN, {"verdict": "fail"}, 7, Broke("broke")])
 
 
+@settings(max_examples=settings.default.max_examples // 3)
 @given(
     said=st.lists(SAYS, max_size=30),
     fails=st.lists(st.booleans(), max_size=30),

@@ -42,6 +42,7 @@ class Desk:
         self.heard: list[tuple[str, ToBroker]] = []
         self._listener = listener
         self._fences = 0
+        self._entries: dict[Callable[..., Any], str] = {}
 
     def assignment(
         self, function: Callable[..., Any] | str, item: Any = None, *, lane: Lane = "process", **options: Any
@@ -49,9 +50,11 @@ class Desk:
         """Make an assignment; functions are packed into the run directory."""
         entry = function
         if not isinstance(function, str):
-            packed = pack_function(function)
-            self.run.save(f"code/{packed.sha256}.pkl", packed.blob, kind="code")
-            entry = f"code:{packed.sha256}"
+            if function not in self._entries:
+                packed = pack_function(function)
+                self.run.save(f"code/{packed.sha256}.pkl", packed.blob, kind="code")
+                self._entries[function] = f"code:{packed.sha256}"
+            entry = self._entries[function]
         self._fences += 1
         task = TaskSpec(
             task_id=f"item-{self._fences}", kind="item", lane=lane, entry=str(entry), payload=pack(item), **options
