@@ -62,4 +62,5 @@ def truth() -> dict[str, dict[str, str]]:
 def group(benchmark: str, conditions: dict[str, str]) -> str:
     """What a result is a result of, in words; rows of one group may be compared."""
     asked = CATALOGUE[benchmark].conditions if benchmark in CATALOGUE else CONDITIONS
-    return ", ".join([benchmark, *(conditions.get(name) or "?" for name in asked)])
+    told = ((name, conditions.get(name) or "?") for name in asked)
+    return ", ".join([benchmark, *(f"{value}-shot" if name == "shots" else value for name, value in told)])
