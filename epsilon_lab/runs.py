@@ -385,6 +385,11 @@ class Run:
                 would have to be asked. Nothing was changed then.
         """
         self._home.refuse_on_loop("run.finalize()")
+        if self._home.read_only:
+            raise LabError(
+                f"this lab only looks on and cannot finalize run {self.run_id}; do it in the process that has the "
+                f"workspace, or once that has closed it: Lab({str(self._home.path)!r})"
+            )
         if self.status == "paused":
             raise LabError(f"run {self.run_id} is paused, and what it has asked may not be all; resume() it first")
         self._has_ended_within(None)

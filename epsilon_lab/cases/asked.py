@@ -2,11 +2,13 @@
 
 Pure. What counts is the latest go at a task that was accepted, and the answers that it went on with: not when a verdict
 was given, nor whether it was taken back and given again meanwhile. What only earlier goes have asked, nobody asks.
+A go that was begun and not accepted, as it failed or was cancelled, has used none of them: its task is concerned by
+whatever is decided, also by what it was told before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from epsilon_lab.ids import origin, revision
 from epsilon_lab.messages.events import CaseFlagged
@@ -17,13 +19,19 @@ class Asked:
 
     def __init__(self) -> None:
         self._told: dict[str, tuple[int, dict[str, str | None]]] = {}
+        self._begun: set[str] = set()
 
     def take(self, task_id: str, flags: Sequence[CaseFlagged]) -> None:
         """A go at a task was accepted, which flagged these."""
         name, number = origin(task_id), revision(task_id)
+        self._begun.discard(name)
         latest, _ = self._told.get(name, (0, {}))
         if (flags or latest) and number >= latest:
             self._told[name] = number, {flag.case_id: flag.told for flag in flags}
+
+    def begin(self, names: Iterable[str]) -> None:
+        """Tasks, by the first of their revisions, are called again."""
+        self._begun.update(names)
 
     def cases(self) -> set[str]:
         """Ids of the cases that are asked about."""
@@ -38,5 +46,5 @@ class Asked:
         return sorted(
             name
             for name, (_, told) in self._told.items()
-            if any(verdicts.get(case_id) != verdict for case_id, verdict in told.items())
+            if name in self._begun or any(verdicts.get(case_id) != verdict for case_id, verdict in told.items())
         )

@@ -365,8 +365,9 @@ class CaseBook:
             InvalidInput: One is no kind of decider, or named twice.
             LabError: As for `decide`.
         """
-        if not kinds or len(set(kinds)) < len(kinds) or not set(kinds) <= set(get_args(DeciderKind)):
-            raise InvalidInput("kinds", f"must be some of {', '.join(get_args(DeciderKind))}, each once, got {kinds!r}")
+        known = get_args(DeciderKind)
+        if not kinds or any(kind not in known or kinds.count(kind) > 1 for kind in kinds):
+            raise InvalidInput("kinds", f"must be some of {', '.join(known)}, each once, got {kinds!r}")
         self._tell(Rank(kinds))
 
     def detect(self, *detectors: Detector) -> pd.DataFrame:
@@ -401,10 +402,12 @@ class CaseBook:
             The ids of the cases that are decided since.
 
         Raises:
-            InvalidInput: A verdict is no option of the case here, or its decider lacks the role that is asked here;
-                those before it are taken over.
+            InvalidInput: That is no run; or a verdict is no option of the case here, or its decider lacks the role that
+                is asked here: those before it are taken over.
             LabError: As for `decide`.
         """
+        if not isinstance(getattr(other, "cases", None), CaseBook):
+            raise InvalidInput("other", f"must be a run, got {other!r}", "lab.runs has them by name and run id")
         undecided = dict.fromkeys(case_id for (case_id,) in self._rows("case_id", "status in ('open', 'deferred')"))
         theirs = [case for case in other.cases._cases("number is not null") if case.case_id in undecided]  # noqa: SLF001
         theirs = [case for case in theirs if case.flagged_by != CONFLICTS]  # what follows from these is theirs too

@@ -329,6 +329,7 @@ class RunState:
             self.status, self.reason = over
         elif isinstance(news, Revise) and news.verdicts:
             self._finalised += 1
+            self._asked.begin(news.feedback)
             verdicts = msgspec.json.encode(self.docket.verdicts(), order="sorted")
             effects.insert(0, Write(news.verdicts, verdicts.decode(), "verdicts"))
         return effects

@@ -291,6 +291,12 @@ def test_failed_and_stopped_runs_are_finalized_with_what_they_have(lab, tmp_path
         run.finalize()
     assert run.status == "failed"
     run.cases.undo(case.case_id)
+    assert [row[1:4] for row in rows(run.finalize())] == [("$", None, 3)]
+    assert (run.status, run.output) == ("completed", 3)
+    run.cases.decide(case.case_id, "no")
+    with pytest.raises(RunFailed, match="told not to"):
+        run.finalize()
+    run.cases.undo(case.case_id)
     run.cases.decide(case.case_id, "yes")
     run.finalize()
     assert (run.status, run.output) == ("completed", 3)
@@ -301,6 +307,8 @@ def test_failed_and_stopped_runs_are_finalized_with_what_they_have(lab, tmp_path
 
     run = lab.start(Dag([{"id": "a", "task": asks}, {"id": "slow", "task": slow}]))
     assert wait_until(lambda: run.cases.open and (tmp_path / "begun").exists(), within_s=60)
+    with Lab(lab.path, read_only=True) as onlooker, pytest.raises(LabError, match="only looks on"):
+        onlooker.runs[run.run_id].finalize()  # at once
     run.stop()
     run.wait()
     run.cases.decide(run.cases.open[0].case_id, "b")
