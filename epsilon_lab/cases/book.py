@@ -200,8 +200,8 @@ class CaseBook:
         Raises:
             InvalidInput: That is no SQL; DuckDB's words are in the message.
         """
-        chosen = {case_id for case_id, _ in self.chosen(text("where", condition), "place")}
-        return [case for case in self._cases() if case.case_id in chosen]
+        chosen = [case_id for case_id, _ in self.chosen(text("where", condition), "place")]
+        return self._cases("case_id in (select unnest($chosen::varchar[]))", chosen=chosen)
 
     def panel(
         self,
@@ -429,13 +429,15 @@ class CaseBook:
         self._tell(news)
         return self[news.case_id]
 
-    def _cases(self, which: str = "true", case_id: str = "") -> list[Case]:
+    def _cases(self, which: str = "true", case_id: str = "", **more: object) -> list[Case]:
         """These cases, in the order in which they were flagged."""
-        found = [_fields(_CASE, row) for row in self._rows(_CASE, which, case_id)]
+        found = [_fields(_CASE, row) for row in self._rows(_CASE, which, case_id, **more)]
         verdicts: dict[str, list[VerdictGiven]] = {}
         if any(case["status"] != "open" or "number" in case for case in found) or case_id:
             chosen = f"select case_id from cases where run_id = $run and {which}"  # noqa: S608 - our own names
-            for row in self._rows(_VERDICT, f"case_id in ({chosen})", case_id, table="verdicts", order="number"):
+            for row in self._rows(
+                _VERDICT, f"case_id in ({chosen})", case_id, table="verdicts", order="number", **more
+            ):
                 given = _fields(_VERDICT, row)
                 verdicts.setdefault(given["case_id"], []).append(msgspec.convert(given, VerdictGiven))
         return [msgspec.convert({**case, "verdicts": tuple(verdicts.get(case["case_id"], ()))}, Case) for case in found]

@@ -123,6 +123,9 @@ def test_what_another_run_decided_is_taken_over_for_the_same_cases(over, tmp_pat
         assert again.cases.adopt(over) == [cd]
         assert again.cases.adopt(over) == []
         assert again.cases.verdicts() == {ab: "different", cd: "unsure"}
+        assert again.cases.where("false") == []
+        decided = again.cases.where("status = 'decided'")
+        assert [(case.case_id, len(case.verdicts)) for case in decided] == [(ab, 1), (cd, 1)]
         assert (again.cases[cd].speaks.decider_kind, again.cases[cd].speaks.note) == ("LLM", "hm")
 
 

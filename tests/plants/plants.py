@@ -187,6 +187,13 @@ PLANTS = (
         (CLERK,),
     ),
     Plant(
+        "after a go that failed the answers before it count",
+        "topologies/engine.py",
+        "            self._asked.begin(news.feedback)\n",
+        "",
+        ("tests/lab/test_finalize.py::test_failed_and_stopped_runs_are_finalized_with_what_they_have",),
+    ),
+    Plant(
         "a verdict that was delivered twice counts twice",
         "cases/docket.py",
         "                is_new = not news.source or news.source not in self._sources\n",
