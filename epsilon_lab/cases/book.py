@@ -429,7 +429,7 @@ class CaseBook:
         self._tell(news)
         return self[news.case_id]
 
-    def _cases(self, which: str = "true", case_id: str = "", **more: object) -> list[Case]:
+    def _cases(self, which: str = "true", case_id: str = "", **more: Any) -> list[Case]:
         """These cases, in the order in which they were flagged."""
         found = [_fields(_CASE, row) for row in self._rows(_CASE, which, case_id, **more)]
         verdicts: dict[str, list[VerdictGiven]] = {}
