@@ -153,7 +153,10 @@ _ARTIFACTS = """
 select path, task_id from artifacts
 where run_id = $run and (
     path = $path or ends_with(path, '/' || $path)
-    or (starts_with($path, task_id || '/') and ends_with(path, '/' || substr($path, length(task_id) + 2)))
+    or exists(
+        from (select unnest([task_id, split_part(task_id, '~', 1)]) as task)
+        where starts_with($path, task || '/') and ends_with(path, '/' || substr($path, length(task) + 2))
+    )
 )
 order by path = $path desc, created_at desc, path desc
 """

@@ -1832,6 +1832,27 @@ PLANTS = (
         ("tests/lab/test_finalize.py", "-k", "stages"),
     ),
     Plant(
+        "what a finalize changed in a list is told as rows that went and came",
+        "cases/differences.py",
+        "        if len(changed) == len(gone):",
+        "        if not gone:",
+        (DIFFERENCES,),
+    ),
+    Plant(
+        "long evidence is shown from its beginning, differ it where it may",
+        "cases/evidence.py",
+        "    is_seen = low == high or alike < MOST_CHARACTERS // 2\n",
+        "    is_seen = True\n",
+        ("tests/cases/test_evidence.py",),
+    ),
+    Plant(
+        "a closed lab opens a decider's panel",
+        "lab.py",
+        "        self._check()  # a closed lab takes no verdict\n",
+        "",
+        (REVIEW,),
+    ),
+    Plant(
         "a list in another order does not differ",
         "cases/differences.py",
         "        yield Difference(path, before, after)\n        return\n",

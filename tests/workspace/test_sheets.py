@@ -124,6 +124,7 @@ def test_of_a_tasks_files_the_last_is_meant_and_of_several_tasks_it_has_to_be_sa
     with pytest.raises(InvalidInput, match=r"4 files have that name: leaves/a/1/x.csv"):
         tables.sql('from "first/x.csv"')
     assert tables.sql('from "first/b/3/x.csv"')["n"].tolist() == [3]
+    assert tables.sql('from "first/a/x.csv"')["n"].tolist() == tables.sql('from "first/a~2/x.csv"')["n"].tolist() == [9]
 
 
 def test_a_query_of_files_alone_reads_no_events(workspace: Workspace, tables: Tables) -> None:
