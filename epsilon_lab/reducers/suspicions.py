@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from epsilon_lab.arguments import number, whole
 from epsilon_lab.errors import InvalidInput
+from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.reducers.flag import Flag
 
 Rows = Sequence[Mapping[str, Any]]
@@ -84,7 +85,7 @@ class SuspiciousScore:
                     key=row["candidate_id"],
                     kind="suspicious score",
                     question=f"Is the score {row['score']:.10g} of {row['candidate_id']} genuine?",
-                    options=["genuine", "reject", "scorer is wrong"],
+                    options=_verdicts(row, "genuine"),
                     evidence=_seen(row),
                     reason="; ".join(reasons),
                     score=z,
@@ -138,7 +139,7 @@ class UnstableScore:
                     key=row["candidate_id"],
                     kind="unstable score",
                     question=f"Does the score of {row['candidate_id']} stand?",
-                    options=["stands", "reject", "scorer is wrong"],
+                    options=_verdicts(row, "stands"),
                     evidence=_seen(row),
                     reason="; ".join(reasons),
                 )
@@ -173,6 +174,11 @@ def _beyond(values: Sequence[float]) -> list[float]:
     apart = [abs(value - middle) for value in values]
     scale = statistics.median(apart) / 0.6745 or statistics.fmean(apart) * 1.2533
     return [(value - middle) / scale if scale else 0.0 for value in values]
+
+
+def _verdicts(row: Mapping[str, Any], good: str) -> list[str]:
+    """What there is to say of a candidate's score: the seed program stays in the ranking, and cannot be rejected."""
+    return [good, *(["reject"] if row["candidate_id"] != SEED_CANDIDATE else []), "scorer is wrong"]
 
 
 def _seen(row: Mapping[str, Any]) -> dict[str, Any]:
