@@ -6,6 +6,7 @@ import pytest
 
 from epsilon_lab import Lab, LabError, PopulationSearch, Problem
 from epsilon_lab.errors import InvalidInput, RunFailed
+from epsilon_lab.testing.census import wait_until
 from epsilon_lab.topologies.catalogue import topology_of
 from epsilon_lab.topologies.recovery import recover
 from epsilon_lab.workspace.journal import read_journal
@@ -36,7 +37,8 @@ def closest_to_state(output, trial):
 
 @pytest.fixture(scope="module")
 def search(tmp_path_factory):
-    with Lab(tmp_path_factory.mktemp("rescoring") / "runs", workers=2) as lab:
+    """Tests that finalise it or its rescoring come last."""
+    with Lab(tmp_path_factory.mktemp("rescoring") / "runs", workers=1) as lab:
         yield lab.start(PopulationSearch(toy(), propose, population=6, **SMALL), name="toy").wait(60)
 
 
@@ -94,25 +96,24 @@ def test_it_answers_as_a_search_does(search, rescored):
         rescored.controls()
 
 
-def test_the_problem_s_own_check_only_passes_or_fails(lab):
+def test_the_problem_s_own_check_only_passes_or_fails(tmp_path):
     def cheat(context):
-        return f"def solve():\n    return {990 + int(context.candidate_id[-1])}\n"
+        return f"def solve():\n    return {994 + int(context.candidate_id[-1])}\n"
 
     def never_above_995(output):
         return f"{output} is too much" if output > 995 else float(output) / 1000
 
-    search = lab.start(PopulationSearch(toy(check=never_above_995), cheat, population=8, **SMALL)).wait(60)
-    assert search.best.score == 0.995
-    rescored = search.rescore(lambda output: 2.0 * output, name="twice").wait(60)
-    assert (rescored.name, rescored.best.score) == ("twice", 1990.0), "not by the number of the old check"
-    told = rescored.candidates.set_index("candidate_id")["error"].to_dict()
-    assert told.get("g000-c006", "996 is too much") == "996 is too much"
-    again = rescored.rescore(float, check=lambda output: None).wait(60)
-    assert again.best.score == 995, "and a rescoring can be judged again itself"
+    with Lab(tmp_path / "runs", workers=1) as lab:
+        search = lab.start(PopulationSearch(toy(check=never_above_995), cheat, population=3, **SMALL)).wait(60)
+        assert search.best.score == 0.995
+        assert search.candidate("g000-c002").error == "996 is too much"
+        rescored = search.rescore(lambda output: 2.0 * output, name="twice").wait(60)
+        assert (rescored.name, rescored.best.score) == ("twice", 1990.0), "not by the number of the old check"
+        again = rescored.rescore(float, check=lambda output: None).wait(60)
+        assert again.best.score == 995, "and a rescoring can be judged again itself"
 
 
-def test_what_cannot_be_judged_again_is_refused_with_the_reason(lab):
-    search = lab.start(PopulationSearch(toy(), propose, population=2, **SMALL | {"elites": 0})).wait(60)
+def test_what_cannot_be_judged_again_is_refused_with_the_reason(lab, search):
     for wrong, what in (({"score": 7}, "score"), ({"score": float, "check": 7}, "check")):
         with pytest.raises(InvalidInput, match=f"rescore {what}"):
             search.rescore(**wrong)
@@ -126,6 +127,7 @@ def test_what_cannot_be_judged_again_is_refused_with_the_reason(lab):
     live = lab.start(PopulationSearch(toy(), stuck, population=2, **SMALL | {"elites": 0}))
     with pytest.raises(LabError, match="is running; wait"):
         live.rescore(float)
+    assert wait_until(lambda: "scored" in set(live.candidates["outcome"]), within_s=30)
     live.stop()
     live.wait(30)
 
@@ -135,7 +137,7 @@ def test_what_cannot_be_judged_again_is_refused_with_the_reason(lab):
     with pytest.raises(LabError, match=r"no program of run .* had a score"):
         failed.rescore(float)
 
-    nothing = search.rescore(lambda output: 1 / 0)
+    nothing = live.rescore(lambda output: 1 / 0)
     with pytest.raises(RunFailed, match="gave no program a score; seed: ZeroDivisionError"):
         nothing.wait(30)
     with pytest.raises(LabError, match="is failed, and has not ranked"):
@@ -143,8 +145,7 @@ def test_what_cannot_be_judged_again_is_refused_with_the_reason(lab):
 
 
 @pytest.mark.long
-def test_a_stranger_s_search_is_judged_again_by_whoever_trusts_it(lab, tmp_path):
-    search = lab.start(PopulationSearch(toy(), propose, population=6, **SMALL)).wait(60)
+def test_a_stranger_s_search_is_judged_again_by_whoever_trusts_it(search, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(search.path, elsewhere / search.run_id)
     with Lab(elsewhere, workers=1) as other:
@@ -185,8 +186,8 @@ def files(run):
     return {name: (run.path / name).read_bytes() for name in FILES}
 
 
-def test_a_rejected_candidate_is_out_of_the_ranking_until_the_verdict_is_taken_back(lab):
-    run = lab.start(PopulationSearch(toy(), propose, population=6, **SMALL)).wait(60)
+def test_a_rejected_candidate_is_out_of_the_ranking_until_the_verdict_is_taken_back(search):
+    run = search
     before, output, reason = files(run), run.output, run.reason
     run.detect(Doubt("g000-c005", "g000-c004", "seed"))
     assert run.finalize().empty, "nothing is decided"
@@ -227,8 +228,8 @@ def test_a_rejected_candidate_is_out_of_the_ranking_until_the_verdict_is_taken_b
     assert run.show()._repr_html_()
 
 
-def test_verdicts_make_the_final_ranking_of_a_rescoring(lab):
-    run = lab.start(PopulationSearch(toy(), propose, population=6, **SMALL)).wait(60).rescore(closest_to_state).wait(60)
+def test_verdicts_make_the_final_ranking_of_a_rescoring(rescored):
+    run = rescored
     cases = {case.key: case.case_id for case in run.cases.open}
     run.cases.decide(cases["g000-c003"], "old order")
     run.cases.decide(cases["g000-c004"], "reject")
