@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.workspace.catalogue import KEPT, NAME, Catalogue
 from epsilon_lab.workspace.feed import Feed, Kept, Look
-from epsilon_lab.workspace.reading import check_reading, interrupted_after, lock_down
+from epsilon_lab.workspace.reading import check_reading, finished, lock_down
 from epsilon_lab.workspace.schema import TABLES, VIEWS
 from epsilon_lab.workspace.sheets import Handed, Sheet
 from epsilon_lab.workspace.store import STORED, Store, load_duckdb
@@ -155,9 +155,8 @@ class Database:
         """
         try:
             check_reading(cursor, query, _READS)
-            with interrupted_after(cursor, timeout_s):
-                return fetch(cursor.execute(query, params))
-        except self._duckdb.InterruptException as error:
+            return finished(cursor, lambda: fetch(cursor.execute(query, params)), timeout_s)
+        except TimeoutError as error:
             raise InvalidInput("query", f"took longer than {timeout_s} s", "ask for less, or give it more") from error
         except self._duckdb.Error as error:
             if self._has_catalogue and self._is_damage(error):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epsilon_lab.errors import InvalidInput, LabError
-from epsilon_lab.workspace.reading import check_reading, interrupted_after, lock_down
+from epsilon_lab.workspace.reading import check_reading, finished, lock_down
 
 if TYPE_CHECKING:
     import duckdb
@@ -127,11 +127,10 @@ class GrantedTables:
         try:
             check_reading(cursor, query, ("SELECT",))
             cursor.execute("begin transaction read only")
-            with interrupted_after(cursor, timeout_s):
-                found = cursor.execute(query).fetchmany(rows + 1)
+            found = finished(cursor, lambda: cursor.execute(query).fetchmany(rows + 1), timeout_s)
             names = [str(column[0]) for column in cursor.description or ()]
             cursor.execute("rollback")
-        except self._duckdb.InterruptException as error:
+        except TimeoutError as error:
             raise InvalidInput("query", f"took longer than {timeout_s:g} s", "ask for less") from error
         except self._duckdb.Error as error:
             raise InvalidInput("query", str(error).strip(), f"the tables are:\n{self.described()}") from error
