@@ -134,6 +134,9 @@ def test_finalized_files_and_outputs_follow_the_verdicts_and_undone_they_are_the
     assert run.output == json.loads(files()["final-summary.json"]) == ["ann", "anne", "bo", "cy"]
     second = files()
     assert second != first
+    gone = run.cases[case_of(run, "anna", "anne")]
+    assert (gone.status, gone.reason) == ("withdrawn", "nobody asks it any more")
+    assert gone.case_id not in {case.case_id for case in run.cases.open}
     journal = (run.path / "journal.ndjson").read_bytes()
     assert run.finalize().empty
     assert files() == second
@@ -145,6 +148,7 @@ def test_finalized_files_and_outputs_follow_the_verdicts_and_undone_they_are_the
     run.cases.undo(new)
     run.cases.undo(asked)
     assert {change[-1][0] for change in rows(run.finalize())} <= {asked, new}
+    assert gone.case_id in {case.case_id for case in run.cases.open}
     assert files() == first
     assert run.status == "completed"
 
