@@ -57,12 +57,14 @@ class ReviewPanel:
         self._further = widgets.HBox([self._unsure, self._skip, self._back, self._undo])
         self._words = widgets.HTML(layout=layout(min_height="24px"))
         self._evidence = widgets.HTML(layout=layout(overflow="auto"))
-        self._where = widgets.Text(placeholder="status = 'open' and score > 0.5", layout=layout(flex="2"))
-        self._order = widgets.Text(placeholder="score desc", layout=layout(flex="1"))
+        self._where = widgets.Text(placeholder="status = 'open' and score > 0.5", layout=layout(flex="2 1 180px"))
+        self._order = widgets.Text(placeholder="score desc", layout=layout(flex="1 1 120px"))
         self._apply = widgets.Button(description="Apply", layout=layout(width="80px"))
         self._apply.on_click(lambda _: self._choose())
         labels = [widgets.Label(text, layout=layout(flex="none")) for text in ("which cases (SQL)", "in which order")]
-        self._filter = widgets.HBox([labels[0], self._where, labels[1], self._order, self._apply])
+        self._filter = widgets.HBox(
+            [labels[0], self._where, labels[1], self._order, self._apply], layout=layout(flex_flow="row wrap")
+        )
         self._shown = [self._head, self._bar, self._question, self._note, self._row, self._further, self._words]
         self._shown += [self._evidence, self._filter]
         self.root = widgets.VBox(self._shown, layout=layout(max_width="960px"))

@@ -169,6 +169,11 @@ def test_cases_are_decided_by_clicks(
     expect(words).to_contain_text("nonsense")
     expect(panel).to_contain_text("12 of 24")
     notebook.screenshot(PICTURES / "cases-wrong-sql.png")
+    whole = page.viewport_size
+    page.set_viewport_size({"width": 620, "height": 1600})
+    for last_in_its_row in (".lab-apply", ".lab-undo", ".lab-option >> nth=1"):
+        expect(panel.locator(last_in_its_row)).to_be_in_viewport(ratio=1)
+    page.set_viewport_size(whole)
     panel.locator(".lab-where input").fill("decider_kind = 'LLM'")
     click("Apply")
     expect(panel).to_contain_text("1 of 1")
