@@ -189,7 +189,7 @@ def _kept(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Kept]:
         (table, column, kind.removesuffix(" NOT NULL"))
         for table in KEPT
         for column, kind in TABLES[table].columns.items()
-    }
+    } | {("rules", "sha256", "VARCHAR"), ("kept", "run_id", "VARCHAR"), ("kept", "how", "VARCHAR")}
     try:
         if not wanted <= set(connection.execute(query, [name]).fetchall()):
             return {}

@@ -1529,8 +1529,8 @@ PLANTS = (
     Plant(
         "what is in a catalogue may be a stranger's query",
         "workspace/catalogue.py",
-        '        if not {*KEPT, "rules", "kept"} <= tables:',
-        "        if False:",
+        "        if not wanted <= set(connection.execute(query, [name]).fetchall()):\n",
+        "        if False:\n",
         (CATALOGUE,),
     ),
     Plant(
@@ -1564,8 +1564,8 @@ PLANTS = (
     Plant(
         "a file that no run has recorded is a table",
         "workspace/sheets.py",
-        "            if ref is not None:\n                found",
-        "            if ref := ref or path:\n                found",
+        "            if ref is None:\n                hint",
+        "            ref = ref or path\n            if ref is None:\n                hint",
         (SHEETS,),
     ),
     Plant(
