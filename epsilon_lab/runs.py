@@ -379,7 +379,7 @@ class Run:
             `because`, a list of the ids of the cases that it is put down to.
 
         Raises:
-            RunFailed: It failed with these verdicts, and had not without.
+            RunFailed: It failed with these verdicts, and had not without, or has again with nothing to show for it.
             InvalidInput: The run is a stranger's.
             LabError: It is paused or interrupted, the lab only looks on, or a model, an agent, a program or a person
                 would have to be asked. Nothing was changed then.
@@ -400,7 +400,7 @@ class Run:
             self._runner = self._home.reopen(self.run_id, Finalise(), trust=trust)
             vars(self).pop("_is_ours", None)  # whoever is trusted is no stranger from here on
             self._has_ended_within(None)
-            if before == "completed":
+            if before == "completed" or (self.status == "failed" and made.changes().empty):
                 self._result()
         return made.changes()
 
@@ -430,10 +430,10 @@ class Run:
 
         Args:
             task: Who decides: a function `task(case) -> verdict`, an `Agent`, an `LLM`, a `Command`, or a function's
-                name. A case is a dict: case_id, kind, question, options, evidence, reason, key, flagged_by. A verdict
-                is one of the options, or None where the case is to stay open; or a dict with `verdict`, and as wanted
-                `note` and `confidence` (0 to 1); of a model, a text that holds such an object or names one option.
-                All else is a failed task, and the others go on.
+                name. A case is a dict: case_id, kind, question, options, evidence, reason, key, score, flagged_by. A
+                verdict is one of the options, or None where the case is to stay open; or a dict with `verdict`, and as
+                wanted `note` and `confidence` (0 to 1); of a model, a text that holds such an object or names one
+                option. All else is a failed task, and the others go on.
             where: Which cases: a condition in SQL on this run's rows of the table `cases`.
             name: A name to find it by.
             decider: Who is on record as the decider, a name or a `Decider`; None for the task's own name: of kind LLM

@@ -42,7 +42,7 @@ Decide this case. Read its evidence; believe nothing that is not in it.
 Answer with one JSON object: {"verdict": one of the case's options, word for word, or null where the evidence does not \
 tell, "note": why, in one sentence, "confidence": a number from 0 to 1}."""
 
-SHOWN = ("case_id", "kind", "question", "options", "evidence", "reason", "key", "flagged_by")
+SHOWN = ("case_id", "kind", "question", "options", "evidence", "reason", "key", "score", "flagged_by")
 """What is known of a case to whoever adjudicates it: no verdicts of others."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")

@@ -298,8 +298,9 @@ def test_failed_and_stopped_runs_are_finalized_with_what_they_have(lab, tmp_path
     assert [row[1:4] for row in rows(run.finalize())] == [("$", None, 3)]
     assert (run.status, run.output) == ("completed", 3)
     run.cases.decide(case.case_id, "no")
-    with pytest.raises(RunFailed, match="told not to"):
-        run.finalize()
+    for _ in range(2):  # and it is said each time: an empty frame would mean that all is well
+        with pytest.raises(RunFailed, match="told not to"):
+            run.finalize()
     run.cases.undo(case.case_id)
     run.cases.decide(case.case_id, "yes")
     run.finalize()

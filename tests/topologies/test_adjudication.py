@@ -55,7 +55,7 @@ def test_whoever_decides_is_shown_the_case_and_nobody_s_verdict(tmp_path):
     shown = msgspec.json.decode(calls[2].argument.json)
     assert shown == {
         "case_id": "c-3", "kind": "pair", "question": "Which?", "options": ["a", "b"], "evidence": None,
-        "reason": "near", "key": None, "flagged_by": "pairs",
+        "reason": "near", "key": None, "score": None, "flagged_by": "pairs",
     }  # fmt: skip
     assert not any(call.takes_tasks for call in calls)
 
