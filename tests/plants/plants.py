@@ -1004,13 +1004,6 @@ PLANTS = (
         ("tests/agents/tools/test_tool_sql.py",),
     ),
     Plant(
-        "Ctrl-C is heard when DuckDB next looks for it",
-        "workspace/reading.py",
-        "    if timeout_s is None and threading.current_thread() is not threading.main_thread():\n",
-        "    if True:\n",
-        ("tests/workspace/test_tables.py",),
-    ),
-    Plant(
         "a query may have text run beside its transaction, and empty the tables",
         "workspace/reading.py",
         "        if not _HARMLESS.fullmatch(name):\n",
