@@ -1217,8 +1217,8 @@ PLANTS = (
     Plant(
         "a report on what is being done again counts",
         "topologies/quality.py",
-        "            self._awaited, self._fixes, self._is_spent = None, 0, False\n",
-        "            self._fixes, self._is_spent = 0, False\n",
+        "        self._awaited, self._fixes, self._is_spent = None, 0, False\n",
+        "        self._fixes, self._is_spent = 0, False\n",
         ("tests/topologies/test_quality.py",),
     ),
     Plant(
@@ -1757,8 +1757,8 @@ PLANTS = (
     Plant(
         "a verdict that was taken back concerns no task",
         "cases/asked.py",
-        "if any(verdicts.get(case_id) != verdict for",
-        "if any(verdicts.get(case_id, verdict) != verdict for",
+        "or any(verdicts.get(case_id) != verdict for",
+        "or any(verdicts.get(case_id, verdict) != verdict for",
         (TOLD,),
     ),
     Plant(
@@ -1808,28 +1808,30 @@ PLANTS = (
         "topologies/tree.py",
         "        return None if fixer is None or not is_meeting else fixer.call.code\n",
         "        return None\n",
-        ("tests/lab/test_finalize.py", "-k", "whoever"),
+        ("tests/lab/test_finalize.py::test_whoever_would_have_to_be_asked_is_named_and_nothing_is_changed",),
     ),
     Plant(
         "what QA has asked is decided in vain",
         "topologies/quality.py",
         "        is_asked = QA in names and ",
         "        is_asked = not names and ",
-        ("tests/lab/test_finalize.py", "-k", "qa_that_asked"),
+        ("tests/lab/test_finalize.py::test_qa_that_asked_looks_again_and_nobody_mends_what_it_finds_then",),
     ),
     Plant(
         "what QA finds where a run is finalised, models mend",
         "topologies/quality.py",
         "        return self._fixes < self._rules.fix_waves and not self._is_finalised\n",
         "        return self._fixes < self._rules.fix_waves\n",
-        ("tests/lab/test_finalize.py", "-k", "qa_that_asked"),
+        ("tests/lab/test_finalize.py::test_qa_that_asked_looks_again_and_nobody_mends_what_it_finds_then",),
     ),
     Plant(
         "a gate that judges again is not told what is decided",
         "topologies/judged_plan.py",
         "        call = msgspec.structs.replace(judge.call, verdicts=self._nodes.verdicts)\n",
         "        call = judge.call\n",
-        ("tests/lab/test_finalize.py", "-k", "stages"),
+        (
+            "tests/lab/test_finalize.py::test_stages_reviewed_nodes_and_teams_that_asked_are_made_again_and_judged_again",
+        ),
     ),
     Plant(
         "what a finalize changed in a list is told as rows that went and came",
