@@ -4,9 +4,9 @@ Both are on record, so this looks twice at what there is and keeps nothing: befo
 has ended once more.
 
 A change is put down to cases whose verdict is another than it was: those that its task has asked about, or a task whose
-output it was given. Where the key of one of them occurs in what changed, or among the
-names of the fields it is in, only those whose does; so a row that is gone
-because two names are one is put down to that pair, and not to all that were decided meanwhile.
+output it was given. Where the key of one of them occurs in what changed, or among the names of the fields it is in,
+only those whose does; so a row that is gone because two names are one is put down to that pair, and not to all that
+were decided meanwhile.
 """
 
 from __future__ import annotations
