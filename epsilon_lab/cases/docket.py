@@ -16,7 +16,7 @@ it again, it is open again.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import msgspec
 
@@ -200,10 +200,6 @@ class Docket:
             case Flag(cases=cases):
                 for line in cases:
                     _check_flag(line)
-            case Rank(kinds=kinds):
-                if not kinds or len(set(kinds)) < len(kinds) or not set(kinds) <= set(AUTHORITY):
-                    known = ", ".join(get_args(DeciderKind))
-                    raise InvalidInput("kinds", f"must be some of {known}, each once, got {kinds!r}")
 
     def hear(self, news: CaseNews) -> Heard:
         """Take in what someone says, and all that follows from it; nothing does where it is wrong."""

@@ -7,9 +7,11 @@ that show them, the book that a person decides by.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import get_args
 
 import msgspec
 
+from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.deciders import Decider, DeciderKind
 from epsilon_lab.messages.events import CaseFlagged, VerdictGiven
 
@@ -56,10 +58,19 @@ class Flag(msgspec.Struct, frozen=True, tag=True):
 
 
 class Rank(msgspec.Struct, frozen=True, tag=True):
-    """News to a run: whose verdicts weigh more than whose."""
+    """News to a run: whose verdicts weigh more than whose.
+
+    Raises:
+        InvalidInput: One is no kind of decider, or named twice; or none is named.
+    """
 
     kinds: tuple[DeciderKind, ...]
     """The highest first; kinds that are not named come after them, in the order they have by default."""
+
+    def __post_init__(self) -> None:
+        known, kinds = get_args(DeciderKind), self.kinds
+        if not kinds or any(kind not in known or kinds.count(kind) > 1 for kind in kinds):
+            raise InvalidInput("kinds", f"must be some of {', '.join(known)}, each once, got {kinds!r}")
 
 
 class Finalise(msgspec.Struct, frozen=True, tag=True):
