@@ -8,9 +8,11 @@ not drawn, so whoever knows a run, a task and an attempt knows their ids, on any
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
-from typing import NewType
+from collections.abc import Callable
+from typing import Any, NewType
 
 import msgspec
 
@@ -78,6 +80,16 @@ def case_id(flagged_by: str, key: object) -> CaseId:
     """
     name = msgspec.json.encode([flagged_by, key], order="sorted")
     return CaseId(f"c-{hashlib.sha256(name).hexdigest()[:12]}")
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Name a function, or what is called like one, for people and for the ids of the cases that it flags: the same in
+    every process, wherever it was defined.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return str(name).rpartition("<locals>.")[2]
 
 
 def slug(text: str, *, limit: int = 40) -> str:

@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
-from epsilon_lab.agents.function import name_of
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.errors import InvalidInput
+from epsilon_lab.ids import name_of
 from epsilon_lab.messages.events import CaseFlagged
 from epsilon_lab.messages.flagged import flagged
 from epsilon_lab.workspace.layout import RunDirectory

@@ -35,6 +35,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from epsilon_lab.errors import InvalidInput, LabError
+from epsilon_lab.ids import name_of
 from epsilon_lab.workspace.layout import RunDirectory
 
 CAPTURE_LIMIT = 16 * 1024 * 1024
@@ -72,14 +73,6 @@ def is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(type(function), "__call__", None)  # noqa: B004 - the method, not whether there is one
     )
-
-
-def name_of(function: Callable[..., Any]) -> str:
-    """Name a function for people."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return str(name).rpartition("<locals>.")[2]
 
 
 # -- packing ---------------------------------------------------------------------------------------------------------

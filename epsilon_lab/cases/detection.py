@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from epsilon_lab.errors import InvalidInput
+from epsilon_lab.ids import name_of
 from epsilon_lab.messages.events import CaseFlagged
 from epsilon_lab.messages.flagged import flagged
 from epsilon_lab.reducers import Detector
@@ -48,7 +49,7 @@ def detect(run_id: str, tables: Tables, detectors: Sequence[Detector], verdicts:
     for detector in detectors:
         if detector.table not in rows:
             rows[detector.table] = _rows(run_id, tables, detector.table)
-        detector(rows[detector.table], flag=_flag(_name(detector), found, verdicts))
+        detector(rows[detector.table], flag=_flag(name_of(detector), found, verdicts))
     return list(found.values())
 
 
@@ -59,12 +60,6 @@ def _flag(flagged_by: str, found: dict[str, CaseFlagged], verdicts: dict[str, st
         return verdicts.get(line.case_id)
 
     return flag
-
-
-def _name(detector: Detector) -> str:
-    """A function's name, an object's class; the same in every process, wherever it was defined."""
-    name = getattr(detector, "__qualname__", type(detector).__qualname__)
-    return str(name).rpartition("<locals>.")[2]
 
 
 def _rows(run_id: str, tables: Tables, table: str) -> list[dict[str, Any]]:

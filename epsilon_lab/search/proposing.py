@@ -17,7 +17,6 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from epsilon_lab.agents.function import is_async, load_function, pack_function
-from epsilon_lab.agents.function import name_of as function_name
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.llm import LLM
 from epsilon_lab.agents.prompt import Prompt
@@ -25,6 +24,7 @@ from epsilon_lab.agents.reply import Reply
 from epsilon_lab.agents.request import Request
 from epsilon_lab.agents.work import Performer
 from epsilon_lab.errors import InvalidInput, ProposalFailed
+from epsilon_lab.ids import name_of as function_name
 from epsilon_lab.messages.call import Call
 from epsilon_lab.messages.events import ArtifactSaved
 from epsilon_lab.messages.tasks import Lane

@@ -11,11 +11,11 @@ import msgspec
 from msgspec import Meta
 
 from epsilon_lab.agents.flagging import Flagging, takes_flag
-from epsilon_lab.agents.function import name_of
 from epsilon_lab.agents.leaf import Leaf
 from epsilon_lab.agents.llm import LLM
 from epsilon_lab.agents.request import Request
 from epsilon_lab.agents.work import Performer, Task
+from epsilon_lab.ids import name_of
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.tasks import Lane
 from epsilon_lab.topologies.item_manifest import (

@@ -20,8 +20,9 @@ import cloudpickle
 import pytest
 
 from epsilon_lab.agents import function as under_test
-from epsilon_lab.agents.function import identity, is_async, load_function, name_of, pack_function, resolve
+from epsilon_lab.agents.function import identity, is_async, load_function, pack_function, resolve
 from epsilon_lab.errors import InvalidInput, LabError
+from epsilon_lab.ids import name_of
 from epsilon_lab.workspace.layout import RunDirectory
 
 OFFSET = 3

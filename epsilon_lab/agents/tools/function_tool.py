@@ -18,9 +18,10 @@ import anyio.to_thread
 import msgspec
 from anyio.lowlevel import RunVar
 
-from epsilon_lab.agents.function import is_async, name_of
+from epsilon_lab.agents.function import is_async
 from epsilon_lab.agents.tools.tool import Tool, ToolContext, ToolError
 from epsilon_lab.errors import InvalidInput
+from epsilon_lab.ids import name_of
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

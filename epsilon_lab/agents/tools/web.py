@@ -24,12 +24,12 @@ from urllib.parse import urljoin, urlsplit
 import anyio
 import anyio.to_thread
 
-from epsilon_lab.agents.function import name_of
 from epsilon_lab.agents.tools.function_tool import called
 from epsilon_lab.agents.tools.tool import ToolContext, ToolError
 from epsilon_lab.agents.tools.with_settings import ToolWithSettings
 from epsilon_lab.arguments import function, number, whole
 from epsilon_lab.errors import InvalidInput
+from epsilon_lab.ids import name_of
 
 _REDIRECTS = 5
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
