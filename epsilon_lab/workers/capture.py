@@ -26,6 +26,9 @@ _CUT_ABOVE = 1 << 20
 
 _LOOK_S = 0.02
 
+_PUNCH_HOLE = 0x01 | 0x02
+"""Linux's FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE (fallocate(2)): free a part of a file where it lies."""
+
 
 def open_tail() -> IO[bytes]:
     """Open an unnamed file that every writer appends to."""
@@ -60,6 +63,9 @@ class Capture:
             for fd in self._fds
         )
         self._libc = ctypes.CDLL(None)
+        self._fallocate = getattr(self._libc, "fallocate", None)
+        if self._fallocate is not None:
+            self._fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
         self._busy = threading.Event()
         self._over = False
         self._cutter = threading.Thread(target=self._keep_cutting, name="capture", daemon=True)
@@ -124,9 +130,17 @@ class Capture:
                 self._cut()
 
     def _cut(self) -> None:
+        """Let go of all but the tails, while whoever prints goes on.
+
+        What lies before the tail is freed in place, because to read the tail, empty the file and write it back would
+        lose what is printed in between. The file's size then says what was ever printed, and its blocks what it takes.
+        """
         for fd in self._fds:
-            size = os.fstat(fd).st_size
-            if size > _CUT_ABOVE:
-                tail = os.pread(fd, 4 * TAIL_LIMIT, size - 4 * TAIL_LIMIT)
+            file = os.fstat(fd)
+            if file.st_blocks * 512 <= _CUT_ABOVE:
+                continue
+            before = file.st_size - 4 * TAIL_LIMIT
+            if self._fallocate is None or self._fallocate(fd, _PUNCH_HOLE, 0, before):
+                tail = os.pread(fd, 4 * TAIL_LIMIT, before)  # neither this system nor its file system can do better
                 os.ftruncate(fd, 0)
                 os.write(fd, tail)

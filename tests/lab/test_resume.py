@@ -221,11 +221,11 @@ def test_a_run_is_resumed_once_however_many_ask(runs, tmp_path, monkeypatch, doo
         return recover(*arguments, **options)
 
     monkeypatch.setattr("epsilon_lab.hosts.core.recover", slow)
-    (tmp_path / "go").touch()
     with Lab(runs, workers=1) as lab, ThreadPoolExecutor(2) as threads:
         ask = lab.resume if door == "lab" else partial(lab._core.resume, trust=False)
         one, other = threads.map(ask, [run_id, run_id])
         assert one is other
+        (tmp_path / "go").touch()  # not before: to resume what has ended meanwhile is refused
         run = lab.runs[run_id].wait(60)
         assert run.results() == [0, 10, 20]
     assert len(lines(run, "run.adopted")) == 1

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from epsilon_lab.errors import LeafFailed
 from epsilon_lab.messages.tasks import Assignment, Failure, Result, TaskSpec
 from epsilon_lab.messages.values import pack, unpack
 from epsilon_lab.settings import INLINE_LIMIT, TAIL_LIMIT
-from epsilon_lab.workers.capture import Capture, open_tail
+from epsilon_lab.workers.capture import Capture, open_tail, read_tail
 from epsilon_lab.workers.execution import execute
 from epsilon_lab.workspace.layout import RunDirectory
 
@@ -218,16 +219,36 @@ def test_a_flood_keeps_its_tail_and_costs_little(tmp_path: Path, capture: Captur
         sizes = []
         for _ in range(256):
             os.write(out, b"x" * (1 << 20))
-            sizes.append(os.fstat(out).st_size)
+            sizes.append(os.fstat(out).st_blocks)
         print("the end")
         raise ValueError(max(sizes))
 
     capture.watch(busy=True)
     failure = execute(assign(work, tmp_path), capture)
     assert isinstance(failure, Failure)
-    assert failure.stdout_tail.endswith("xxx\nthe end\n".replace("\n", "", 1))
+    assert failure.stdout_tail.endswith("xxxthe end\n")
     assert len(failure.stdout_tail) == TAIL_LIMIT
-    assert os.fstat(out).st_size < 128 << 20
+    assert int(failure.error.split()[1]) * 512 < 128 << 20
+
+
+def test_nothing_that_is_printed_while_a_flood_is_cut_is_lost(capture: Capture) -> None:
+    out, _ = capture.fds  # type: ignore[attr-defined]
+    over = threading.Event()
+
+    def cut() -> None:
+        while not over.is_set():
+            capture._cut()
+
+    with ThreadPoolExecutor(1) as pool:
+        cutting = pool.submit(cut)
+        try:
+            for number in range(300):
+                os.write(out, b"x" * (1 << 20))
+                os.write(out, b"%d" % number)
+                assert read_tail(out).endswith(f"x{number}")
+        finally:
+            over.set()
+        cutting.result()
 
 
 def test_streams_that_a_task_took_or_closed_are_given_back(tmp_path: Path, capture: Capture) -> None:
