@@ -11,21 +11,23 @@ from collections.abc import Iterable
 
 from epsilon_lab.broker.board import Board, Final
 from epsilon_lab.broker.lines import Lines, failure_of
-from epsilon_lab.broker.members import Member, Task
+from epsilon_lab.broker.members import Member, Run, Task
 from epsilon_lab.broker.notes import record_events, record_paid
 from epsilon_lab.broker.retrying import is_tried_again, pause_s
 from epsilon_lab.broker.soundness import flag_in, is_flag, result_problem
 from epsilon_lab.broker.stimuli import Abandon
 from epsilon_lab.errors import DiskFull
-from epsilon_lab.messages.events import CaseFlagged
+from epsilon_lab.messages.events import CaseFlagged, CasesAsked
 from epsilon_lab.messages.frames import Cancel, Done, Recall, Stale
 from epsilon_lab.messages.tasks import Failure, Result
+
+Flags = tuple[CaseFlagged | CasesAsked, ...]
 
 
 def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
     """Apply what a member answers under fences that it holds; the rest is stale."""
     lines = Lines(member.peer)
-    settled: list[tuple[Task, Final, Result | None, Failure | None, tuple[CaseFlagged, ...]]] = []
+    settled: list[tuple[Task, Final, Result | None, Failure | None, Flags]] = []
     answers: tuple[Result | Failure, ...] = (*done.results, *done.failures)
     for answer in answers:
         if (claim := member.claims.get(answer.fence)) is not None:  # its run may be opened yet
@@ -35,12 +37,12 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
         if task is None:
             _set_aside(board, lines, answer)
             continue
-        flags: tuple[CaseFlagged, ...] = ()
+        flags: Flags = ()
         problem = result_problem(answer) if isinstance(answer, Result) else ""
         if answer.events:
             record_events(board, member, task.run, (event for event in answer.events if not is_flag(event)))
             if isinstance(answer, Result):
-                flags, amiss = _flags_in(answer)
+                flags, amiss = _flags_in(answer, task.run)
                 problem = problem or amiss
         if isinstance(answer, Result) and problem:
             answer = failure_of(task, "failed", f"the worker's answer cannot be recorded: {problem}", retryable=False)
@@ -69,11 +71,11 @@ def take_answers(board: Board, member: Member, done: Done, now: float) -> None:
         board.send(member.peer, Stale(fences=lines.stale_fences))
 
 
-def _flags_in(result: Result) -> tuple[tuple[CaseFlagged, ...], str]:
-    """The cases that a result flags, or why they cannot be recorded."""
+def _flags_in(result: Result, run: Run) -> tuple[Flags, str]:
+    """The cases that a result flags, as they go on record, or why they cannot."""
     read = [flag_in(event, result.task_id) for event in result.events if is_flag(event)]
     amiss = next((each for each in read if isinstance(each, str)), "")
-    return () if amiss else tuple(each for each in read if not isinstance(each, str)), amiss
+    return () if amiss else run.abridge([each for each in read if not isinstance(each, str)]), amiss
 
 
 def charge_failure(board: Board, task: Task, failure: Failure, lines: Lines, now: float) -> Final | None:

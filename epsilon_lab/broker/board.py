@@ -16,7 +16,7 @@ from epsilon_lab.broker.queue import ReadyQueue
 from epsilon_lab.broker.stats import Counts
 from epsilon_lab.broker.stimuli import Effect, Record, Send, Settle
 from epsilon_lab.broker.timers import Timers
-from epsilon_lab.messages.events import Body, CaseFlagged
+from epsilon_lab.messages.events import Body, CaseFlagged, CasesAsked
 from epsilon_lab.messages.frames import ToPeer
 from epsilon_lab.messages.tasks import Event, Failure, Result, TaskOutcome, TaskSpec
 from epsilon_lab.settings import BrokerSettings
@@ -183,7 +183,7 @@ class Board:
         *,
         result: Result | None = None,
         failure: Failure | None = None,
-        flags: tuple[CaseFlagged, ...] = (),
+        flags: tuple[CaseFlagged | CasesAsked, ...] = (),
     ) -> None:
         """Forget a task and tell its submitter."""
         run_id, task_id = task.run.run_id, task.spec.task_id

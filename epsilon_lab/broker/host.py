@@ -27,6 +27,7 @@ from epsilon_lab.broker.state import BrokerState
 from epsilon_lab.broker.stats import Stats
 from epsilon_lab.broker.stimuli import (
     Abandon,
+    Abridge,
     Accepted,
     Assign,
     CancelTasks,
@@ -175,6 +176,7 @@ class BrokerHost:
         dead: Sequence[OpenTask] = (),
         remembers: bool = True,
         env: Mapping[str, str] | None = None,
+        abridge: Abridge = tuple,
     ) -> None:
         """Take tasks of this run from now on.
 
@@ -191,6 +193,7 @@ class BrokerHost:
             dead: Its dead letters, which can be requeued.
             remembers: Whether ids of settled tasks are remembered, for whoever may submit one again; it costs memory.
             env: Environment variables that its tasks in child processes are granted; they reach no disk.
+            abridge: By which lines the cases that a task flags go on record; as they are, where nothing is known of it.
 
         Raises:
             InvalidInput: The run is open already.
@@ -199,7 +202,9 @@ class BrokerHost:
             raise InvalidInput(f"run {run_id}", "is open already", "close it first")
         self._homes[run_id] = _Home(journal, on_outcomes, on_failure)
         self._tell(
-            OpenRun(run_id, run_dir, tuple(left), epoch, ledger, weight, tuple(dead), remembers, dict(env or {}))
+            OpenRun(
+                run_id, run_dir, tuple(left), epoch, ledger, weight, tuple(dead), remembers, dict(env or {}), abridge
+            )
         )
 
     def submit(self, run_id: str, tasks: Iterable[TaskSpec]) -> tuple[Receipt, ...]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from epsilon_lab.broker.ledger import Ledger
+from epsilon_lab.broker.stimuli import Abridge
 from epsilon_lab.broker.timers import Timers
 from epsilon_lab.broker.topics import Mailbox
 from epsilon_lab.messages.events import LlmCall
@@ -35,9 +36,11 @@ class Run:
     `asks` holds, by the fence of the attempt, the requests that wait for the ledger's word, oldest first. `mailboxes`
     holds, by task, what was said to those that are open. `settled` and `settled_before` hold hashes of the tasks that
     were settled lately, by id, where it `remembers` them. `env` is what its tasks in child processes are granted.
+    `abridge` says by which lines the cases go on record that its tasks flag.
     """
 
     __slots__ = (
+        "abridge",
         "asks",
         "dead",
         "durations",
@@ -60,9 +63,11 @@ class Run:
         *,
         remembers: bool = True,
         env: dict[str, str] | None = None,
+        abridge: Abridge = tuple,
     ) -> None:
         self.run_id = run_id
         self.env = env or None
+        self.abridge = abridge
         self.remembers = remembers
         self.run_dir = run_dir
         self.ledger = ledger or Ledger()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import msgspec
 
 from epsilon_lab.broker.ledger import Ledger
-from epsilon_lab.messages.events import Body
+from epsilon_lab.messages.events import Body, CaseFlagged, CasesAsked
 from epsilon_lab.messages.frames import Fetch, Keep, ToBroker, ToPeer
 from epsilon_lab.messages.post import Message
 from epsilon_lab.messages.tasks import Event, TaskOutcome, TaskSpec
+
+Abridge = Callable[[Sequence[CaseFlagged]], tuple[CaseFlagged | CasesAsked, ...]]
+"""Says by which lines the cases that a task flags go on record, where some are there already."""
 
 
 class _Stimulus(msgspec.Struct, frozen=True):
@@ -65,6 +70,7 @@ class OpenRun(_Stimulus, frozen=True):
     """Whether ids of settled tasks are remembered; not where its submitter never submits one twice."""
     env: dict[str, str] = {}
     """Environment variables that its tasks in child processes are granted."""
+    abridge: Abridge = tuple
 
 
 class Submit(_Stimulus, frozen=True):

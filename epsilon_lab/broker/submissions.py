@@ -30,7 +30,14 @@ _LANES = get_args(Lane)
 
 def open_run(board: Board, opened: OpenRun, now: float) -> None:
     """Take a run in, with what another broker left of it; its workers may still be at what that one handed out."""
-    run = Run(opened.run_id, opened.run_dir, opened.ledger, remembers=opened.remembers, env=opened.env)
+    run = Run(
+        opened.run_id,
+        opened.run_dir,
+        opened.ledger,
+        remembers=opened.remembers,
+        env=opened.env,
+        abridge=opened.abridge,
+    )
     run = board.runs.setdefault(opened.run_id, run)
     board.opened.append(run)
     board.queue.weigh(opened.run_id, opened.weight)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from epsilon_lab.ids import origin, revision
-from epsilon_lab.messages.events import CaseFlagged
+from epsilon_lab.messages.events import CaseFlagged, CasesAsked
 
 
 class Asked:
@@ -21,13 +21,16 @@ class Asked:
         self._told: dict[str, tuple[int, dict[str, str | None]]] = {}
         self._begun: set[str] = set()
 
-    def take(self, task_id: str, flags: Sequence[CaseFlagged]) -> None:
+    def take(self, task_id: str, flags: Sequence[CaseFlagged | CasesAsked]) -> None:
         """A go at a task was accepted, which flagged these."""
         name, number = origin(task_id), revision(task_id)
         self._begun.discard(name)
         latest, _ = self._told.get(name, (0, {}))
         if (flags or latest) and number >= latest:
-            self._told[name] = number, {flag.case_id: flag.told for flag in flags}
+            told: dict[str, str | None] = {}
+            for flag in flags:
+                told.update(flag.told if isinstance(flag, CasesAsked) else {flag.case_id: flag.told})
+            self._told[name] = number, told
 
     def begin(self, names: Iterable[str]) -> None:
         """Tasks, by the first of their revisions, are called again."""

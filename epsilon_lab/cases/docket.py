@@ -15,7 +15,7 @@ it again, it is open again.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -26,7 +26,7 @@ from epsilon_lab.cases.conflicts import Comparisons, Step
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.cases import Decide, Flag, Rank, Retract, Take, live
 from epsilon_lab.messages.deciders import AUTHORITY, Decider, DeciderKind
-from epsilon_lab.messages.events import Body, CaseFlagged, CasesRanked, CaseWithdrawn, VerdictGiven
+from epsilon_lab.messages.events import Body, CaseFlagged, CasesAsked, CasesRanked, CaseWithdrawn, VerdictGiven
 
 CONFLICT, CONFLICTS = "conflict", "conflicts"
 """The kind of a case about verdicts that contradict each other, and who flags it."""
@@ -51,6 +51,9 @@ class Docket:
         self._cases: dict[str, Case] = {}
         self._places: dict[str, int] = {}
         """Case -> how many were flagged before it."""
+
+        self._words: dict[str, int] = {}
+        """Case -> a hash of the line that it was made of."""
 
         self._asked: dict[str, set[str]] = {}
         self._sources: set[str] = set()
@@ -118,6 +121,21 @@ class Docket:
             self.take(line)
         return lines
 
+    def abridged(self, flags: Sequence[CaseFlagged]) -> tuple[CaseFlagged | CasesAsked, ...]:
+        """The lines by which a task's flags go on record: in full what says anything new, and one for all the rest.
+
+        Args:
+            flags: Of one task.
+        """
+        new, told = list[CaseFlagged | CasesAsked](), dict[str, str | None]()
+        for line in flags:
+            case = self._cases.get(line.case_id)
+            if case is None or case.status == "withdrawn" or self._words[line.case_id] != _words(line):
+                new.append(line)
+            else:
+                told[line.case_id] = line.told
+        return (*new, *([CasesAsked(task_id=str(flags[0].task_id), told=told)] if told else ()))
+
     # -- what is on record --------------------------------------------------------------------------------------------
 
     def take(self, line: Body) -> list[VerdictGiven]:
@@ -129,6 +147,9 @@ class Docket:
         match line:
             case CaseFlagged():
                 self._flag(line)
+            case CasesAsked():
+                for case_id in filter(self.__contains__, line.told):
+                    self._ask(case_id, line.task_id)
             case CaseWithdrawn() if line.case_id in self._cases:
                 self._cases[line.case_id] = msgspec.structs.replace(
                     self._cases[line.case_id], status="withdrawn", reason=line.reason
@@ -149,18 +170,23 @@ class Docket:
     def _flag(self, line: CaseFlagged) -> None:
         case = self._cases.get(line.case_id)
         if case is None:
-            case = flagged(line)
+            self._cases[line.case_id] = case = flagged(line)
+            self._words[line.case_id] = _words(line)
             self._places[line.case_id] = len(self._places)
             for pair, _ in _named(case):
                 self._conflicts_of.setdefault(pair, set()).add(case.case_id)
-        else:
-            more = () if line.task_id is None or line.task_id in case.tasks else (line.task_id,)
-            case = msgspec.structs.replace(case, tasks=(*case.tasks, *more))
-            if case.status == "withdrawn":
-                case = msgspec.structs.replace(case, status="open", reason=line.reason)
-        self._cases[line.case_id] = case
-        if line.task_id:
-            self._asked.setdefault(ids.origin(line.task_id), set()).add(line.case_id)
+        elif case.status == "withdrawn":
+            self._cases[line.case_id] = msgspec.structs.replace(case, status="open", reason=line.reason)
+        if line.task_id is not None:
+            self._ask(line.case_id, line.task_id)
+
+    def _ask(self, case_id: str, task_id: str) -> None:
+        """Note who asks; an empty name for somebody outside."""
+        case = self._cases[case_id]
+        if task_id not in case.tasks:
+            self._cases[case_id] = msgspec.structs.replace(case, tasks=(*case.tasks, task_id))
+        if task_id:
+            self._asked.setdefault(ids.origin(task_id), set()).add(case_id)
 
     def _turn(self, case: Case) -> list[VerdictGiven]:
         """Put a case in the place of what it was; tell whether its verdict has turned."""
@@ -373,6 +399,12 @@ def _name(thing: object) -> str:
 def _shown(name: str) -> str:
     thing = msgspec.json.decode(name)
     return thing if isinstance(thing, str) else name
+
+
+def _words(line: CaseFlagged) -> int:
+    """A hash of all that a line says about its case, and not about who asks and what he was told."""
+    said = (line.kind, line.question, line.options, line.evidence, line.reason, line.role, line.score)
+    return hash(msgspec.json.encode(said))
 
 
 def _check_flag(line: CaseFlagged) -> None:

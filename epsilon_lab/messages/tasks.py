@@ -16,7 +16,7 @@ from epsilon_lab.arguments import number, text, whole
 from epsilon_lab.messages.values import Value
 
 if TYPE_CHECKING:
-    from epsilon_lab.messages.events import CaseFlagged
+    from epsilon_lab.messages.events import CaseFlagged, CasesAsked
 
 Lane = Literal["process", "async"]
 """Who executes: `process`, a child process, one task at a time; `async`, the `lab-leaves` loop, many at once."""
@@ -191,5 +191,5 @@ class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     further: tuple[Value, ...] = ()
     """Items of further tasks that the accepted attempt asked for."""
 
-    flags: tuple[CaseFlagged, ...] = ()
-    """Cases that the accepted attempt flagged; they are on record with its result."""
+    flags: tuple[CaseFlagged | CasesAsked, ...] = ()
+    """Cases that the accepted attempt flagged, as they are on record with its result."""

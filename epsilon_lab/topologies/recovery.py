@@ -43,6 +43,7 @@ from epsilon_lab.messages.events import (
     ArtifactSaved,
     Body,
     CaseFlagged,
+    CasesAsked,
     CasesRanked,
     CaseWithdrawn,
     FailedLine,
@@ -248,7 +249,7 @@ class _Recovery:
         self._raised: dict[str, int] = {}
         """Priorities that people gave to such tasks."""
 
-        self._flags: dict[str, list[CaseFlagged]] = {}
+        self._flags: dict[str, list[CaseFlagged | CasesAsked]] = {}
         """Cases that tasks have flagged whose results come next."""
 
         self._last_ts: float | None = None
@@ -268,6 +269,7 @@ class _Recovery:
             "task.expired": self._expire,
             "task.cancelled": self._cancel,
             "case.flagged": self._flag,
+            "case.asked": lambda body, _: self._flags.setdefault(body.task_id, []).append(body),
             "case.withdrawn": self._withdraw,
             "case.authority": self._rule,
             "verdict.given": self._rule,

@@ -165,6 +165,7 @@ class Runner:
             dead=tuple(found.dead.values()),
             env=self._env,
             remembers=False,  # the graph gives no id twice
+            abridge=found.state.docket.abridged,
         )
         self._watcher = asyncio.get_running_loop().create_task(self._watch(), name=f"watch {self.run.run_id}")
         return found.effects

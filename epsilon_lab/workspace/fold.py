@@ -22,6 +22,7 @@ from epsilon_lab.messages.events import (
     BriefWritten,
     CandidateSettled,
     CaseFlagged,
+    CasesAsked,
     CasesRanked,
     CaseWithdrawn,
     CompletedLine,
@@ -257,6 +258,9 @@ class Fold:
                 self._add("briefs", body, created_at=ts)
             case CaseFlagged():
                 self._flag(body, ts)
+            case CasesAsked():
+                for case_id in filter(self._cases.__contains__, body.told):
+                    self._ask(self._cases[case_id], body.task_id)
             case CaseWithdrawn() if body.case_id in self._cases:
                 self._cases[body.case_id].update(status="withdrawn", reason=body.reason)
                 self._touch("cases", self._cases[body.case_id])
@@ -477,11 +481,14 @@ class Fold:
             self._add("cases", body, created_at=ts, status="open", tasks=by, place=len(self._cases))
             self._cases[body.case_id] = self.touched["cases"][(self.run_id, body.case_id)]
             return
-        tasks = cast(list[str], case["tasks"])
-        if body.task_id is not None and body.task_id not in tasks:
-            tasks.append(body.task_id)
         if case["status"] == "withdrawn":
             case.update(status="open", reason=body.reason or None)
+        self._ask(case, body.task_id)
+
+    def _ask(self, case: Row, task_id: str | None) -> None:
+        tasks = cast(list[str], case["tasks"])
+        if task_id is not None and task_id not in tasks:
+            tasks.append(task_id)
         self._touch("cases", case)
 
     def _decide(self, body: VerdictGiven, ts: float) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from epsilon_lab.messages.events import CaseFlagged, TasksCompleted, TasksFailed, TasksStale, event
+from epsilon_lab.broker.stimuli import OpenRun
+from epsilon_lab.messages.events import CaseFlagged, CasesAsked, TasksCompleted, TasksFailed, TasksStale, event
 from epsilon_lab.messages.frames import Note, Recorded, Refused
 from epsilon_lab.messages.tasks import Event
 
@@ -23,6 +24,17 @@ def test_they_are_on_record_before_the_result_and_are_told_with_it(begun):
     assert [type(body) for body in answer.records()] == [CaseFlagged, TasksCompleted]
     [outcome] = answer.outcomes
     assert (answer.records()[0], outcome.flags) == (FLAG, (FLAG,))
+
+
+def test_they_go_on_record_in_the_words_of_whoever_knows_what_is_there(begun):
+    line = CasesAsked(task_id="a", told={"c-1": None})
+    begun.step(OpenRun("known", "/runs/known", abridge=lambda flags: (line,) if flags == [FLAG] else ()))
+    begun.submit("a", run_id="known")
+    begun.done("s/w1", "a")
+    begun.turn()
+    answer = begun.done("s/w1", "a", events=(event(FLAG),))
+    assert answer.records("known")[0] == line
+    assert [outcome.flags for outcome in answer.outcomes] == [(line,)]
 
 
 @pytest.mark.parametrize("claimed", [None, "", "another"])

@@ -7,7 +7,7 @@ from epsilon_lab.cases.docket import Docket, docket_of
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.cases import Decide, Flag, Rank, Retract, speaking
 from epsilon_lab.messages.deciders import AUTHORITY, Decider
-from epsilon_lab.messages.events import CaseFlagged, CasesRanked, CaseWithdrawn, VerdictGiven
+from epsilon_lab.messages.events import CaseFlagged, CasesAsked, CasesRanked, CaseWithdrawn, VerdictGiven
 
 ANN = Decider("ann")
 LINE = CaseFlagged(case_id="c", kind="gate", question="Good?", options=("pass", "reject"))
@@ -168,6 +168,38 @@ def test_a_case_that_is_flagged_again_stays_the_first_and_says_who_asks():
     )
     assert (cases["c"].question, cases["c"].tasks) == ("first", ("reduce-1", "reduce-2", "reduce-1~2"))
     assert cases.asked() == {"reduce-1": {"c"}, "reduce-2": {"c"}}
+
+
+def asked(case_id, task_id, told=None, **more):
+    return CaseFlagged(
+        case_id=case_id, kind="k", options=("a", "b"), task_id=task_id, told=told, **{"question": "?", **more}
+    )
+
+
+def test_what_is_asked_again_word_for_word_is_one_line_and_means_the_same():
+    cases = docket_of([asked("c", "t", evidence=[1]), asked("d", "t")])
+    again = [asked("c", "t~2", "a", evidence=[1]), asked("d", "t~2"), asked("e", "t~2")]
+    short = cases.abridged(again)
+    assert short == (again[2], CasesAsked(task_id="t~2", told={"c": "a", "d": None}))
+    in_full = docket_of([asked("c", "t", evidence=[1]), asked("d", "t"), *again])
+    for line in short:
+        cases.take(line)
+    assert list(cases.cases()) == list(in_full.cases())
+    assert cases.asked() == in_full.asked()
+    assert cases.abridged([]) == ()
+
+
+@pytest.mark.parametrize("more", [{"evidence": [2]}, {"question": "Really?"}, {"score": 0.5}, {"reason": "odd"}])
+def test_what_is_asked_in_other_words_is_on_record_in_full(more):
+    [other] = [asked("c", "t~2", **{"evidence": [1], **more})]
+    assert docket_of([asked("c", "t", evidence=[1])]).abridged([other]) == (other,)
+
+
+def test_what_was_withdrawn_is_asked_again_in_full_with_its_reason():
+    cases = docket_of([asked("c", "t", reason="odd"), CaseWithdrawn(case_id="c", reason="nobody asks")])
+    for line in cases.abridged([asked("c", "t~2", reason="odd")]):
+        cases.take(line)
+    assert (cases["c"].status, cases["c"].reason) == ("open", "odd")
 
 
 def test_what_somebody_outside_flags_is_put_on_record_once():

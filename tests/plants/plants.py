@@ -201,6 +201,27 @@ PLANTS = (
         (CASE,),
     ),
     Plant(
+        "what is asked again in other words is passed over",
+        "cases/docket.py",
+        'if case is None or case.status == "withdrawn" or self._words[line.case_id] != _words(line):',
+        'if case is None or case.status == "withdrawn":',
+        (CASE,),
+    ),
+    Plant(
+        "a task's flags go on record in full, whatever is there",
+        "broker/attempts.py",
+        "run.abridge([each for each in read if not isinstance(each, str)])",
+        "tuple(each for each in read if not isinstance(each, str))",
+        ("tests/broker/test_flags.py",),
+    ),
+    Plant(
+        "who asks again in one line is not in the table",
+        "workspace/fold.py",
+        "                    self._ask(self._cases[case_id], body.task_id)\n",
+        "                    pass\n",
+        ("tests/workspace/test_fold.py",),
+    ),
+    Plant(
         "a contradiction that has dissolved stays open",
         "cases/docket.py",
         '            if conflict.status == "open" and not self._holds(conflict):\n',

@@ -172,7 +172,7 @@ class Rehearsal:
                 line = CompletedLine(
                     task_id=name, attempt=1, fence=1, output=stored(output), started_at=self.now, ended_at=self.now
                 )
-                for flag in (flags := self.flags(task)):
+                for flag in (flags := self.state.docket.abridged(self.flags(task))):
                     self.write(flag)
                 self.write(TasksCompleted(worker_id="s/w1", tasks=(line,)))
                 outcome = TaskOutcome(run_id="r", task_id=name, status="completed", output=output, flags=flags)

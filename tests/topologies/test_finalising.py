@@ -223,6 +223,8 @@ def test_exactly_what_asked_is_made_again_and_what_is_made_of_it() -> None:
     line = next(record for record in run.records if record.type == "task.revised")
     assert msgspec.json.decode(line.body, type=TasksRevised).verdicts == "verdicts/0001.json"
     assert msgspec.json.decode(run.files["verdicts/0001.json"]) == run.verdicts()
+    again = run.records[run.records.index(line) :]
+    assert {each.type for each in again if each.type in ("case.asked", "case.flagged")} == {"case.asked"}
 
 
 def test_what_is_done_again_later_goes_by_the_same_verdicts() -> None:

@@ -12,6 +12,7 @@ from epsilon_lab.messages.events import (
     Body,
     CandidateSettled,
     CaseFlagged,
+    CasesAsked,
     CaseWithdrawn,
     CompletedLine,
     FailedLine,
@@ -273,6 +274,14 @@ def test_workers_leave_with_their_lab() -> None:
         fold.take(record)
     (worker,) = fold.drain("workers")
     assert (worker["left_at"], worker["reason"]) == (3.0, "its lab ended")
+
+
+def test_who_asks_a_case_again_is_said_in_its_row():
+    fold = Fold("r")
+    flag = CaseFlagged(case_id="c", kind="k", question="?", options=("a", "b"), task_id="t")
+    for record in records([flag, CasesAsked(task_id="t~2", told={"c": None, "unknown": "a"})]):
+        fold.take(record)
+    assert [(row["case_id"], row["tasks"]) for row in fold.drain("cases")] == [("c", ["t", "t~2"])]
 
 
 def test_a_case_is_open_until_it_is_decided_or_withdrawn():

@@ -10,7 +10,7 @@ import msgspec
 
 from epsilon_lab.messages.events.artifacts import ArtifactSaved, Ceiling, LlmCall, ToolCalled
 from epsilon_lab.messages.events.body import Body
-from epsilon_lab.messages.events.cases import CaseFlagged, CasesRanked, CaseWithdrawn, VerdictGiven
+from epsilon_lab.messages.events.cases import CaseFlagged, CasesAsked, CasesRanked, CaseWithdrawn, VerdictGiven
 from epsilon_lab.messages.events.labs import (
     LabClosed,
     LabDisk,
@@ -71,6 +71,7 @@ __all__ = [
     "CandidatesRuled",
     "CaseFlagged",
     "CaseWithdrawn",
+    "CasesAsked",
     "CasesRanked",
     "Ceiling",
     "CompletedLine",
@@ -151,6 +152,7 @@ BODIES: dict[str, type[Body]] = {
     "stage.qa": QualityChecked,
     "stage.reviewed": StageReviewed,
     "case.flagged": CaseFlagged,
+    "case.asked": CasesAsked,
     "case.withdrawn": CaseWithdrawn,
     "case.authority": CasesRanked,
     "verdict.given": VerdictGiven,

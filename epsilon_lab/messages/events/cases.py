@@ -40,6 +40,14 @@ class CaseFlagged(Body, frozen=True, kw_only=True):
     """The verdict that its task was told, and went on with; None where there was none."""
 
 
+class CasesAsked(Body, frozen=True, kw_only=True):
+    """`case.asked`: a task asks what is on record already, word for word; in the place of one `case.flagged` each."""
+
+    task_id: str
+    told: dict[str, str | None]
+    """Case -> the verdict that the task was told, and went on with; None where there was none."""
+
+
 class CaseWithdrawn(Body, frozen=True, kw_only=True):
     """`case.withdrawn`: nobody waits for its verdict any more."""
 
