@@ -369,7 +369,8 @@ class Run:
         reason; for them alone, nothing is.
 
         A search is ranked anew: a candidate that is the key of a case (its id, or `["candidate", id]`) with the verdict
-        `reject` is out of it, but for the seed program. Of a rescoring, `old order` keeps a candidate's old place.
+        `reject` is out of it (of a search that goes on, at once). Of a rescoring, `old order` keeps a candidate's old
+        place.
 
         Args:
             trust: Also of a run that was born in another workspace, whose functions are a stranger's pickles.

@@ -3,8 +3,8 @@
 A table detector names the table that it reads, is called with its rows and `flag`, and is pure. `run.detect(...)` reads
 the table and keeps what was flagged; any callable with an attribute `table` is one.
 
-A score is not wrong because it is good: what is flagged stays where it is until somebody has said `reject`, and the
-search is finalized.
+A score is not wrong because it is good: what is flagged stays where it is until somebody has said `reject`. Then it is
+out of the ranking: at once while the search goes on, and with `run.finalize()` where it is over.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from epsilon_lab.arguments import number, whole
 from epsilon_lab.errors import InvalidInput
-from epsilon_lab.ids import SEED_CANDIDATE
 from epsilon_lab.reducers.flag import Flag
 
 Rows = Sequence[Mapping[str, Any]]
@@ -85,7 +84,7 @@ class SuspiciousScore:
                     key=row["candidate_id"],
                     kind="suspicious score",
                     question=f"Is the score {row['score']:.10g} of {row['candidate_id']} genuine?",
-                    options=_verdicts(row, "genuine"),
+                    options=["genuine", "reject", "scorer is wrong"],
                     evidence=_seen(row),
                     reason="; ".join(reasons),
                     score=z,
@@ -126,20 +125,21 @@ class UnstableScore:
             if len(same) > 1 and self._differ([row["score"] for row in same])
         }
         for row in rows:
-            first = (row["scores"] or {}).get("first_score")
+            scores_too = row["scores"] or {}
+            first = scores_too.get("first_score")
             reasons = []
             if scores := again.get(row["candidate_id"]):
                 reasons.append(f"the same code has the scores {', '.join(f'{score:.10g}' for score in scores)}")
             if first is not None and row["score"] is not None and self._differ([first, row["score"]]):
                 reasons.append(f"measured once {first:.10g}, then {row['score']:.10g}")
-            if row["outcome"] == "check_failed":
+            if row["outcome"] == "check_failed" and "rejected" not in scores_too:  # nobody needs to be asked again
                 reasons.append(f"the strict check refused it: {row['error'] or 'no reason given'}")
             if reasons:
                 flag(
                     key=row["candidate_id"],
                     kind="unstable score",
                     question=f"Does the score of {row['candidate_id']} stand?",
-                    options=_verdicts(row, "stands"),
+                    options=["stands", "reject", "scorer is wrong"],
                     evidence=_seen(row),
                     reason="; ".join(reasons),
                 )
@@ -174,11 +174,6 @@ def _beyond(values: Sequence[float]) -> list[float]:
     apart = [abs(value - middle) for value in values]
     scale = statistics.median(apart) / 0.6745 or statistics.fmean(apart) * 1.2533
     return [(value - middle) / scale if scale else 0.0 for value in values]
-
-
-def _verdicts(row: Mapping[str, Any], good: str) -> list[str]:
-    """What there is to say of a candidate's score: the seed program stays in the ranking, and cannot be rejected."""
-    return [good, *(["reject"] if row["candidate_id"] != SEED_CANDIDATE else []), "scorer is wrong"]
 
 
 def _seen(row: Mapping[str, Any]) -> dict[str, Any]:

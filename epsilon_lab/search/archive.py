@@ -31,6 +31,9 @@ class Archive:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __contains__(self, candidate_id: str) -> bool:
+        return candidate_id in self._rows
+
     def __iter__(self) -> Iterator[CandidateSettled]:
         return iter(self._rows.values())
 
@@ -47,13 +50,19 @@ class Archive:
             self._by_hash.setdefault(row.code_hash, row.candidate_id)
 
     def _rank(self, row: CandidateSettled) -> None:
-        if row.outcome == "scored" and row.score is not None:
-            age = -1 if row.candidate_id == SEED_CANDIDATE else row.generation
-            bisect.insort(self._order, (self._sign * row.score, age, row.candidate_id))
+        if (place := self._place(row)) is not None:
+            bisect.insort(self._order, place)
+
+    def _place(self, row: CandidateSettled) -> tuple[float, int, str] | None:
+        if row.outcome != "scored" or row.score is None:
+            return None
+        age = -1 if row.candidate_id == SEED_CANDIDATE else row.generation
+        return (self._sign * row.score, age, row.candidate_id)
 
     def replace(self, row: CandidateSettled) -> None:
         """Put another row in the place of a candidate's; its program stays known as its own."""
-        self._order = [place for place in self._order if place[2] != row.candidate_id]
+        if (place := self._place(self._rows[row.candidate_id])) is not None:
+            del self._order[bisect.bisect_left(self._order, place)]
         self._rows[row.candidate_id] = row
         self._rank(row)
 

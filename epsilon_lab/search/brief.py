@@ -72,7 +72,7 @@ class Generation:
         direction: Which scores are better.
         rows: Its candidates.
         parents: The candidates it was made from, and the seed program, as far as known.
-        best_id: The best candidate so far, of any generation.
+        best_id: The best candidate so far, of any generation; None where all are rejected.
         seed_source: The seed program.
         alternatives: The problem's other bodies for functions of the seed program.
     """
@@ -81,7 +81,7 @@ class Generation:
     direction: Direction
     rows: Sequence[BriefRow]
     parents: Sequence[BriefRow]
-    best_id: str
+    best_id: str | None
     seed_source: str
     alternatives: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -209,7 +209,7 @@ def _untried(generation: Generation) -> list[str]:
     changed = set().union(*(_kinds(_base_source(generation, row), row.source or "") for row in scored))
     if unchanged := [kind for kind in _KINDS if kind not in changed]:
         lines.append(f"No scored candidate changed {', '.join(unchanged)} ({_ids(scored)}).")
-    best = generation.known.get(generation.best_id)
+    best = generation.known.get(generation.best_id or "")
     used = {parent for row in generation.rows for parent in row.parents or (SEED_CANDIDATE,)}
     if best is not None and best.candidate_id not in used:
         lines.append(f"Nothing was made from the best program yet, `{best.candidate_id}` ({_number(best.score)}).")

@@ -43,7 +43,7 @@ class BriefRequest(msgspec.Struct, frozen=True, kw_only=True):
     direction: Direction
     rows: tuple[BriefRowRef, ...]
     parents: tuple[BriefRowRef, ...]
-    best_id: str
+    best_id: str | None
     problem_ref: str
     model_ref: str | None = None
     """`code/<sha256>.pkl` of the model, or recording, that writes it."""

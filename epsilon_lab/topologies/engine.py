@@ -292,6 +292,8 @@ class RunState:
                 continue
             self._told[case_id] = case.number
             effects += self._carry(self._plan.told(case.speaks or case.verdicts[-1], own), own)
+        if turned and not self.ended and (rule := self._plan.rulings(self.docket.cases())) is not None:
+            effects += self._carry(self._plan.told(rule, own), own)
         return effects
 
     def _heard(self, heard: Heard, now: float) -> list[EngineEffect]:
@@ -327,6 +329,8 @@ class RunState:
         effects = self._carry(self._plan.told(news, own), own)
         if not effects:
             self.status, self.reason = over
+        elif isinstance(news, Rule) and not self.ended:  # its own rules did not end it
+            effects += self._finish(Finish(*over))
         elif isinstance(news, Revise) and news.verdicts:
             self._finalised += 1
             self._asked.begin(news.feedback)

@@ -193,8 +193,8 @@ class Plan(ABC):
         return []
 
     def rulings(self, cases: Iterable[Case]) -> Rule | None:  # noqa: ARG002
-        """What it has to be told for what it has ranked to be made of the verdicts on these cases, all of the run; None
-        where that is made of them already.
+        """What it has to be told for what it ranks to be made of the verdicts on these cases, all of the run; None
+        where that is made of them already, or will only be once the run is over.
         """
         return None
 

@@ -65,8 +65,12 @@ def rule_in(line: Body) -> Rule | None:
 
 
 def rejected(row: CandidateSettled, ruling: Ruling) -> CandidateSettled:
-    """The row of a candidate that is rejected: it has failed its strictest check, and says by whose word."""
-    scores = row.scores if row.score is None else {**row.scores, "rejected": row.score}
+    """The row of a candidate that is rejected: it has failed its strictest check, and says by whose word. One without a
+    score is in no ranking anyway, and keeps its own reason.
+    """
+    if row.score is None:
+        return row
+    scores = {**row.scores, "rejected": row.score}
     _, case_id, why = ruling
     error = f"rejected by {why} (case {case_id})"
     return msgspec.structs.replace(row, outcome="check_failed", score=None, scores=scores, checked=False, error=error)

@@ -16,7 +16,7 @@ import msgspec
 
 from epsilon_lab.cases.case import Case
 from epsilon_lab.errors import BudgetExhausted, ModelRefused, ends_run
-from epsilon_lab.ids import SEED_CANDIDATE
+from epsilon_lab.ids import SEED_CANDIDATE, origin, revised, revision
 from epsilon_lab.messages.events import Body, BriefWritten, CandidateSettled, CandidatesRuled, GenerationClosed
 from epsilon_lab.messages.tasks import Lane, TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import as_json, pack
@@ -34,6 +34,10 @@ PERSON = "HUMAN"
 
 _RESULT = ("candidate_id", "score", "scores", "feedback", "checked", "generation", "parent_ids", "code_hash")
 """What `best_result.json` says of the best candidate."""
+
+_NO_BEST = "# There is no best program: every candidate that passed its check is rejected.\n"
+
+_EXPORTED = ("leaderboard.json", "leaderboard.csv", "generation_history.json", "best_solution.py")
 
 _LIVE_LEADERBOARD = 50
 """Places kept on the leaderboard while the search runs; at the end it has all."""
@@ -169,6 +173,9 @@ class SearchPlan(Plan):
         self._over: tuple[str, str] | None = None
         """How the search has ended: status and reason."""
 
+        self._names: set[str] = set()
+        """Every candidate there is, also those that are still to be proposed."""
+
         self._ruled: dict[str, Ruling] = {}
         self._unruled: dict[str, CandidateSettled] = {}
         """Rows of candidates that are rejected, as they were judged."""
@@ -188,6 +195,7 @@ class SearchPlan(Plan):
     def start(self, now: float) -> list[PlanEffect]:
         """Judge the seed program: a problem whose own program does not score is not worth a proposal."""
         self._began = now
+        self._names.add(SEED_CANDIDATE)
         return [Add((self._evaluate_task(SEED_CANDIDATE, incumbent=None, must_check=True),), final=True)]
 
     def settled(self, outcome: TaskOutcome, now: float) -> list[PlanEffect]:  # noqa: ARG002
@@ -197,6 +205,8 @@ class SearchPlan(Plan):
             return self._seed_judged(outcome)
         if kind == "brief":
             return self._briefed(outcome)
+        if kind == "evaluate" and revision(name) > 1:
+            return self._checked(origin(name), outcome)
         if self._generation is None:
             return []
         effects = self._proposed(name, outcome) if kind == "propose" else self._judged(name, outcome)
@@ -230,14 +240,14 @@ class SearchPlan(Plan):
         return self._cut_off("stopped", reason)
 
     def told(self, news: object, now: float) -> list[PlanEffect]:  # noqa: ARG002
-        """A person rewrote a brief; generations proposed from now on see it. Or, once all is over, candidates are
-        rejected, or are not any more: they are ranked anew.
+        """A person rewrote a brief; generations proposed from now on see it. Or candidates are rejected, or are not any
+        more: they are ranked anew, at once, and the next selection goes by it.
         """
         match news:
             case BriefEdit():
                 return self._write_brief(news.generation, news.text, news.author, ())
-            case Rule() if self._over is not None and news.ruled != self._ruled:
-                return self._rule(news.ruled, *self._over)
+            case Rule() if news.ruled != self._ruled:
+                return self._rule(news.ruled)
         return []
 
     def news_in(self, line: Body) -> BriefEdit | Rule | None:
@@ -247,23 +257,42 @@ class SearchPlan(Plan):
         return rule_in(line)
 
     def rulings(self, cases: Iterable[Case]) -> Rule | None:
-        """Candidates may be rejected; not the seed program, which all others are measured by."""
-        names = {row.candidate_id for row in self._archive} - {SEED_CANDIDATE}
-        ruled = rulings(cases, names, (REJECT,))
+        """Candidates may be rejected, the seed program too."""
+        ruled = rulings(cases, self._names, (REJECT,))
         return Rule(ruled) if ruled != self._ruled else None
 
-    def _rule(self, ruled: dict[str, Ruling], status: str, reason: str) -> list[PlanEffect]:
+    def _rule(self, ruled: dict[str, Ruling]) -> list[PlanEffect]:
         turned = [name for name in sorted({*ruled, *self._ruled}) if ruled.get(name) != self._ruled.get(name)]
-        self._ruled = ruled
+        before, self._ruled = self._archive.best, ruled
         effects: list[PlanEffect] = [Emit(CandidatesRuled(ruled=ruled))]
         for name in turned:
-            row = self._unruled.pop(name, None) or self._archive[name]
-            if name in ruled:
-                self._unruled[name] = row
-                row = rejected(row, ruled[name])
-            self._archive.replace(row)
-            effects.append(Emit(row))
-        return effects + self._finish(status, reason)
+            if name in self._archive:
+                effects += self._replace(self._unruled.get(name) or self._archive[name])
+            elif self._generation is not None and (candidate := self._generation.candidates[name]).shown is not None:
+                effects += self._show(candidate)
+        if self._over is not None:
+            return effects + self._finish(*self._over)
+        if not len(self._archive):
+            return effects
+        if self._archive.best != before:  # what the others were held against
+            self._stall = 0
+            if self._closed is not None and self._ending is not None and self._ending[0] == "completed":
+                self._ending = self._reason_to_end(self._closed)
+        return effects + self._artifacts(_LIVE_LEADERBOARD)
+
+    def _replace(self, judged: CandidateSettled) -> list[PlanEffect]:
+        """Rank a candidate of a closed generation anew, by what judging said and what verdicts say."""
+        row = self._as_ruled(judged)
+        self._archive.replace(row)
+        return [Emit(row)]
+
+    def _as_ruled(self, row: CandidateSettled) -> CandidateSettled:
+        """A row that judging gave, as it stands."""
+        if (ruling := self._ruled.get(row.candidate_id)) is None:
+            self._unruled.pop(row.candidate_id, None)
+            return row
+        self._unruled[row.candidate_id] = row
+        return rejected(row, ruling)
 
     # -- the seed program ------------------------------------------------------------------------------------------
 
@@ -272,7 +301,7 @@ class SearchPlan(Plan):
         row = self._row(
             Slot(SEED_CANDIDATE, cast("Any", "seed"), ()), evaluation, code=self._stage.seed_hash, proposer="problem"
         )
-        self._archive.add(row)
+        self._archive.add(row := self._as_ruled(row))
         effects: list[PlanEffect] = [Emit(row)]
         if evaluation.outcome != "scored":
             why = f"{evaluation.outcome}: {evaluation.error}"
@@ -297,6 +326,7 @@ class SearchPlan(Plan):
         )
         slots = selection.slots if s.evaluations is None else selection.slots[: s.evaluations - self._evaluated]
         best = self._archive.best
+        self._names.update(slot.candidate_id for slot in slots)
         self._generation = _Generation(
             number=number,
             elites=selection.elites,
@@ -388,7 +418,7 @@ class SearchPlan(Plan):
             evaluation = generation.evaluations.get(code) or Evaluation(
                 outcome="scorer_failed", error="it was cut off before it was judged"
             )
-        return self._row(candidate.slot, evaluation, proposal=proposal, code=code, twin=twin)
+        return self._as_ruled(self._row(candidate.slot, evaluation, proposal=proposal, code=code, twin=twin))
 
     def _close_if_done(self) -> list[PlanEffect]:
         generation = cast("_Generation", self._generation)
@@ -425,19 +455,16 @@ class SearchPlan(Plan):
             self._archive.add(row)
             if row.score is not None:
                 scores.append(row.score)
-        best = cast("CandidateSettled", self._archive.best)
-        improved = generation.number == 0 or beats(
-            cast("float", best.score),
-            None if before is None else before.score,
-            self._stage.direction,
-            by=self._settings.min_delta,
+        best, known = _name_and_score(self._archive.best), _name_and_score(before)[1]
+        improved = generation.number == 0 or (
+            best[1] is not None and beats(best[1], known, self._stage.direction, by=self._settings.min_delta)
         )
         self._stall = 0 if improved else self._stall + 1
         pick = max if self._stage.direction == "maximize" else min
         self._closed = GenerationClosed(
             generation=generation.number,
-            best=best.score,
-            best_id=best.candidate_id,
+            best=best[1],
+            best_id=best[0],
             median=statistics.median(scores) if scores else None,
             top=pick(scores) if scores else None,
             candidates=len(generation.candidates),
@@ -450,8 +477,9 @@ class SearchPlan(Plan):
 
     def _reason_to_end(self, closed: GenerationClosed) -> tuple[str, str] | None:
         s = self._settings
-        if s.target is not None and closed.best is not None and not beats(s.target, closed.best, self._stage.direction):
-            return "completed", f"target {s.target:g} reached: {closed.best_id} scores {closed.best:.6g}"
+        name, best = _name_and_score(self._archive.best)
+        if s.target is not None and best is not None and not beats(s.target, best, self._stage.direction):
+            return "completed", f"target {s.target:g} reached: {name} scores {best:.6g}"
         if s.evaluations is not None and self._evaluated >= s.evaluations:
             return "completed", f"all {s.evaluations} evaluations are done"
         if self._exhausted is not None:
@@ -478,12 +506,26 @@ class SearchPlan(Plan):
         return self._write_brief(generation.number, text, author, cited) + self._go_on()
 
     def _go_on(self) -> list[PlanEffect]:
-        """The closed generation is behind us: end, or open the next."""
+        """The closed generation is behind us: end, or open the next.
+
+        First whoever leads is put to the strict check. It was not before where it was held against a best that has
+        been rejected since.
+        """
+        leader = self._archive.leader
+        if leader is not None and not leader.checked and (self._ending is None or self._ending[0] != "failed"):
+            task = self._evaluate_task(leader.candidate_id, incumbent=None, must_check=True)
+            return [Add((msgspec.structs.replace(task, task_id=revised(task.task_id, 2)),), final=True)]
         if self._ending is None and self._exhausted is not None:  # while its brief was written
             self._ending = "completed", self._exhausted
         if self._ending is not None:
             return self._finish(*self._ending)
         return self._open(cast("_Generation", self._generation).number + 1)
+
+    def _checked(self, name: str, outcome: TaskOutcome) -> list[PlanEffect]:
+        """A candidate that leads was put to the strict check: it is the best, or another one leads."""
+        row = self._unruled.get(name) or self._archive[name]
+        effects = self._replace(judged(row, evaluation_of(outcome)))
+        return [*effects, *self._artifacts(_LIVE_LEADERBOARD), *self._go_on()]
 
     def _write_brief(self, generation: int, text: str, author: str, cited: tuple[str, ...]) -> list[PlanEffect]:
         """Put a version of a brief down twice: under its number for good, and as the one that proposers read.
@@ -525,6 +567,8 @@ class SearchPlan(Plan):
         self._over = status, reason
         best = self._archive.best
         output = None
+        if best is None:
+            reason = f"{reason}; there is no best: every candidate that passed its check is rejected"
         if best is not None:
             output = pack(
                 {"candidate_id": best.candidate_id, "score": best.score, "source_ref": source_ref(best.candidate_id)}
@@ -536,24 +580,22 @@ class SearchPlan(Plan):
         root, best = self._stage.output_root, self._archive.best
         if root is None:
             return []
-        refs = ["leaderboard.json", "leaderboard.csv", "generation_history.json", *["best_solution.py"] * bool(best)]
-        copies = [Export(root=root, ref=ref, source=ref) for ref in refs]
-        if best is not None:
-            result = {name: getattr(best, name) for name in _RESULT}
-            copies.append(Export(root=root, ref="best_result.json", value=as_json(result)))
-        return copies
+        result = None if best is None else {name: getattr(best, name) for name in _RESULT}
+        return [
+            *(Export(root=root, ref=ref, source=ref) for ref in _EXPORTED),
+            Export(root=root, ref="best_result.json", value=as_json(result)),
+        ]
 
     def _artifacts(self, places: int | None) -> list[PlanEffect]:
-        ranked = self._archive.ranked(places)
-        best = self._archive.best
-        copy = [] if best is None else [Copy(source_ref(best.candidate_id), "best_solution.py", "best")]
+        ranked, best = self._archive.ranked(places), self._archive.best
+        history = msgspec.json.format(msgspec.json.encode(self._history)).decode()
         return [
-            *copy,
+            Write("best_solution.py", _NO_BEST, "best")
+            if best is None
+            else Copy(source_ref(best.candidate_id), "best_solution.py", "best"),
             Write("leaderboard.json", leaderboard_json(ranked), "leaderboard"),
             Write("leaderboard.csv", leaderboard_csv(ranked), "leaderboard"),
-            Write(
-                "generation_history.json", msgspec.json.format(msgspec.json.encode(self._history)).decode(), "history"
-            ),
+            Write("generation_history.json", history, "history"),
         ]
 
     # -- rows and tasks --------------------------------------------------------------------------------------------
@@ -644,6 +686,10 @@ class SearchPlan(Plan):
             duplicate_of=twin if evaluation.outcome == "duplicate" else None,
         )
         return judged(row, evaluation)
+
+
+def _name_and_score(row: CandidateSettled | None) -> tuple[str | None, float | None]:
+    return (None, None) if row is None else (row.candidate_id, row.score)
 
 
 def _brief_row(row: CandidateSettled) -> dict[str, object]:

@@ -189,7 +189,7 @@ def files(run):
 def test_a_rejected_candidate_is_out_of_the_ranking_until_the_verdict_is_taken_back(search):
     run = search
     before, output, reason = files(run), run.output, run.reason
-    run.detect(Doubt("g000-c005", "g000-c004", "seed"))
+    run.detect(Doubt("g000-c005", "g000-c004"))
     assert run.finalize().empty, "nothing is decided"
     assert files(run) == before
     cases = {case.key[1]: case.case_id for case in run.cases.open}
@@ -211,7 +211,6 @@ def test_a_rejected_candidate_is_out_of_the_ranking_until_the_verdict_is_taken_b
     row = run.candidates.set_index("candidate_id").loc["g000-c005"]
     assert (row["outcome"], row["score_rejected"], row["checked"]) == ("check_failed", 8.0, False)
     assert row["error"] == f"rejected by ann: it peeks (case {because[0]})"
-    assert run.candidate("seed").score == 5, "the seed program is what all others are measured by"
     after = files(run)
     assert b"g000-c005" not in after["leaderboard.json"] + after["leaderboard.csv"]
     assert after["best_solution.py"].endswith(b"return 7\n")
@@ -226,6 +225,37 @@ def test_a_rejected_candidate_is_out_of_the_ranking_until_the_verdict_is_taken_b
     assert (files(run), run.output, run.best.score) == (before, output, 8.0)
     assert resumes_wherever_it_is_cut_off(run)
     assert run.show()._repr_html_()
+
+
+def test_a_verdict_on_a_candidate_of_a_search_that_goes_on_takes_effect_at_once(lab, tmp_path):
+    go_on = str(tmp_path / "go on")
+
+    def waits(context):
+        import os
+        import time
+
+        while context.generation and not os.path.exists(go_on):
+            time.sleep(0.02)
+        return f"def solve():\n    return {10 * context.generation + int(context.candidate_id[-1])}\n"
+
+    twice = SMALL | {"generations": 2, "population": 3}
+    run = lab.start(PopulationSearch(toy(), waits, **twice))
+    assert wait_until(lambda: (run.path / "generation_history.json").exists() and run.status == "running", within_s=60)
+    assert wait_until(lambda: len(run.frame("briefs")) == 1, within_s=60)
+    assert run.best.candidate_id == "seed"
+    run.detect(Doubt("seed", "g000-c002"))
+    run.cases.decide(run.cases.open[0].case_id, "reject", decider="ann")
+    assert run.best is None
+    assert run.leader.candidate_id == "g000-c002", "which was never the best, and so was not checked"
+    (tmp_path / "go on").touch()
+    run.wait(60)
+    assert run.best.candidate_id == "g001-c001"
+    assert "seed" not in (run.path / "leaderboard.csv").read_text().split(",")
+    assert set(run.frame("generations")["best_id"]) == {"seed", "g001-c001"}
+    assert run.finalize().empty, "its files are made of the verdicts already"
+    run.cases.undo(run.cases.frame()["case_id"].iloc[0])
+    assert run.finalize()["after"].tolist() == [3]
+    assert resumes_wherever_it_is_cut_off(run)
 
 
 def test_verdicts_make_the_final_ranking_of_a_rescoring(rescored):

@@ -20,6 +20,7 @@ SUPERVISION = "tests/topologies/test_supervision.py"
 CATALOGUE = "tests/workspace/test_catalogue.py"
 ADJUDICATION = "tests/lab/test_adjudication.py"
 RESCORING = "tests/lab/test_rescoring.py"
+RULINGS = "tests/topologies/test_rulings.py"
 SHEETS = "tests/workspace/test_sheets.py"
 CASE = "tests/cases/test_case.py"
 CONFLICT = "tests/cases/test_conflicts.py"
@@ -1377,11 +1378,39 @@ PLANTS = (
         (f"{RESCORING}::test_the_problem_s_own_check_only_passes_or_fails",),
     ),
     Plant(
-        "the seed program can be rejected",
+        "a verdict on a candidate waits for the search's end",
+        "topologies/engine.py",
+        "        if turned and not self.ended and (rule := ",
+        "        if turned and self.ended and (rule := ",
+        (RULINGS,),
+    ),
+    Plant(
+        "whoever leads once another is rejected is never checked",
         "topologies/search_plan.py",
-        "{row.candidate_id for row in self._archive} - {SEED_CANDIDATE}",
-        "{row.candidate_id for row in self._archive}",
-        (f"{RESCORING}::test_a_rejected_candidate_is_out_of_the_ranking_until_the_verdict_is_taken_back",),
+        "        if leader is not None and not leader.checked and ",
+        "        if leader is not None and leader.checked is False and ",
+        (RULINGS,),
+    ),
+    Plant(
+        "a candidate of the open generation is not rejected when it is judged",
+        "topologies/search_plan.py",
+        "return self._as_ruled(self._row(candidate.slot, ",
+        "return (self._row(candidate.slot, ",
+        (RULINGS,),
+    ),
+    Plant(
+        "generations that a rejected candidate made look stalled count",
+        "topologies/search_plan.py",
+        "            self._stall = 0\n            if self._closed",
+        "            if self._closed",
+        (RULINGS,),
+    ),
+    Plant(
+        "what is only ranked anew goes on for ever",
+        "topologies/engine.py",
+        "        elif isinstance(news, Rule) and not self.ended:",
+        "        elif isinstance(news, Rule) and self.ended:",
+        (RULINGS,),
     ),
     # -- very many items ----------------------------------------------------------------------------------------------
     Plant(

@@ -46,11 +46,14 @@ def test_a_score_far_beyond_the_others_is_asked_about(decider: Decider):
     assert case["score"] > 3.5
 
 
-def test_the_seed_program_cannot_be_rejected(decider: Decider):
+def test_the_seed_program_can_be_rejected_and_what_is_rejected_is_not_asked_about_again(decider: Decider):
     for detector in (SuspiciousScore(best_known=0.5), UnstableScore()):
         flag = decider()
         detector(rows(1.0, candidate_id="seed", scores={"first_score": 2.0}), flag)
-        assert "reject" not in flag.asked["seed"]["options"]
+        assert "reject" in flag.asked["seed"]["options"]
+        flag = decider()
+        detector(rows(None, outcome="check_failed", scores={"rejected": 2.0}, error="rejected by ann"), flag)
+        assert not flag.asked
 
 
 def test_where_small_scores_are_good_the_smallest_is_too_good(decider: Decider):
