@@ -11,7 +11,6 @@ import atexit
 import inspect
 import os
 import secrets
-import shutil
 import sys
 import threading
 import time
@@ -24,20 +23,19 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import anyio
 import msgspec
 
-from epsilon_lab import formats, ids
+from epsilon_lab import formats
 from epsilon_lab.broker.correspondence import Correspondence, LabSubscription
 from epsilon_lab.broker.host import LONG_STALL_S
 from epsilon_lab.clock import SystemClock
-from epsilon_lab.errors import InvalidInput, LabError, SidecarLost, WorkspaceError
+from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
 from epsilon_lab.history import Runs
+from epsilon_lab.hosts.birth import birth
 from epsilon_lab.hosts.commands import Terms, fit_workers
 from epsilon_lab.hosts.core import Core, owns
 from epsilon_lab.hosts.sidecar import Sidecar
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.cases import Finalise
-from epsilon_lab.messages.events import RunStarted
 from epsilon_lab.messages.values import is_text
-from epsilon_lab.processes.environment import granted
 from epsilon_lab.processes.isolation import Isolation, proved
 from epsilon_lab.runs import Run
 from epsilon_lab.searches import open_run
@@ -46,8 +44,8 @@ from epsilon_lab.topologies.engine import Stimulus
 from epsilon_lab.topologies.plan import Requeue, Revise, Topology
 from epsilon_lab.transport.curve import checked
 from epsilon_lab.views.cells import AfterCells
+from epsilon_lab.views.display import Display
 from epsilon_lab.views.lab_snapshot import MEANINGS, LabObserver, LabSnapshot
-from epsilon_lab.views.ticker import Ticker
 from epsilon_lab.workspace.journal import Durability
 from epsilon_lab.workspace.layout import JOURNAL, RunDirectory
 from epsilon_lab.workspace.mounts import caution
@@ -60,7 +58,7 @@ if TYPE_CHECKING:
     from epsilon_lab.cases.book import CaseBook, Chosen
     from epsilon_lab.topologies.runner import Runner
     from epsilon_lab.views.figures import ScoreFigure
-    from epsilon_lab.views.live import LivePanel, Shown
+    from epsilon_lab.views.live import LivePanel
     from epsilon_lab.views.review import ReviewSnapshot
     from epsilon_lab.views.snapshot import RunSnapshot
 
@@ -146,9 +144,7 @@ class Lab:
         self._clock = SystemClock()
         self._core: Core | Sidecar | None = None
         self._handles: dict[str, Run] = {}
-        self._panels: list[LivePanel[Any]] = []
-        self._reviews: dict[str, LivePanel[ReviewSnapshot]] = {}
-        self._ticker = Ticker()
+        self._display = Display()
         self._line: Correspondence | None = None
         self._closing = threading.Lock()
         self._resuming = threading.Lock()
@@ -209,31 +205,25 @@ class Lab:
         with self._closing:
             if self._closed:
                 return
-            for panel in self._panels:  # a last look while there is something to see
-                panel.update()
+            self._display.look()  # a last time, while there is something to see
             self._closed = True
         atexit.unregister(self.close)
-        self._ticker.close()
+        self._display.stop()
         if self._line is not None:
             self._line.close()
         try:
             if isinstance(self._core, Sidecar):
-                self._freeze()
+                self._display.freeze()
             if self._core is not None:
                 self._cells.close()
                 self._core.close()
         finally:
-            self._freeze()
+            self._display.freeze()
             self.store.close()
             self.store = Tables(self.path)  # for the handles
             with _OPENING:
                 if _OPEN.get(self.path) is self:
                     del _OPEN[self.path]
-
-    def _freeze(self) -> None:
-        """Have panels show their last look, for good: how the runs stand when the lab has done with them."""
-        for panel in self._panels:
-            panel.close()
 
     def __enter__(self) -> Lab:
         self._opened_by_with.append(self._is_fresh)
@@ -282,48 +272,11 @@ class Lab:
             LabError: The lab is closed, or opened read-only.
         """
         core = self._working("start a run")
-        for method in ("prepare", "validate", "config"):
-            if not callable(getattr(topology, method, None)) or isinstance(topology, type):
-                raise InvalidInput("topology", f"must be one such as PopulationSearch(...), got {topology!r}")
-        if budget is not None and not isinstance(budget, Budget):
-            raise InvalidInput("budget", f"must be a Budget or None, got {budget!r}", "for example Budget(calls=100)")
-        if isinstance(env, str) or not (isinstance(env, Sequence) and all(map(is_text, env))):
-            raise InvalidInput("env", f"must list names of environment variables, got {type(env).__name__}")
-        granted(env)
-        if tags is not None and not (
-            isinstance(tags, Mapping) and all(is_text(word) for pair in tags.items() for word in pair)
-        ):
-            raise InvalidInput("tags", f"must map words to words, got {tags!r}")
-        topology.validate(budget)
-        title = _free_name(topology.title if name is None else name, core.live(), given=name is not None)
-        now = self._clock.wall()
-        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
-        run_id = ids.run_id(title, stamp=stamp, salt=secrets.token_hex(2))
-        directory = RunDirectory(self.path / run_id)
-        try:
-            directory.path.mkdir()
-            plan, events = topology.prepare(directory)
-            self._warn_of_strangers(plan.runs_strangers, stacklevel=3)
-            started = RunStarted(
-                run_id=run_id,
-                topology=topology.topology,
-                name=title,
-                tags=dict(tags or {}),
-                seed=topology.seed,
-                config=topology.config(),
-                parent_run_id=topology.parent_run_id,
-                budget=budget,
-                env=tuple(dict.fromkeys(env)),
-            )
-            runner = core.begin(directory, plan, started, events)
-        except SidecarLost:  # which may have the run; its journal says
-            raise
-        except Exception as error:
-            shutil.rmtree(directory.path, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise WorkspaceError(f"run directory {directory.path} cannot be written ({error.strerror})") from error
-            raise
-        run = self._handles[run_id] = open_run(self, directory, topology.topology, runner)
+        now, live = self._clock.wall(), core.live()
+        with birth(self.path, live, topology, name=name, tags=tags, budget=budget, env=env, now=now) as born:
+            self._warn_of_strangers(born.plan.runs_strangers, stacklevel=3)
+            runner = core.begin(*born)
+        run = self._handles[born.run.run_id] = open_run(self, born.run, topology.topology, runner)
         return run
 
     def resume(self, run_id: str, trust: bool = False) -> Run:
@@ -534,7 +487,7 @@ class Lab:
         def look() -> Glance | None:
             return None if self._closed or core.failure else core.glance()
 
-        return self._show(LivePanel(LabObserver(str(self.path), look, self._clock.monotonic), lab_face()))
+        return self._display.show(LivePanel(LabObserver(str(self.path), look, self._clock.monotonic), lab_face()))
 
     @property
     def isolation(self) -> Isolation:
@@ -614,23 +567,12 @@ class Lab:
         from epsilon_lab.views.live import LivePanel  # noqa: PLC0415 - as above
 
         actions = {"pause": run.pause, "resume": run.resume, "stop": run.stop} if run.is_live_here else {}
-        return self._show(LivePanel(run.observe, run_face(actions)))
+        return self._display.show(LivePanel(run.observe, run_face(actions)))
 
     def start_review(self, book: CaseBook, chosen: Chosen) -> LivePanel[ReviewSnapshot]:
         """Show a decider's way through a run's cases, in the place of the one before."""
-        from epsilon_lab.views.faces import open_review  # noqa: PLC0415 - drawing loads when someone looks
-
         self._check()  # a closed lab takes no verdict
-        panel = open_review(book, chosen)
-        if (before := self._reviews.pop(book.run_id, None)) is not None:
-            before.close()
-        self._reviews[book.run_id] = panel
-        return self._show(panel)
-
-    def _show(self, panel: LivePanel[Shown]) -> LivePanel[Shown]:
-        self._panels = [*(each for each in self._panels if not each.is_frozen), panel]
-        self._ticker.add(panel.update)
-        return panel
+        return self._display.review(book, chosen)
 
     def _check(self) -> None:
         if os.getpid() != self._pid:
@@ -685,18 +627,6 @@ def _warn_of_torn(torn: int, journal: Path, *, stacklevel: int) -> None:
             RuntimeWarning,
             stacklevel=stacklevel,
         )
-
-
-def _free_name(name: str, live: Mapping[str, str], *, given: bool) -> str:
-    """A name that no live run has; one that was given is taken or refused."""
-    if not is_text(name) or not name.strip() or "\0" in name:
-        raise InvalidInput("name", f"must be a non-empty str, got {name!r}")
-    taken = {title: run_id for run_id, title in live.items()}
-    if name not in taken:
-        return name
-    if given:
-        raise InvalidInput("name", f"{name!r} is the name of the live run {taken[name]}", "choose another, or stop it")
-    return next(free for n in range(2, len(taken) + 3) if (free := f"{name}-{n}") not in taken)
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
