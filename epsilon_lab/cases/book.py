@@ -372,7 +372,8 @@ class CaseBook:
 
         Args:
             *detectors: Such as `reducers.SuspiciousScore()`; any callable that is given the rows of a run, dicts, and
-                `flag=`, and has the name of the table as its `.table`. Its name and the key make the case's id.
+                `flag=` (and `config=`, the run's arguments, if it takes that), and has the name of the table as its
+                `.table`. Its name and the key make the case's id.
 
         Returns:
             The table `cases`, those that are new; empty where nothing is.

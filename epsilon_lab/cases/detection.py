@@ -1,12 +1,13 @@
 """Detectors over a run's tables: what they flag becomes cases of the run, whether it goes on, was left or is over.
 
-A detector sees the rows of one table and nothing else, and the cases that it flags are known by its name and their
-key. So the same detector over the same rows flags the same cases, and those that there are already are passed over:
-here, and again by the run, which others may have told meanwhile.
+A detector sees the rows of one table, and the run's arguments where it has a parameter `config`; nothing else. The
+cases that it flags are known by its name and their key. So the same detector over the same rows flags the same cases,
+and those that there are already are passed over: here, and again by the run, which others may have told meanwhile.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +50,22 @@ def detect(run_id: str, tables: Tables, detectors: Sequence[Detector], verdicts:
     for detector in detectors:
         if detector.table not in rows:
             rows[detector.table] = _rows(run_id, tables, detector.table)
-        detector(rows[detector.table], flag=_flag(name_of(detector), found, verdicts))
+        flag = _flag(name_of(detector), found, verdicts)
+        told = {"config": _config(run_id, tables)} if _asks_config(detector) else {}
+        detector(rows[detector.table], flag=flag, **told)
     return list(found.values())
+
+
+def _asks_config(detector: Detector) -> bool:
+    try:
+        return "config" in inspect.signature(detector).parameters
+    except (TypeError, ValueError):  # a builtin that does not tell
+        return False
+
+
+def _config(run_id: str, tables: Tables) -> dict[str, Any]:
+    ((config,),) = tables.rows("select config from runs where run_id = $run", {"run": run_id}, run_id=run_id)
+    return msgspec.json.decode(config, type=dict[str, Any]) if config else {}
 
 
 def _flag(flagged_by: str, found: dict[str, CaseFlagged], verdicts: dict[str, str]) -> Callable[..., str | None]:

@@ -1,7 +1,8 @@
 """What a run's tables hold that a person should look at: scores too good, scores that do not repeat, dead letters.
 
 A table detector names the table that it reads, is called with its rows and `flag`, and is pure. `run.detect(...)` reads
-the table and keeps what was flagged; any callable with an attribute `table` is one.
+the table and keeps what was flagged; any callable with an attribute `table` is one. One that has a parameter `config`
+is given the run's arguments by it, as the table `runs` has them.
 
 A score is not wrong because it is good: what is flagged stays where it is until somebody has said `reject`. Then it is
 out of the ranking: at once while the search goes on, and with `run.finalize()` where it is over.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol
 
 from epsilon_lab.arguments import number, whole
@@ -43,8 +45,8 @@ class SuspiciousScore:
     Handle Outliers" (1993), call 3.5 an outlier.
 
     Args:
-        direction: Which scores are good: `maximize` or `minimize`.
-        best_known: The best value anybody has found; None where none is known.
+        direction: Which scores are good, `maximize` or `minimize`; None: as the run's problem says.
+        best_known: The best value anybody has found; None: what the run's problem says of it, if anything.
         z: From which modified z-score on; None not to look at the others.
         least: Scored candidates needed for that.
 
@@ -52,7 +54,7 @@ class SuspiciousScore:
         InvalidInput: An argument has a wrong type or value.
     """
 
-    direction: Literal["maximize", "minimize"] = "maximize"
+    direction: Literal["maximize", "minimize"] | None = None
     best_known: float | None = None
     z: float | None = 3.5
     least: int = 8
@@ -60,23 +62,26 @@ class SuspiciousScore:
     table: ClassVar[str] = "candidates"
 
     def __post_init__(self) -> None:
-        if self.direction not in ("maximize", "minimize"):
-            raise InvalidInput("SuspiciousScore direction", f"must be maximize or minimize, got {self.direction!r}")
+        if self.direction not in ("maximize", "minimize", None):
+            raise InvalidInput(
+                "SuspiciousScore direction", f"must be maximize, minimize or None, got {self.direction!r}"
+            )
         if self.best_known is not None:
             number("SuspiciousScore best_known", self.best_known)
         if self.z is not None:
             number("SuspiciousScore z", self.z, least=0, above=True)
         whole("SuspiciousScore least", self.least, least=3)
 
-    def __call__(self, rows: Rows, flag: Flag) -> None:
+    def __call__(self, rows: Rows, flag: Flag, config: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Flag them, by the candidate's id."""
-        sign = 1 if self.direction == "maximize" else -1
+        sign = -1 if (self.direction or config.get("direction")) == "minimize" else 1
+        best_known = config.get("best_known") if self.best_known is None else self.best_known
         scored = [row for row in rows if row["score"] is not None]
         far = _beyond([sign * row["score"] for row in scored]) if len(scored) >= self.least else [0.0] * len(scored)
         for row, z in zip(scored, far, strict=True):
             reasons = []
-            if self.best_known is not None and sign * row["score"] > sign * self.best_known:
-                reasons.append(f"better than the best known value {self.best_known:.10g}")
+            if best_known is not None and sign * row["score"] > sign * best_known:
+                reasons.append(f"better than the best known value {best_known:.10g}")
             if self.z is not None and z > self.z:
                 reasons.append(f"{z:.3g} robust deviations beyond the other candidates")
             if reasons:

@@ -119,8 +119,13 @@ class Rescoring:
         for row in rows:
             archive.add(row)
         self._before = tuple(archive.ranked())
-        about = {key: config.get(key) for key in ("problem", "best_known")}
-        self._config = {**about, "direction": self._docket.direction, "rescores": search.run_id, "of": len(rows)}
+        # What the best known value is by the new scorer, nobody has said.
+        self._config = {
+            "problem": config.get("problem"),
+            "direction": self._docket.direction,
+            "rescores": search.run_id,
+            "of": len(rows),
+        }
 
     def __repr__(self) -> str:
         return f"<Rescoring of {self.parent_run_id}: {len(self._before)} candidates>"

@@ -34,7 +34,9 @@ def propose(context):
 
 
 def searched(lab):
-    toy = Problem("toy", "Return a number.", "def solve():\n    return 5\n", inputs=None, score=float, timeout_s=5)
+    toy = Problem(
+        "toy", "Return a number.", "def solve():\n    return 5\n", inputs=None, score=float, timeout_s=5, best_known=5.5
+    )
     small = {"population": 3, "elites": 1, "diverse": 1, "fresh": 1, "generations": 1}
     return lab.start(PopulationSearch(toy, propose, **small), name="toy").wait(60)
 
@@ -92,7 +94,7 @@ vague.table = "tasks"
 
 def test_what_is_found_in_the_tables_of_a_run_that_is_over_becomes_its_cases_once(lab):
     run = searched(lab)
-    too_good = reducers.SuspiciousScore(best_known=5.5)
+    too_good = reducers.SuspiciousScore()
     assert run.detect(too_good, reducers.UnstableScore(), reducers.DeadLetter())["key"].tolist() == ["g000-c002"]
     (case,) = run.cases.open
     assert (case.kind, case.flagged_by, case.key) == ("suspicious score", "SuspiciousScore", "g000-c002")

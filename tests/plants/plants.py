@@ -1412,6 +1412,13 @@ PLANTS = (
         "        elif isinstance(news, Rule) and self.ended:",
         (RULINGS,),
     ),
+    Plant(
+        "a detector takes small scores for bad ones whatever the problem says",
+        "reducers/suspicions.py",
+        '(self.direction or config.get("direction"))',
+        "self.direction",
+        ("tests/reducers/test_suspicions.py",),
+    ),
     # -- very many items ----------------------------------------------------------------------------------------------
     Plant(
         "outputs are reduced in the order in which they came",

@@ -62,6 +62,21 @@ def test_where_small_scores_are_good_the_smallest_is_too_good(decider: Decider):
     assert list(flag.asked) == ["c8"]
 
 
+def test_what_the_problem_says_of_its_scores_need_not_be_said_again(decider: Decider):
+    config = {"direction": "minimize", "best_known": 2.0}
+    for detector, found in (
+        (SuspiciousScore(), ["c8"]),
+        (SuspiciousScore(direction="maximize", best_known=1e9), ["c7"]),
+        (SuspiciousScore(best_known=-99.0), ["c8"]),
+    ):
+        flag = decider()
+        detector(rows(*(score + 10 for score in USUAL), 19.0, 1.0), flag, config=config)
+        assert list(flag.asked) == found
+    flag = decider()
+    SuspiciousScore(z=None)(rows(1.9, 2.0, 2.1), flag, config=config)
+    assert flag.asked["c0"]["reason"] == "better than the best known value 2"
+
+
 def test_better_than_anybody_ever_is_asked_about_however_few_there_are(decider: Decider):
     flag = decider()
     SuspiciousScore(best_known=2.0)(rows(1.0, 2.0, 2.1), flag)
