@@ -426,8 +426,9 @@ class Run:
     ) -> Run:
         """Have cases of this run decided by workers, as one more run; returns at once.
 
-        Each verdict is on record here as soon as it is accepted, whether this run is live or over. It stands beside
-        those of others: a person's outranks it, whichever came first.
+        Each verdict is on record here as soon as it is accepted, whether this run is live or over: with its note and
+        confidence, in the table `verdicts`. It stands beside those of others: a person's outranks it, whichever came
+        first.
 
         Args:
             task: Who decides: a function `task(case) -> verdict`, an `Agent`, an `LLM`, a `Command`, or a function's

@@ -39,7 +39,7 @@ _AT_ONCE = 500
 """Cases that a run is told of in one message."""
 
 _CASE = "case_id, kind, question, options, key, evidence, flagged_by, reason, role, score, tasks, status, number"
-_VERDICT = "case_id, number, verdict, decider_kind, decider, roles, note, supersedes, retracted, source"
+_VERDICT = "case_id, number, verdict, decider_kind, decider, roles, note, supersedes, retracted, source, confidence"
 _SUMMARY = "kind, status, coalesce(decider, ''), coalesce(decider_kind, '')"
 _JSON = ("options", "key", "evidence", "tasks", "roles")
 
@@ -417,6 +417,7 @@ class CaseBook:
                         verdict=given.verdict,
                         decider=Decider(given.decider, given.decider_kind, given.roles),
                         note=given.note,
+                        confidence=given.confidence,
                         force=True,
                         source=f"{other.run_id}/{case.case_id}#{given.number}",
                     )

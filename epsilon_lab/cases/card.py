@@ -93,7 +93,8 @@ def _verdicts(case: Case) -> Iterator[tuple[str, str, str, str]]:
             back = gone.get(each.number)
             note = formats.one_line(each.note, 300)
             told = note if back is None else f"taken back by {back.decider}" + (f": {back.note}" if back.note else "")
-            yield "✓" if each == case.speaks else "", each.verdict, f"{each.decider} ({each.decider_kind})", told
+            sure = "" if each.confidence is None else f", {each.confidence:.0%} sure"
+            yield "✓" if each == case.speaks else "", each.verdict, f"{each.decider} ({each.decider_kind}{sure})", told
 
 
 def _way(case: Case) -> str:

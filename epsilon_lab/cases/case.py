@@ -101,7 +101,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
             )
         if by.number not in (None, len(self.verdicts) + 1):
             raise InvalidInput(what, "was decided by someone else meanwhile", "look at it again")
-        return self.given(by.verdict, by.decider, note=by.note, source=by.source)
+        return self.given(by.verdict, by.decider, note=by.note, source=by.source, confidence=by.confidence)
 
     def retract(self, by: Retract) -> VerdictGiven:
         """Tell what takes back the verdict that speaks.
@@ -117,7 +117,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput(what, "was decided by someone else meanwhile", "look at it again")
         return self.taken_back(last, by.decider, note=by.note)
 
-    def given(self, verdict: str, by: Decider, *, note: str = "", source: str = "") -> VerdictGiven:
+    def given(
+        self, verdict: str, by: Decider, *, note: str = "", source: str = "", confidence: float | None = None
+    ) -> VerdictGiven:
         """Its next verdict."""
         last = self.speaks
         return VerdictGiven(
@@ -130,6 +132,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
             note=note,
             supersedes=None if last is None else last.number,
             source=source,
+            confidence=confidence,
         )
 
     def taken_back(self, verdict: VerdictGiven, by: Decider, *, note: str = "") -> VerdictGiven:

@@ -33,6 +33,9 @@ class Decide(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     source: str = ""
     """What it comes of, such as the task of another run: a second verdict of the same source is passed over."""
 
+    confidence: float | None = None
+    """Between 0 and 1, where the decider said how sure he is."""
+
 
 class Take(msgspec.Struct, frozen=True, tag=True):
     """News to a run: verdicts that came of another run. Those that are wrong by now are passed over."""

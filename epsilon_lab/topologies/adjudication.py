@@ -215,6 +215,7 @@ class AdjudicationPlan(Plan):
             verdict=answer.verdict,
             decider=self._rules.decider,
             note=answer.note,
+            confidence=answer.confidence,
             force=True,
             source=f"{self._run_id}/{outcome.task_id}",
         )

@@ -249,6 +249,7 @@ TABLES: dict[str, Table] = {
             "live": "BOOLEAN",
             "source": "VARCHAR",
             "roles": "JSON",
+            "confidence": "DOUBLE",
         },
         ("run_id", "case_id", "number"),
         "run_id, ts, case_id, number",

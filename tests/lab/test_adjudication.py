@@ -60,6 +60,9 @@ def test_a_live_run_goes_on_with_the_verdict_of_a_function(lab):
     assert run.wait(60).output == "about about owls"
     [given] = run.cases["draft"].verdicts
     assert (given.verdict, given.decider_kind, given.decider, given.note) == ("print", "CODE", "rule 7", "about owls")
+    unsure = lab.sql("select case_id, note from verdicts where confidence < 0.6")
+    assert unsure.to_numpy().tolist() == [["draft", "about owls"]]
+    assert "rule 7 (CODE, 50% sure)" in run.cases["draft"]._repr_html_()
     assert given.source == f"{third.run_id}/item-000000-draft"
     row = third.frame("runs").iloc[0]
     assert (row["topology"], row["parent_run_id"]) == ("adjudication", run.run_id)

@@ -83,6 +83,9 @@ class VerdictGiven(Body, frozen=True, kw_only=True):
     """What it comes of: `<run_id>/<task_id>` where a task of another run gave it; a conflict's id and the number of its
     verdict where it follows from that."""
 
+    confidence: float | None = None
+    """Between 0 and 1, where the decider said how sure he is."""
+
 
 class CasesRanked(Body, frozen=True, kw_only=True):
     """`case.authority`: from now on the verdicts of these kinds of deciders weigh so; the highest first."""
