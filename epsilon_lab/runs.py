@@ -10,9 +10,8 @@ import asyncio
 import html
 import os
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -23,16 +22,15 @@ from epsilon_lab import ids
 from epsilon_lab.agents.work import Task
 from epsilon_lab.arguments import MOST, text, whole
 from epsilon_lab.artifacts import Artifacts
+from epsilon_lab.cases import finalisation
 from epsilon_lab.cases.book import CaseBook, Chosen
 from epsilon_lab.cases.docket import CaseNews
-from epsilon_lab.cases.finalisation import Finalisation
 from epsilon_lab.errors import InvalidInput, LabError, RunFailed, UpToDate
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.call import Feedback
 from epsilon_lab.messages.cases import Finalise
 from epsilon_lab.messages.deciders import Decider
 from epsilon_lab.messages.values import unpack
-from epsilon_lab.search.reranking import Reranking
 from epsilon_lab.topologies.adjudication import Adjudication
 from epsilon_lab.topologies.engine import Pause, Resume, Stimulus, Stop, Tell
 from epsilon_lab.topologies.itemised import Itemised
@@ -357,7 +355,7 @@ class Run:
         }
         self._take_up(Revise(reasons), trust=trust)
 
-    def finalize(self, *, trust: bool = False) -> pd.DataFrame:
+    def finalize(self, *, since: int | None = None, trust: bool = False) -> pd.DataFrame:
         """Make again what this run made of its cases, from the verdicts that speak now; without a model call.
 
         A task that flagged cases and went by other verdicts than these is called again over its stored inputs, as a
@@ -368,11 +366,9 @@ class Run:
         fails. A gate or a review is told the verdicts on what it has asked once its node is made anew for another
         reason; for them alone, nothing is.
 
-        A search is ranked anew: a candidate that is the key of a case (its id, or `["candidate", id]`) with the verdict
-        `reject` is out of it (of a search that goes on, at once). Of a rescoring, `old order` keeps a candidate's old
-        place.
-
         Args:
+            since: How many earlier calls' changes to pass over: 0 tells what all verdicts together have changed. None:
+                those of all calls that have told theirs, and not of one that a crash or Ctrl-C has cut short.
             trust: Also of a run that was born in another workspace, whose functions are a stranger's pickles.
 
         Returns:
@@ -381,7 +377,7 @@ class Run:
 
         Raises:
             RunFailed: It failed with these verdicts, and had not without, or has again with nothing to show for it.
-            InvalidInput: The run is a stranger's.
+            InvalidInput: The run is a stranger's, or `since` is no number of calls.
             LabError: It is paused or interrupted, the lab only looks on, or a model, an agent, a program or a person
                 would have to be asked. Nothing was changed then.
         """
@@ -393,20 +389,25 @@ class Run:
             )
         if self.status == "paused":
             raise LabError(f"run {self.run_id} is paused, and what it has asked may not be all; resume() it first")
+        since = finalisation.told(self._directory) if since is None else whole("since", since, least=0)
         self._has_ended_within(None)
         if (before := self.status) == "interrupted":
             raise LabError(f"run {self.run_id} is interrupted: {how_to_resume(self.run_id)}, and finalize() it then")
-        made = self._finalisation()
-        with suppress(UpToDate):
+        changes = self._changes(since)
+        try:
             self._runner = self._home.reopen(self.run_id, Finalise(), trust=trust)
-            vars(self).pop("_is_ours", None)  # whoever is trusted is no stranger from here on
-            self._has_ended_within(None)
-            if before == "completed" or (self.status == "failed" and made.changes().empty):
-                self._result()
-        return made.changes()
+        except UpToDate:
+            return changes()
+        vars(self).pop("_is_ours", None)  # whoever is trusted is no stranger from here on
+        self._has_ended_within(None)
+        changed = changes()
+        if before == "completed" or (self.status == "failed" and changed.empty):
+            self._result()
+        return changed
 
-    def _finalisation(self) -> Finalisation | Reranking:
-        return Finalisation(self._directory, self._home.store, self._value)
+    def _changes(self, since: int) -> Callable[[], pd.DataFrame]:
+        """What was changed, once it is."""
+        return lambda: finalisation.changes(self._directory, self._home.store, self._value, since=since)
 
     def _take_up(self, news: Requeue | Revise, *, trust: bool) -> None:
         if not self._home.steer(self.run_id, Tell(news)):

@@ -106,8 +106,30 @@ class SearchRun(Run):
         self._send(Tell(BriefEdit(generation, text)))
         return text
 
-    def _finalisation(self) -> Reranking:
-        return Reranking(self._directory)
+    def finalize(self, *, since: int | None = None, trust: bool = False) -> pd.DataFrame:
+        """Rank it anew by the verdicts that speak now, as `Run.finalize` does with what other runs gave.
+
+        A candidate that is the key of a case (its id, or `["candidate", id]`) with the verdict `reject` is out of it
+        (of a search that goes on, at once). Of a rescoring, `old order` keeps a candidate's old place.
+
+        Args:
+            since: None: of a search it is told what this very call changes.
+            trust: Also of a run that was born in another workspace, whose functions are a stranger's pickles.
+
+        Returns:
+            What changed, as there: the places of the candidates that verdicts are about, and who is the best.
+
+        Raises:
+            RunFailed: It failed with these verdicts, and had not without.
+            InvalidInput: The run is a stranger's, or `since` is not None.
+            LabError: It is paused or interrupted, or the lab only looks on. Nothing was changed then.
+        """
+        if since is not None:
+            raise InvalidInput("since", "of a search only None will do: places in earlier rankings are not kept")
+        return super().finalize(trust=trust)
+
+    def _changes(self, since: int) -> Callable[[], pd.DataFrame]:  # noqa: ARG002
+        return Reranking(self._directory).changes
 
     def lineage(self) -> pd.DataFrame:
         """Who came from whom: candidate_id, generation, strategy, parent_ids, code_hash, outcome, score."""

@@ -1,7 +1,9 @@
 """What the verdicts of a run have changed in what it gave: its outputs before and after, place by place, and why.
 
-Both are on record, so this looks twice at what there is and keeps nothing: before a run is taken up again, and after it
-has ended once more.
+All of it is on record, so nothing is kept meanwhile: a finalisation begins with the line that names its file of
+verdicts, and what had spoken for a task until then is what was before. Whoever asked for one may never have heard what
+it changed: the lab was killed, or the wait was broken off. What counts as told is on record too: a finalisation that
+has ended, with no other lab taking it up in between. What others have changed is told with what comes next.
 
 A change is put down to cases whose verdict is another than it was: those that its task has asked about, or a task whose
 output it was given. Where the key of one of them occurs in what changed, or among the names of the fields it is in,
@@ -19,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from epsilon_lab.cases.differences import Difference, differences, names, scalars
-from epsilon_lab.ids import origin
+from epsilon_lab.ids import origin, revision
 from epsilon_lab.messages.call import CALL, CALL_ASYNC, call_of
-from epsilon_lab.messages.events import TasksSubmitted
+from epsilon_lab.messages.events import TaskLine, TasksRevised, TasksSubmitted
 from epsilon_lab.messages.values import StoredValue, Value, restored
 from epsilon_lab.workspace.layout import RunDirectory
-from epsilon_lab.workspace.outputs import SETTLED, latest, task_outputs
+from epsilon_lab.workspace.outputs import task_outputs
 from epsilon_lab.workspace.scan import START, Record, scan
 
 if TYPE_CHECKING:
@@ -35,109 +37,157 @@ if TYPE_CHECKING:
 COLUMNS = ("task_id", "path", "before", "after", "because")
 
 _PART = msgspec.json.Decoder(list[tuple[str, StoredValue]])
+_SUBMITTED = msgspec.json.Decoder(TasksSubmitted)
 
 
-class Finalisation:
-    """A run before its outputs are made again.
+class Finalisations:
+    """Those of one run, as its journal tells of them.
 
     Args:
-        run: The run.
-        tables: The workspace's tables.
-        read: Makes the Python object again that a task's output is.
+        since: After how many of them its tasks are held against what they were.
+
+    Attributes:
+        verdicts: The file of verdicts of each.
+        told: How many of them, the first ones, somebody was told of.
+        before: Task, by the first of its revisions -> the one that spoke for it until then, where that is not this
+            first one; empty where there was none.
+        again: The same -> the latest since then, of those that were done since.
     """
 
-    def __init__(self, run: RunDirectory, tables: Tables, read: Callable[[str, Value], Any]) -> None:
-        self._run = run
-        self._tables = tables
-        self._read = read
-        self._spoke = self._speaking()
-        self._decided = self._verdicts()
+    def __init__(self, since: int = 0) -> None:
+        self.verdicts: list[str] = []
+        self.told = 0
+        self.before: dict[str, str] = {}
+        self.again: dict[str, TaskLine] = {}
+        self._since = since
+        self._is_taken_up = False
 
-    def changes(self) -> pd.DataFrame:
-        """What is another by now: `task_id`, the `path` in its output, the value `before` and `after` (None for none),
-        and `because`, a list of case ids; no rows where nothing is.
-        """
-        import pandas as pd  # noqa: PLC0415 - pandas loads when someone looks
+    def take(self, records: list[Record]) -> None:
+        """Take lines, in order."""
+        for record in records:
+            match record.type:
+                case "task.revised":
+                    if ref := msgspec.json.decode(record.body, type=TasksRevised).verdicts:
+                        self.verdicts.append(ref)
+                        self._is_taken_up = False
+                case "run.adopted":
+                    self._is_taken_up = True
+                case "run.ended" if not self._is_taken_up:
+                    self.told = len(self.verdicts)
+                case "task.submitted" | "task.waiting":
+                    for line in _SUBMITTED.decode(record.body).tasks:
+                        self._submit(line)
 
-        return pd.DataFrame(self._rows(), columns=list(COLUMNS), dtype=object)
-
-    def _rows(self) -> list[tuple[str, str, Any, Any, list[str]]]:
-        speaks = self._speaking()
-        again = {name: task_id for name, task_id in sorted(speaks.items()) if task_id != self._spoke.get(name)}
-        if not again:
-            return []
-        outputs = task_outputs(self._run, {*again.values(), *(self._spoke.get(name, "") for name in again)})
-        blame = self._blame(again)
-        rows = []
-        for name, task_id in again.items():
-            before, after = (self._shown(each, outputs) for each in (self._spoke.get(name, ""), task_id))
-            changed = differences(before, after)
-            rows += [(task_id, *change, _because(change, blame[name])) for change in changed]
-        return rows
-
-    def _shown(self, task_id: str, outputs: Mapping[str, Value]) -> Any:
-        return self._read(task_id, outputs[task_id]) if task_id in outputs else None
-
-    def _speaking(self) -> dict[str, str]:
-        """The latest revision of each task that is settled, by the first."""
-        query = f"select task_id from tasks where run_id = ? and status in {SETTLED}"  # noqa: S608 - our own words
-        rows = latest(self._tables.rows(query, [self._run.run_id], run_id=self._run.run_id))
-        return {name: str(row[0]) for name, row in rows.items()}
-
-    def _verdicts(self) -> dict[str, str]:
-        """What the run goes by, by case."""
-        query = (
-            "select body ->> 'verdicts' from events where run_id = ? and type = 'task.revised' "
-            "and coalesce(body ->> 'verdicts', '') <> '' order by seq desc limit 1"
-        )
-        rows = self._tables.rows(query, [self._run.run_id], run_id=self._run.run_id)
-        return msgspec.json.decode(self._run.read_bytes(rows[0][0]), type=dict[str, str]) if rows else {}
-
-    def _blame(self, again: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-        """Of each task that was done again the cases that it may differ for, and what they are about."""
-        decided = self._verdicts()
-        turned = {name for name in {*decided, *self._decided} if decided.get(name) != self._decided.get(name)}
-        query = "select case_id, key, tasks from cases where run_id = ? order by case_id"
-        asked: dict[str, dict[str, Any]] = {name: {} for name in again}
-        for case_id, key, tasks in self._tables.rows(query, [self._run.run_id], run_id=self._run.run_id):
-            for name in map(origin, msgspec.json.decode(tasks or "[]")) if case_id in turned else ():
-                asked.setdefault(name, {})[case_id] = msgspec.json.decode(key or "null")
-        given = self._given(again)
-        for name in TopologicalSorter(given).static_order():  # what was given comes first
-            for below in given.get(name, ()):
-                asked[name] |= asked[below]
-        return {name: dict(sorted(asked[name].items())) for name in again}
-
-    def _given(self, again: Mapping[str, str]) -> dict[str, list[str]]:
-        """Of these tasks those among them whose outputs they were given."""
-        wanted, found = set(again.values()), dict[str, list[str]]()
-
-        def take(records: list[Record]) -> None:
-            for record in records:
-                if record.type == "task.submitted":
-                    for line in msgspec.json.decode(record.body, type=TasksSubmitted).tasks:
-                        if line.task_id in wanted:
-                            names = dict.fromkeys(map(origin, self._inputs(line.entry, restored(line.payload))))
-                            names |= dict.fromkeys(map(origin, line.depends_on))
-                            found[origin(line.task_id)] = [name for name in names if name in again]
-
-        scan(self._run.journal, START, take)
-        return found
-
-    def _inputs(self, entry: str, payload: Value) -> list[str]:
-        if entry not in (CALL, CALL_ASYNC):
-            return []
-        call = call_of(self._run.fetch(payload))
-        parts = (pair for ref in call.parts for pair in _PART.decode(self._run.read_bytes(ref)))
-        return [name for name, _ in (*call.inputs, *parts)] + list(call.recorded)
+    def _submit(self, line: TaskLine) -> None:
+        """A task is to be done; once the run is over it speaks, whatever became of it."""
+        name, number = origin(line.task_id), revision(line.task_id)
+        if len(self.verdicts) <= self._since:
+            if number > revision(self.before.get(name, name)):
+                self.before[name] = line.task_id
+            return
+        if number == 1:
+            self.before[name] = ""
+        if name not in self.again or number >= revision(self.again[name].task_id):
+            self.again[name] = line
 
 
-def _because(change: Difference, cases: Mapping[str, Any]) -> list[str]:
-    """The cases that a change is put down to."""
-    what = (names(change.path), scalars(change.before), scalars(change.after))
-    here = {*map(_told, chain.from_iterable(what))} - {_told(None)}
-    named = [name for name, key in cases.items() if not here.isdisjoint(map(_told, scalars(key)))]
-    return named or list(cases)
+def told(run: RunDirectory) -> int:
+    """How many finalisations of a run somebody was told of."""
+    found = Finalisations()
+    scan(run.journal, START, found.take)
+    return found.told
+
+
+def changes(run: RunDirectory, tables: Tables, read: Callable[[str, Value], Any], *, since: int) -> pd.DataFrame:
+    """What the finalisations of a run have changed.
+
+    Args:
+        run: The run; it is over.
+        tables: The workspace's tables.
+        read: Makes the Python object again that a task's output is.
+        since: After how many of them.
+
+    Returns:
+        `task_id`, the `path` in its output, the value `before` and `after` (None for none), and `because`, a list of
+        case ids; no rows where nothing is another.
+    """
+    import pandas as pd  # noqa: PLC0415 - pandas loads when someone looks
+
+    found = Finalisations(since)
+    scan(run.journal, START, found.take)
+    again = {name: line.task_id for name, line in sorted(found.again.items())}
+    before = {name: found.before.get(name, name) for name in again}
+    outputs = task_outputs(run, {*before.values(), *again.values()}) if again else {}
+
+    def shown(task_id: str) -> Any:
+        return read(task_id, outputs[task_id]) if task_id in outputs else None
+
+    changed = {name: differences(shown(before[name]), shown(task_id)) for name, task_id in again.items()}
+    blame = _blame(run, tables, found.again, _turned(run, found.verdicts, since)) if any(changed.values()) else {}
+    rows = []
+    for name in filter(changed.get, again):
+        because = Because(blame[name])
+        rows += [(again[name], *change, because.of(change)) for change in changed[name]]
+    return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+
+
+def _turned(run: RunDirectory, verdicts: list[str], since: int) -> list[str]:
+    """The cases whose verdict is another than it was."""
+    then, now = (
+        msgspec.json.decode(run.read_bytes(ref), type=dict[str, str]) if ref else {}
+        for ref in (verdicts[since - 1] if since else "", verdicts[-1])
+    )
+    return sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+
+
+def _blame(
+    run: RunDirectory, tables: Tables, again: Mapping[str, TaskLine], turned: list[str]
+) -> dict[str, dict[str, Any]]:
+    """Of each task that was done again the cases that it may differ for, and what they are about."""
+    query = (
+        "select case_id, key, tasks from cases where run_id = $run and case_id in (select unnest($turned::varchar[]))"
+    )
+    asked: dict[str, dict[str, Any]] = {name: {} for name in again}
+    for case_id, key, tasks in tables.rows(query, {"run": run.run_id, "turned": turned}, run_id=run.run_id):
+        for name in map(origin, msgspec.json.decode(tasks or "[]")):
+            if name in asked:
+                asked[name][case_id] = msgspec.json.decode(key or "null")
+    given = {name: [each for each in _given(run, line) if each in again] for name, line in again.items()}
+    for name in TopologicalSorter(given).static_order():  # what was given comes first
+        for below in given[name]:
+            asked[name] |= asked[below]
+    return asked
+
+
+def _given(run: RunDirectory, line: TaskLine) -> dict[str, None]:
+    """The tasks, by their first revisions, whose outputs a task was given."""
+    found = [*line.depends_on]
+    if line.entry in (CALL, CALL_ASYNC):
+        call = call_of(run.fetch(restored(line.payload)))
+        parts = (pair for ref in call.parts for pair in _PART.decode(run.read_bytes(ref)))
+        found += [*(name for name, _ in chain(call.inputs, parts)), *call.recorded]
+    return dict.fromkeys(map(origin, found))
+
+
+class Because:
+    """The cases that a task may differ for, by what their keys hold.
+
+    Args:
+        cases: What each is about, by case id.
+    """
+
+    def __init__(self, cases: Mapping[str, Any]) -> None:
+        self._all = sorted(cases)
+        self._about: dict[tuple[type, object], list[str]] = {}
+        for case_id in self._all:
+            for scalar in {*map(_told, scalars(cases[case_id]))}:
+                self._about.setdefault(scalar, []).append(case_id)
+
+    def of(self, change: Difference) -> list[str]:
+        """Those that a change is put down to."""
+        what = chain(names(change.path), scalars(change.before), scalars(change.after))
+        here = {*map(_told, what)} - {_told(None)}
+        return sorted({case_id for scalar in here for case_id in self._about.get(scalar, ())}) or [*self._all]
 
 
 def _told(scalar: object) -> tuple[type, object]:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epsilon_lab.cases.differences import Difference, differences, names, scalars
-from epsilon_lab.cases.finalisation import _because
+from epsilon_lab.cases.finalisation import Because
 
 ANN, BO, CY = {"name": "ann", "n": 1}, {"name": "bo", "n": 2}, {"name": "cy", "n": 3}
 
@@ -83,6 +83,7 @@ def test_the_names_on_the_way_to_a_place_are_told_from_its_path(steps: list[str]
 
 def test_a_change_is_put_down_to_the_case_whose_key_is_in_it_or_on_the_way_to_it() -> None:
     cases = {"c-1": ["p-1", "p-9"], "c-2": ["p-2", "p-9"], "c-3": "gone"}
-    assert _because(Difference("$['p-1'].group", "old", "new"), cases) == ["c-1"]
-    assert _because(Difference("$[0]", {"name": "gone"}, None), cases) == ["c-3"]
-    assert _because(Difference("$.total", 1, 2), cases) == ["c-1", "c-2", "c-3"]
+    because = Because(cases)
+    assert because.of(Difference("$['p-1'].group", "old", "new")) == ["c-1"]
+    assert because.of(Difference("$[0]", {"name": "gone"}, None)) == ["c-3"]
+    assert because.of(Difference("$.total", 1, 2)) == ["c-1", "c-2", "c-3"]

@@ -145,6 +145,10 @@ def test_finalized_files_and_outputs_follow_the_verdicts_and_undone_they_are_the
     run.cases.decide(new, "same")
     run.finalize()
     assert run.output == ["ann", "bo", "cy"]
+    together = [change[1:] for change in rows(run.finalize(since=0)) if change[0].startswith("reduce-l02")]
+    assert together == [("$[1]", "anna", None, [asked]), ("$[2]", "anne", None, [new])]
+    with pytest.raises(InvalidInput, match="since: must be an int"):
+        run.finalize(since=-1)
     run.cases.undo(new)
     run.cases.undo(asked)
     assert {change[-1][0] for change in rows(run.finalize())} <= {asked, new}
@@ -386,10 +390,12 @@ def test_killed_in_the_middle_of_it_and_resumed_it_ends_the_same(tmp_path, kill_
             run.finalize()
         run = lab.resume(run.run_id).wait()
         assert run.output == ["bo", "cy", "di"]
-        assert run.finalize().empty
+        for _ in range(2):  # nobody can know whether he was told
+            assert [row[1:4] for row in rows(run.finalize())] == [("$[0]", "ann", None)] * 2
         [case] = run.cases.where("status = 'decided'")
         run.cases.undo(case.case_id)
-        assert [row[1:4] for row in rows(run.finalize())] == [("$[0]", None, "ann"), ("$[0]", None, "ann")]
+        assert [row[1:4] for row in rows(run.finalize(since=1))] == [("$[0]", None, "ann"), ("$[0]", None, "ann")]
+        assert run.finalize().empty
 
 
 @pytest.mark.long

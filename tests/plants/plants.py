@@ -40,6 +40,9 @@ TOLD = f"{FINALISING}::test_taken_up_again_it_is_known_what_its_tasks_were_told_
 UNASKED = f"{FINALISING}::test_what_nobody_asks_any_more_is_withdrawn_wherever_it_was_cut_off_and_open_again_once_asked"
 LATER = f"{FINALISING}::test_what_is_done_again_later_goes_by_the_same_verdicts"
 ASKED = f"{FINALISING}::test_whoever_is_no_function_is_not_asked_again"
+CUT_SHORT = (
+    f"{FINALISING}::test_what_a_finalisation_changed_is_told_with_the_next_where_its_lab_was_killed_in_its_midst"
+)
 DIFFERENCES = "tests/cases/test_differences.py"
 PUT_OFF = "tests/cases/test_put_off.py"
 FEBRL = "tests/datasets/test_febrl.py"
@@ -1928,9 +1931,16 @@ PLANTS = (
     Plant(
         "a change is not put down to the case whose key leads to it",
         "cases/finalisation.py",
-        "    what = (names(change.path), scalars(change.before), scalars(change.after))\n",
-        "    what = (scalars(change.before), scalars(change.after))\n",
+        "chain(names(change.path), scalars(change.before), scalars(change.after))",
+        "chain(scalars(change.before), scalars(change.after))",
         ("tests/cases/test_differences.py",),
+    ),
+    Plant(
+        "a finalize that a crash has cut short counts as told",
+        "cases/finalisation.py",
+        "                    self._is_taken_up = True\n",
+        "                    self._is_taken_up = False\n",
+        (CUT_SHORT,),
     ),
     Plant(
         "a revision's file is taken for another task's",

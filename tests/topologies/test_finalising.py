@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from epsilon_lab import Command, ids
 from epsilon_lab.agents.work import work_of
 from epsilon_lab.cases.docket import docket_of
+from epsilon_lab.cases.finalisation import Finalisations
 from epsilon_lab.errors import LabError, UpToDate
 from epsilon_lab.messages.call import Call
 from epsilon_lab.messages.cases import Decide, Finalise, Retract
@@ -144,14 +145,14 @@ def fold(
 
 
 def open_in(run: Merging) -> set[str]:
-    """Cases that are open by its state, which are those by its record."""
+    """Cases of its tasks that are open by its state, which are those by its record."""
     bodies = (msgspec.json.decode(each.body, type=BODIES[each.type]) for each in run.records)
     of_state, of_record = (
         {case.case_id for case in docket.cases() if case.status == "open"}
         for docket in (run.state.docket, docket_of(bodies))
     )
     assert of_state == of_record
-    return of_state
+    return {name for name in of_state if run.state.docket[name].tasks}  # and not of verdicts that are in conflict
 
 
 def decide_something(run: Merging, dice: random.Random) -> None:
@@ -245,6 +246,37 @@ def test_a_run_that_goes_by_all_verdicts_says_so_and_has_nothing_written() -> No
     found = Merging(EIGHT, run.groups).resume(plan_of((8, by_arity(8, 2), False)))
     with pytest.raises(UpToDate, match="run r goes by all verdicts"):
         found.tell(Finalise())
+
+
+def test_what_a_finalisation_changed_is_told_with_the_next_where_its_lab_was_killed_in_its_midst() -> None:
+    shape = (8, by_arity(8, 2), False)
+
+    def of(run: Merging, since: int = 0) -> Finalisations:
+        found = Finalisations(since)
+        found.take(run.records)
+        return found
+
+    run = ended(EIGHT, shape)
+    assert (of(run).told, of(run).again) == (0, {})
+    decide(run, ["eva", "eve"])
+    began = len(run.groups)
+    run.finalise(random.Random(1))
+    made = [f"{name}~2" for name in ("reduce-l01-n0002", "reduce-l02-n0001", "reduce-l03-n0000")]
+    assert of(run).told == 1
+    for size in range(began + 1, len(run.groups)):
+        cut = run.cut(plan_of(shape), size)
+        assert of(cut).told == 0  # and it goes on
+        cut.play(random.Random(1))
+        assert of(cut).told == 0
+        assert [line.task_id for line in of(cut).again.values()] == made
+        assert not of(cut).before
+
+    decide(cut, ["eva", "eve"], "different")
+    cut.finalise(random.Random(1))
+    assert of(cut).told == 2
+    assert of(cut, since=1).before == dict(zip(map(ids.origin, made), made, strict=True))
+    assert [line.task_id for line in of(cut, since=1).again.values()] == [f"{name[:-2]}~3" for name in made]
+    assert not of(cut, since=2).again
 
 
 def test_what_nobody_asks_any_more_is_withdrawn_wherever_it_was_cut_off_and_open_again_once_asked() -> None:
