@@ -22,7 +22,7 @@ from epsilon_lab.cases.case import Case
 from epsilon_lab.cases.detection import detect
 from epsilon_lab.cases.docket import CONFLICTS, CaseNews
 from epsilon_lab.errors import InvalidInput, LabError
-from epsilon_lab.messages.cases import Decide, Flag, Rank, Retract, live
+from epsilon_lab.messages.cases import Decide, Flag, Rank, Retract, Unsure, live
 from epsilon_lab.messages.deciders import Decider, DeciderKind
 from epsilon_lab.messages.events import VerdictGiven
 
@@ -38,10 +38,12 @@ _LOOK_S = 0.1
 _AT_ONCE = 500
 """Cases that a run is told of in one message."""
 
-_CASE = "case_id, kind, question, options, key, evidence, flagged_by, reason, role, score, tasks, status, number"
+_CASE = (
+    "case_id, kind, question, options, key, evidence, flagged_by, reason, role, score, tasks, status, number, unsure"
+)
 _VERDICT = "case_id, number, verdict, decider_kind, decider, roles, note, supersedes, retracted, source, confidence"
 _SUMMARY = "kind, status, coalesce(decider, ''), coalesce(decider_kind, '')"
-_JSON = ("options", "key", "evidence", "tasks", "roles")
+_JSON = ("options", "key", "evidence", "tasks", "roles", "unsure")
 
 
 class Decided(Protocol):
@@ -250,6 +252,11 @@ class CaseBook:
             name for (name,) in self._rows("case_id", mine, table="verdicts", order="max(ts), case_id", who=decider)
         ]
 
+    def doubted(self, decider: str) -> list[str]:
+        """Cases on which a decider has said that he is unsure, in the order in which they were flagged."""
+        rows = self._rows("case_id, unsure", "unsure is not null")
+        return [name for name, unsure in rows if decider in msgspec.json.decode(unsure)]
+
     def mark(self) -> tuple[int, ...]:
         """How much is on record, so that a look tells whether there is news: verdicts first, then cases, and those of
         them that are withdrawn or deferred.
@@ -334,6 +341,24 @@ class CaseBook:
                 number=len(case_id.verdicts) + 1 if isinstance(case_id, Case) else None,
             )
         )
+
+    def unsure(self, case_id: str | Case, *, note: str = "", decider: str | Decider | None = None) -> Case:
+        """Put on record that somebody has looked and cannot tell. It is no verdict: an open case stays open.
+
+        Args:
+            case_id: Which.
+            note: Why.
+            decider: Who, as for `decide`.
+
+        Returns:
+            The case; its `unsure` says who could not tell, as does the column of the table `cases`.
+
+        Raises:
+            InvalidInput: There is no such case, the decider lacks its role, or it is withdrawn.
+            LabError: As for `decide`.
+        """
+        who, why = _whoever(decider), text("note", note, blank=True)
+        return self._say(Unsure(case_id=_named(case_id), decider=who, note=why))
 
     def undo(self, case_id: str | Case, *, note: str = "", decider: str | Decider | None = None) -> Case:
         """Take back the verdict that speaks for a case; it stays on record, taken back. Another one that lives speaks
@@ -424,7 +449,7 @@ class CaseBook:
                 )
         return [case.case_id for case in theirs]
 
-    def _say(self, news: Decide | Retract) -> Case:
+    def _say(self, news: Decide | Retract | Unsure) -> Case:
         self._tell(news)
         return self[news.case_id]
 

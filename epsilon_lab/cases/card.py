@@ -58,7 +58,7 @@ def evidence(case: Case) -> str:
 
 
 def verdicts(case: Case) -> str:
-    """What was decided, the latest first, and which of it counts; nothing where nothing was."""
+    """What was decided, the latest first, and which of it counts; then who was unsure. Nothing where nobody was."""
     rows = [
         f'<tr style="{"font-weight:600" if sign else formats.FAINT}">'
         + "".join(f'<td style="{_CELL}">{formats.escape(cell)}</td>' for cell in (sign, *cells))
@@ -86,7 +86,9 @@ def _about(case: Case, *, blind: bool) -> str:
 
 
 def _verdicts(case: Case) -> Iterator[tuple[str, str, str, str]]:
-    """Of each verdict, the latest first: a sign if it speaks, what it is, whose, and why; or that it was taken back."""
+    """Of each verdict, the latest first: a sign if it speaks, what it is, whose, and why; or that it was taken back.
+    Then whoever was unsure.
+    """
     gone = {each.supersedes: each for each in case.verdicts if each.retracted}
     for each in reversed(case.verdicts):
         if not each.retracted:
@@ -95,6 +97,8 @@ def _verdicts(case: Case) -> Iterator[tuple[str, str, str, str]]:
             told = note if back is None else f"taken back by {back.decider}" + (f": {back.note}" if back.note else "")
             sure = "" if each.confidence is None else f", {each.confidence:.0%} sure"
             yield "✓" if each == case.speaks else "", each.verdict, f"{each.decider} ({each.decider_kind}{sure})", told
+    for name, note in case.unsure.items():
+        yield "", "unsure", name, formats.one_line(note, 300)
 
 
 def _way(case: Case) -> str:

@@ -13,9 +13,9 @@ import msgspec
 
 from epsilon_lab.cases.card import card
 from epsilon_lab.errors import InvalidInput
-from epsilon_lab.messages.cases import Decide, Retract, speaking
+from epsilon_lab.messages.cases import Decide, Retract, Unsure, speaking
 from epsilon_lab.messages.deciders import Decider, DeciderKind
-from epsilon_lab.messages.events import CaseFlagged, VerdictGiven
+from epsilon_lab.messages.events import CaseFlagged, CaseUnsure, VerdictGiven
 
 SAME, DIFFERENT = "same", "different"
 """The verdicts about a pair that bear on those about others."""
@@ -58,6 +58,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     number: int | None = None
     """That of the verdict that speaks; None while it is open."""
 
+    unsure: dict[str, str] = {}
+    """Whoever has looked and could not tell, and what he noted; whether or not he could later."""
+
     @property
     def speaks(self) -> VerdictGiven | None:
         """The verdict that counts: of the live ones, the latest of the highest authority; None while it is open."""
@@ -88,13 +91,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
             InvalidInput: It is not among the options, the decider lacks the role, or the case is withdrawn, or decided
                 and the decision is not forced.
         """
-        what = f"case {self.case_id!r}"
-        if self.status == "withdrawn":
-            raise InvalidInput(what, f"is withdrawn: {self.reason}", "nobody waits for its verdict")
+        what, last = f"case {self.case_id!r}", self.speaks
+        self._check_is_asked()
         if by.verdict not in self.options:
             raise InvalidInput(f"verdict {by.verdict!r}", f"is no option of {what}", f"decide {_any(self.options)}")
         self._check_role(by.decider)
-        last = self.speaks
         if last is not None and not by.force:
             raise InvalidInput(
                 what, f"is decided: {last.verdict!r} by {last.decider}", "force=True gives another verdict all the same"
@@ -102,6 +103,24 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         if by.number not in (None, len(self.verdicts) + 1):
             raise InvalidInput(what, "was decided by someone else meanwhile", "look at it again")
         return self.given(by.verdict, by.decider, note=by.note, source=by.source, confidence=by.confidence)
+
+    def leave(self, by: Unsure) -> CaseUnsure | None:
+        """Tell what follows from somebody being unsure; None where he has said just that before.
+
+        Raises:
+            InvalidInput: It is withdrawn, or the decider lacks the role.
+        """
+        self._check_is_asked()
+        self._check_role(by.decider)
+        if self.unsure.get(by.decider.name) == by.note:
+            return None
+        return CaseUnsure(
+            case_id=self.case_id,
+            decider_kind=by.decider.kind,
+            decider=by.decider.name,
+            note=by.note,
+            source=by.source,
+        )
 
     def retract(self, by: Retract) -> VerdictGiven:
         """Tell what takes back the verdict that speaks.
@@ -146,6 +165,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         status = "decided" if last is not None else "open" if self.status == "decided" else self.status
         number = None if last is None else last.number
         return msgspec.structs.replace(self, verdicts=verdicts, number=number, status=status)
+
+    def _check_is_asked(self) -> None:
+        if self.status == "withdrawn":
+            raise InvalidInput(f"case {self.case_id!r}", f"is withdrawn: {self.reason}", "nobody waits for its verdict")
 
     def _check_role(self, decider: Decider) -> None:
         if self.role and self.role not in decider.roles:

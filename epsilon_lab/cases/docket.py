@@ -24,14 +24,22 @@ from epsilon_lab import ids
 from epsilon_lab.cases.case import DIFFERENT, SAME, Case, flagged
 from epsilon_lab.cases.conflicts import Comparisons, Step
 from epsilon_lab.errors import InvalidInput
-from epsilon_lab.messages.cases import Decide, Flag, Rank, Retract, Take, live
+from epsilon_lab.messages.cases import Decide, Flag, Rank, Retract, Take, Unsure, live
 from epsilon_lab.messages.deciders import AUTHORITY, Decider, DeciderKind
-from epsilon_lab.messages.events import Body, CaseFlagged, CasesAsked, CasesRanked, CaseWithdrawn, VerdictGiven
+from epsilon_lab.messages.events import (
+    Body,
+    CaseFlagged,
+    CasesAsked,
+    CasesRanked,
+    CaseUnsure,
+    CaseWithdrawn,
+    VerdictGiven,
+)
 
 CONFLICT, CONFLICTS = "conflict", "conflicts"
 """The kind of a case about verdicts that contradict each other, and who flags it."""
 
-Said = Decide | Retract | Flag | Rank
+Said = Decide | Retract | Unsure | Flag | Rank
 CaseNews = Said | Take
 
 
@@ -154,9 +162,13 @@ class Docket:
                 self._cases[line.case_id] = msgspec.structs.replace(
                     self._cases[line.case_id], status="withdrawn", reason=line.reason
                 )
+            case CaseUnsure() if line.case_id in self._cases:
+                self._note_source(line.source)
+                case = self._cases[line.case_id]
+                unsure = {**case.unsure, line.decider: line.note}
+                self._cases[line.case_id] = msgspec.structs.replace(case, unsure=unsure)
             case VerdictGiven() if line.case_id in self._cases:
-                if line.source:
-                    self._sources.add(line.source)
+                self._note_source(line.source)
                 case = self._cases[line.case_id]
                 return self._turn(case.with_verdicts((*case.verdicts, line), self.authority))
             case CasesRanked():
@@ -166,6 +178,14 @@ class Docket:
                 ]
                 return [turned for case in ranked for turned in self._turn(case)]
         return []
+
+    def _note_source(self, source: str) -> None:
+        if source:
+            self._sources.add(source)
+
+    def _is_new(self, said: Decide | Unsure) -> bool:
+        """Whether it does not come of what something else came of already."""
+        return said.source not in self._sources
 
     def _flag(self, line: CaseFlagged) -> None:
         case = self._cases.get(line.case_id)
@@ -212,8 +232,11 @@ class Docket:
         """
         match news:
             case Decide():
-                if not news.source or news.source not in self._sources:
+                if self._is_new(news):
                     self[news.case_id].decide(news)
+            case Unsure():
+                if self._is_new(news):
+                    self[news.case_id].leave(news)
             case Retract():
                 case = self[news.case_id]
                 case.retract(news)
@@ -255,8 +278,10 @@ class Docket:
     def _lines(self, news: Said) -> list[Body]:
         match news:
             case Decide():
-                is_new = not news.source or news.source not in self._sources
-                return [self._cases[news.case_id].decide(news)] if is_new else []
+                return [self._cases[news.case_id].decide(news)] if self._is_new(news) else []
+            case Unsure():
+                line = self._cases[news.case_id].leave(news) if self._is_new(news) else None
+                return [] if line is None else [line]
             case Retract():
                 return [self._cases[news.case_id].retract(news)]
             case Flag(cases=cases):

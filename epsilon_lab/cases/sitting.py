@@ -9,8 +9,8 @@ arrives. A second one within `DOUBLE_S` of a new sight is therefore none: it is 
 sight was there, however long the kernel was busy in between. The same protects whoever was about to decide a case that
 somebody else has just decided.
 
-`Unsure` and `Skip` both put nothing on record. What is skipped comes round again after the others; what one is unsure
-about comes last of all, and is counted, for as long as the sitting lasts.
+`Skip` puts nothing on record: what is skipped comes round again after the others. To be unsure is on record and is no
+verdict: what one is unsure about comes last of all, also in a sitting that is opened anew.
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ class Looked(NamedTuple):
 
     listed: tuple[str, ...]
     pending: frozenset[str]
+    unsure: tuple[str, ...] = ()
+    """Those that he has said he is unsure about, whenever that was."""
+
     anew: bool = False
     """Whether this is another choice of cases, and not the same looked at again."""
 
@@ -73,6 +76,12 @@ class Recorded(NamedTuple):
     case_id: str
 
 
+class PutAside(NamedTuple):
+    """That the decider is unsure is on record."""
+
+    case_id: str
+
+
 class TakenBack(NamedTuple):
     """A verdict was taken back."""
 
@@ -86,18 +95,24 @@ class Record(NamedTuple):
     verdict: str
 
 
+class Hesitate(NamedTuple):
+    """Effect: put on record that the decider is unsure, and say `PutAside`; where that fails, look again."""
+
+    case_id: str
+
+
 class TakeBack(NamedTuple):
     """Effect: take the decider's last verdict back, and say `TakenBack`."""
 
 
-Stimulus = Looked | Chosen | Pressed | Recorded | TakenBack
+Stimulus = Looked | Chosen | Pressed | Recorded | PutAside | TakenBack
 
 
 class Step(NamedTuple):
     """What follows from a stimulus."""
 
     sitting: Sitting
-    effect: Record | TakeBack | None = None
+    effect: Record | Hesitate | TakeBack | None = None
     words: str = ""
     """What the decider is told."""
 
@@ -115,6 +130,9 @@ def step(sitting: Sitting, stimulus: Stimulus, now: float) -> Step:
             return _looked(sitting, stimulus, now)
         case Recorded(case_id):
             return Step(_on(_settled(sitting, case_id), case_id, now))
+        case PutAside(case_id):
+            unsure = (*(each for each in sitting.unsure if each != case_id), case_id)
+            return _onward(sitting._replace(unsure=unsure), now)
         case TakenBack(case_id):
             pending = sitting.pending | {case_id} if case_id in sitting.listed else sitting.pending
             return Step(sitting._replace(pending=pending, shown=case_id, since=now))
@@ -126,24 +144,22 @@ def step(sitting: Sitting, stimulus: Stimulus, now: float) -> Step:
             return Step(sitting, TakeBack())
         case Pressed("back"):
             return Step(_back(sitting, now))
-        case Pressed(button):
-            return _aside(sitting, button == "unsure", now)
+        case Pressed("unsure") if sitting.shown in sitting.pending:
+            return Step(sitting, Hesitate(sitting.shown))
+        case Pressed():
+            return _onward(sitting, now)
         case _:
             assert_never(stimulus)
 
 
 def _looked(sitting: Sitting, look: Looked, now: float) -> Step:
+    unsure = tuple(case_id for case_id in dict.fromkeys((*sitting.unsure, *look.unsure)) if case_id in look.pending)
     if look.anew:
-        unsure = tuple(case_id for case_id in sitting.unsure if case_id in look.pending)
         fresh = Sitting(look.listed, look.pending, unsure=unsure)
         return Step(_on(fresh, None, now))
     known = set(sitting.listed)
     listed = (*sitting.listed, *(case_id for case_id in look.listed if case_id not in known))
-    after = sitting._replace(
-        listed=listed,
-        pending=look.pending,
-        unsure=tuple(case_id for case_id in sitting.unsure if case_id in look.pending),
-    )
+    after = sitting._replace(listed=listed, pending=look.pending, unsure=unsure)
     if sitting.shown is None:
         return Step(_on(after, None, now) if after.pending else after)
     if sitting.shown in sitting.pending and sitting.shown not in look.pending:
@@ -180,16 +196,12 @@ def _after(unsure: tuple[str, ...], case_id: str | None) -> str | None:
     return None if following == case_id else following
 
 
-def _aside(sitting: Sitting, is_unsure: bool, now: float) -> Step:
-    shown = sitting.shown
-    if shown is None:
+def _onward(sitting: Sitting, now: float) -> Step:
+    """Leave what is on show as it is."""
+    if sitting.shown is None:
         return Step(sitting)
-    if is_unsure and shown in sitting.pending:
-        sitting = _settled(sitting, shown)._replace(
-            pending=sitting.pending, unsure=(*(each for each in sitting.unsure if each != shown), shown)
-        )
-    after = _on(sitting, shown, now)
-    return Step(after, words="it is the only one left" if after.shown == shown else "")
+    after = _on(sitting, sitting.shown, now)
+    return Step(after, words="it is the only one left" if after.shown == sitting.shown else "")
 
 
 def _back(sitting: Sitting, now: float) -> Sitting:

@@ -19,7 +19,7 @@ from epsilon_lab.broker.board import Room
 from epsilon_lab.broker.members import WorkerRow
 from epsilon_lab.broker.stats import Stats
 from epsilon_lab.errors import BadFrame, LabError
-from epsilon_lab.messages.cases import Decide, Finalise, Flag, Rank, Retract
+from epsilon_lab.messages.cases import Decide, Finalise, Flag, Rank, Retract, Unsure
 from epsilon_lab.topologies.engine import Pause, Resume, Stop
 from epsilon_lab.topologies.plan import Cancel, Prioritise, Requeue, Revise
 from epsilon_lab.topologies.search_plan import BriefEdit
@@ -46,6 +46,7 @@ Said = (
     | BriefEdit
     | Decide
     | Retract
+    | Unsure
     | Flag
     | Rank
     | Finalise

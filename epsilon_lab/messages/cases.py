@@ -37,10 +37,22 @@ class Decide(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Between 0 and 1, where the decider said how sure he is."""
 
 
-class Take(msgspec.Struct, frozen=True, tag=True):
-    """News to a run: verdicts that came of another run. Those that are wrong by now are passed over."""
+class Unsure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """News to a run: somebody has looked at a case and cannot tell. The same word of the same decider again is passed
+    over.
+    """
 
-    decisions: tuple[Decide, ...]
+    case_id: str
+    decider: Decider
+    note: str = ""
+    source: str = ""
+    """As of a `Decide`."""
+
+
+class Take(msgspec.Struct, frozen=True, tag=True):
+    """News to a run: what came of another run. Of that, what is wrong by now is passed over."""
+
+    decisions: tuple[Decide | Unsure, ...]
 
 
 class Retract(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -24,7 +24,7 @@ from epsilon_lab.cases.answer import Answer
 from epsilon_lab.cases.case import Case
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.ids import origin
-from epsilon_lab.messages.cases import Decide
+from epsilon_lab.messages.cases import Decide, Unsure
 from epsilon_lab.messages.deciders import Decider
 from epsilon_lab.messages.events import Body
 from epsilon_lab.messages.tasks import TaskOutcome
@@ -202,22 +202,24 @@ class AdjudicationPlan(Plan):
         return msgspec.structs.replace(effect, reason=f"{effect.reason}: {', '.join(filter(None, words))}")
 
     def _delivery(self, outcome: TaskOutcome) -> list[PlanEffect]:
-        """The verdict of an accepted answer, for the run that the case is of; none where it was left open."""
+        """What an accepted answer says, for the run that the case is of."""
         said: Mapping[str, Any] = msgspec.json.decode(outcome.output.data) if outcome.output is not None else {}
         answer = msgspec.convert(said, Answer)
         for cases in (self._decided, self._left_open):  # a case may be done again
             cases.discard(said["case_id"])
         (self._left_open if answer.verdict is None else self._decided).add(said["case_id"])
+        by, source = self._rules.decider, f"{self._run_id}/{outcome.task_id}"
         if answer.verdict is None:
-            return []
+            unsure = Unsure(case_id=said["case_id"], decider=by, note=answer.note, source=source)
+            return [Deliver(self._rules.of, unsure)]
         decision = Decide(
             case_id=said["case_id"],
             verdict=answer.verdict,
-            decider=self._rules.decider,
+            decider=by,
             note=answer.note,
             confidence=answer.confidence,
             force=True,
-            source=f"{self._run_id}/{outcome.task_id}",
+            source=source,
         )
         return [Deliver(self._rules.of, decision)]
 

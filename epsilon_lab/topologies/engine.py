@@ -13,11 +13,9 @@ import msgspec
 
 from epsilon_lab.cases.asked import Asked
 from epsilon_lab.cases.docket import Docket, Heard
-from epsilon_lab.messages.cases import Decide, Finalise, Flag, Rank, Retract, Take
+from epsilon_lab.messages.cases import Decide, Finalise, Flag, Rank, Retract, Take, Unsure
 from epsilon_lab.messages.events import (
     Body,
-    CaseFlagged,
-    CasesRanked,
     CaseWithdrawn,
     RunEnded,
     RunExhausted,
@@ -27,7 +25,6 @@ from epsilon_lab.messages.events import (
     TaskPrioritised,
     TasksCancelled,
     TasksWaiting,
-    VerdictGiven,
     task_line,
 )
 from epsilon_lab.messages.tasks import Failure, TaskOutcome, TaskSpec
@@ -225,7 +222,7 @@ class RunState:
         """
         own = self._own(now)
         match stimulus:
-            case Tell(news=Decide() | Take() | Retract() | Flag() | Rank() as news):
+            case Tell(news=Decide() | Take() | Retract() | Unsure() | Flag() | Rank() as news):
                 return self._heard(self.docket.hear(news), now)
             case Tell(news=Finalise()):
                 return self._finalise(now)
@@ -261,7 +258,7 @@ class RunState:
                 self._paused_at, self.status = None, "running"
                 return [Emit(RunResumed()), Hold(paused=False)]
 
-    def on_record(self, line: CaseFlagged | CaseWithdrawn | VerdictGiven | CasesRanked) -> None:
+    def on_record(self, line: Body) -> None:
         """Take in a line about cases that is on record, whoever wrote it. The rules are told before the next line that
         is about something else: of what was decided while nobody was at the run, they hear what it came to.
         """

@@ -16,7 +16,7 @@ from epsilon_lab.cases.case import Case
 from epsilon_lab.errors import LabError, UpToDate
 from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.call import Feedback
-from epsilon_lab.messages.cases import Decide, Finalise
+from epsilon_lab.messages.cases import Decide, Finalise, Unsure
 from epsilon_lab.messages.events import ArtifactSaved, Body, TasksRequeued, TasksRevised
 from epsilon_lab.messages.tasks import TaskOutcome, TaskSpec
 from epsilon_lab.messages.values import Value
@@ -101,12 +101,13 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Deliver(msgspec.Struct, frozen=True):
-    """A verdict for another run of the workspace, whether that is live, over or left. It is delivered at least once: it
-    is on disk there before a later end of this run is on record, and delivered again whenever this one is resumed.
+    """What is said about a case of another run of the workspace, whether that is live, over or left. It is delivered at
+    least once: it is on disk there before a later end of this run is on record, and delivered again whenever this one
+    is resumed.
     """
 
     run_id: str
-    decision: Decide
+    decision: Decide | Unsure
 
 
 class Requeue(msgspec.Struct, frozen=True, tag=True):

@@ -44,7 +44,6 @@ from epsilon_lab.messages.events import (
     Body,
     CaseFlagged,
     CasesAsked,
-    CasesRanked,
     CaseWithdrawn,
     FailedLine,
     MessagesSent,
@@ -65,7 +64,6 @@ from epsilon_lab.messages.events import (
     TasksRequeued,
     TasksSubmitted,
     TasksWaiting,
-    VerdictGiven,
     message_of,
     task_line,
     task_spec,
@@ -271,6 +269,7 @@ class _Recovery:
             "case.flagged": self._flag,
             "case.asked": lambda body, _: self._flags.setdefault(body.task_id, []).append(body),
             "case.withdrawn": self._withdraw,
+            "case.unsure": self._rule,
             "case.authority": self._rule,
             "verdict.given": self._rule,
         }
@@ -433,7 +432,7 @@ class _Recovery:
         else:
             self._rule(body, record)
 
-    def _rule(self, body: CaseFlagged | CaseWithdrawn | VerdictGiven | CasesRanked, _: Record) -> None:
+    def _rule(self, body: Body, _: Record) -> None:
         """Take in what is on record about cases, whoever put it there and whenever."""
         self._found.state.on_record(body)
 

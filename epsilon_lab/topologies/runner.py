@@ -22,6 +22,7 @@ from epsilon_lab.clock import Clock
 from epsilon_lab.errors import LabError, WorkspaceError
 from epsilon_lab.messages.events import (
     Body,
+    CaseUnsure,
     RunAdopted,
     RunEnded,
     TasksCancelled,
@@ -272,7 +273,7 @@ class Runner:
                     self._unsaid += len(tasks)
                     self._hand_over()
                 case Emit(body=body):
-                    self._host.record(self.run.run_id, body, to_disk=isinstance(body, VerdictGiven))
+                    self._host.record(self.run.run_id, body, to_disk=isinstance(body, VerdictGiven | CaseUnsure))
                 case Write(ref=ref, text=text, kind=kind):
                     self._host.record(self.run.run_id, self.run.save(ref, text, kind=kind))
                 case Copy(source=source, ref=ref, kind=kind):

@@ -19,8 +19,10 @@ from epsilon_lab.cases.book import CaseBook
 from epsilon_lab.cases.case import Case
 from epsilon_lab.cases.sitting import (
     Chosen,
+    Hesitate,
     Looked,
     Pressed,
+    PutAside,
     Record,
     Recorded,
     Sitting,
@@ -161,9 +163,11 @@ class Review:
         match effect:
             case Record(case_id, verdict):
                 self._record(case_id, verdict)
+            case Hesitate(case_id):
+                self._hesitate(case_id)
             case TakeBack():
                 self._take_back()
-            case _ if self._sitting.shown != shown or isinstance(stimulus, Looked):
+            case _ if self._sitting.shown != shown or isinstance(stimulus, Looked | PutAside):
                 self._show(None if self._sitting.shown is None else self._book[self._sitting.shown])
 
     def _record(self, case_id: str, verdict: str) -> None:
@@ -176,6 +180,11 @@ class Review:
         self._expect_one_verdict_more()
         self._say(f"{verdict!r} is on record for {case_id}; Undo takes it back")
         self._go(Recorded(case_id))
+
+    def _hesitate(self, case_id: str) -> None:
+        self._book.unsure(case_id, note=self._notes[case_id].strip(), decider=self._decider)
+        self._say(f"it is on record that you are unsure about {case_id}; it comes again at the end")
+        self._go(PutAside(case_id))
 
     def _take_back(self) -> None:
         listed = set(self._sitting.listed)
@@ -230,7 +239,8 @@ class Review:
             for case_id, status in rows
             if status in _UNDECIDED or (self._again and status == "decided" and case_id not in mine)
         }
-        return Looked(tuple(case_id for case_id, _ in rows), frozenset(pending), anew)
+        unsure = tuple(self._book.doubted(self._decider.name))
+        return Looked(tuple(case_id for case_id, _ in rows), frozenset(pending), unsure, anew)
 
     def _say(self, words: str, *, is_alarm: bool = False) -> None:
         self._words, self._is_alarm = words, is_alarm

@@ -50,7 +50,9 @@ class ReviewPanel:
         self._note = widgets.Text(placeholder="a note, kept with the verdict", layout=layout(width="auto"))
         self._choices: list[Any] = []
         self._row = widgets.HBox(layout=layout(flex_flow="row wrap", min_height="40px"))
-        self._unsure = self._button("Unsure", "Put it aside: it comes again at the end", "unsure")
+        self._unsure = self._button(
+            "Unsure", "You cannot tell: that is on record, with your note, and it comes again at the end", "unsure"
+        )
         self._skip = self._button("Skip", "On to the next; it comes round again", "skip")
         self._back = self._button("Back", "To the one before", "back")
         self._undo = self._button("Undo", "Take back the verdict you gave last", "undo")

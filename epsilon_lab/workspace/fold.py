@@ -24,6 +24,7 @@ from epsilon_lab.messages.events import (
     CaseFlagged,
     CasesAsked,
     CasesRanked,
+    CaseUnsure,
     CaseWithdrawn,
     CompletedLine,
     FailedLine,
@@ -264,6 +265,10 @@ class Fold:
             case CaseWithdrawn() if body.case_id in self._cases:
                 self._cases[body.case_id].update(status="withdrawn", reason=body.reason)
                 self._touch("cases", self._cases[body.case_id])
+            case CaseUnsure() if body.case_id in self._cases:
+                case = self._cases[body.case_id]
+                case["unsure"] = {**cast("dict[str, str]", case["unsure"] or {}), body.decider: body.note}
+                self._touch("cases", case)
             case CasesRanked():
                 self._authority = body.kinds
                 for case_id in self._verdicts:

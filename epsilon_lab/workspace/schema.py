@@ -229,6 +229,7 @@ TABLES: dict[str, Table] = {
             "number": "BIGINT",
             "tasks": "JSON",
             "place": "BIGINT NOT NULL",
+            "unsure": "JSON",
         },
         ("run_id", "case_id"),
         "run_id, place",

@@ -5,7 +5,7 @@ import pytest
 from epsilon_lab.cases.case import Case
 from epsilon_lab.cases.docket import Docket, docket_of
 from epsilon_lab.errors import InvalidInput
-from epsilon_lab.messages.cases import Decide, Flag, Rank, Retract, speaking
+from epsilon_lab.messages.cases import Decide, Flag, Rank, Retract, Take, Unsure, speaking
 from epsilon_lab.messages.deciders import AUTHORITY, Decider
 from epsilon_lab.messages.events import CaseFlagged, CasesAsked, CasesRanked, CaseWithdrawn, VerdictGiven
 
@@ -156,6 +156,30 @@ def test_a_second_verdict_of_the_same_source_is_passed_over_even_where_the_first
     cases.hear(undo())
     assert given(cases, once) is None
     assert cases["c"].status == "open"
+
+
+def test_who_is_unsure_gives_no_verdict_and_says_so_once():
+    cases = docket()
+    unsure = Unsure(case_id="c", decider=ANN, note="blurred")
+    line = given(cases, unsure)
+    assert (line.decider, line.decider_kind, line.note) == ("ann", "HUMAN", "blurred")
+    assert (cases["c"].status, cases["c"].unsure, cases.verdicts()) == ("open", {"ann": "blurred"}, {})
+    assert cases.hear(unsure) == ([], [])
+    given(cases, said())
+    given(cases, Unsure(case_id="c", decider=ANN, note="or so"))
+    assert (cases["c"].verdict, cases["c"].unsure) == ("pass", {"ann": "or so"})
+    with pytest.raises(InvalidInput, match="is not in this run"):
+        cases.check(Unsure(case_id="d", decider=ANN))
+    cases.take(CaseWithdrawn(case_id="c", reason="done again"))
+    with pytest.raises(InvalidInput, match="is withdrawn: done again"):
+        cases.check(unsure)
+
+
+def test_another_runs_word_counts_once_whatever_it_says():
+    cases = docket()
+    took = Take((Unsure(case_id="c", decider=ANN, source="r/t"), said(source="r/u")))
+    assert len(cases.hear(took).lines) == 2
+    assert cases.hear(took).lines == []
 
 
 # -- flags -------------------------------------------------------------------------------------------------------------

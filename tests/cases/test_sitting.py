@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from epsilon_lab.cases.sitting import (
     DOUBLE_S,
     Chosen,
+    Hesitate,
     Looked,
     Pressed,
+    PutAside,
     Record,
     Recorded,
     Sitting,
@@ -24,7 +26,7 @@ class Desk:
 
     def __init__(self, *names, pending=None):
         self.now = 0.0
-        self.record = []
+        self.record, self.unsure = [], []
         self.words = ""
         self.sitting = Sitting()
         self.go(Looked(names, frozenset(names if pending is None else pending), anew=True))
@@ -36,6 +38,9 @@ class Desk:
             case Record(case_id):
                 self.record.append(case_id)
                 self.sitting = step(self.sitting, Recorded(case_id), self.now).sitting
+            case Hesitate(case_id):
+                self.unsure.append(case_id)
+                self.sitting, _, self.words = step(self.sitting, PutAside(case_id), self.now)
             case TakeBack():
                 self.sitting = step(self.sitting, TakenBack(self.record.pop()), self.now).sitting
         return self.sitting.shown
@@ -77,6 +82,21 @@ def test_what_is_skipped_comes_round_again_and_what_is_unsure_comes_last():
     assert desk.words == "it is the only one left"
     assert desk.click(SAME) == [None]
     assert desk.sitting.unsure == ()
+
+
+def test_a_sitting_opened_anew_puts_behind_what_one_was_unsure_about():
+    desk = Desk("a", "b", "c")
+    desk.click(UNSURE)
+    assert desk.unsure == ["a"]
+    again = Desk()
+    assert again.go(Looked(("a", "b", "c"), frozenset("abc"), ("a",), anew=True)) == "b"
+    assert again.click(SAME, SAME, SAME) == ["c", "a", None]
+
+
+def test_nobody_is_unsure_about_what_is_decided():
+    desk = Desk("a", "b")
+    desk.click(SAME, BACK, UNSURE)
+    assert (desk.unsure, desk.sitting.shown) == ([], "b")
 
 
 def test_two_that_one_is_unsure_about_take_turns():

@@ -45,7 +45,7 @@ def test_a_live_run_goes_on_with_the_verdict_of_a_function(lab):
     first = run.adjudicate(hesitates, name="hesitant").wait(60)
     assert first.output == {"draft": {"case_id": "draft", "verdict": None, "note": "", "confidence": None}}
     assert first.reason == "1 of 1 items completed: 0 decided, 1 left open"
-    assert run.cases["draft"].status == "open"
+    assert (run.cases["draft"].status, run.cases["draft"].unsure) == ("open", {"hesitates": ""})
 
     second = run.adjudicate(rambles, retries=1, name="rambler")
     with pytest.raises(RunFailed, match="none of 1 items completed"):

@@ -234,6 +234,25 @@ def test_what_is_typed_stays_with_its_case_until_it_is_decided(start):
     assert (asked(seen), seen.note, seen.unsure) == ("e1", "who is this?", 1)
 
 
+def test_to_be_unsure_is_on_record_and_a_panel_opened_anew_asks_last_about_it(start):
+    run = start(2)
+    hand = Hand(run)
+    first = hand.seen.case.case_id
+    hand.click(UNSURE, " blurred ")
+    assert run.frame("cases").set_index("case_id")["unsure"].to_dict()[first] == {"ann": "blurred"}
+    assert (on_record(run), len(run.cases.open)) == ([], 2)
+    again = Hand(run)
+    assert (asked(again.seen), again.seen.unsure) == ("e0", 1)
+    assert asked(Hand(run, BO).seen) == "e1"
+    seen = again.click("same")
+    assert seen.case.case_id == first
+    assert "unsure · ann · blurred" in review_card.text(seen)
+    assert "blurred" not in review_card.text(Hand(run, BO, blind=True).seen)
+    with pytest.raises(InvalidInput, match="is not in this run"):
+        run.cases.unsure("c-no")
+    assert run.cases.unsure(first, decider=BO).unsure == {"ann": "blurred", "bo": ""}
+
+
 def test_the_widgets_keep_their_place_and_show_text(start):
     run = start(3)
     hand = Hand(run)

@@ -226,6 +226,20 @@ PLANTS = (
         ("tests/workspace/test_fold.py",),
     ),
     Plant(
+        "who is unsure is on record with every click",
+        "cases/case.py",
+        "        if self.unsure.get(by.decider.name) == by.note:\n",
+        "        if False:\n",
+        (CASE,),
+    ),
+    Plant(
+        "a panel opened anew begins with what one was unsure about",
+        "cases/sitting.py",
+        "dict.fromkeys((*sitting.unsure, *look.unsure))",
+        "dict.fromkeys(sitting.unsure)",
+        ("tests/cases/test_sitting.py",),
+    ),
+    Plant(
         "a contradiction that has dissolved stays open",
         "cases/docket.py",
         '            if conflict.status == "open" and not self._holds(conflict):\n',

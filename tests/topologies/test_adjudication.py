@@ -6,6 +6,7 @@ import pytest
 from epsilon_lab.cases.case import Case
 from epsilon_lab.errors import InvalidInput, ModelRefused
 from epsilon_lab.messages.call import Feedback, call_of
+from epsilon_lab.messages.cases import Unsure
 from epsilon_lab.messages.deciders import Decider
 from epsilon_lab.messages.events import VerdictGiven
 from epsilon_lab.messages.tasks import Failure, TaskOutcome
@@ -60,7 +61,7 @@ def test_whoever_decides_is_shown_the_case_and_nobody_s_verdict(tmp_path):
     assert not any(call.takes_tasks for call in calls)
 
 
-def test_each_verdict_is_delivered_as_it_comes_and_what_is_left_open_is_not(tmp_path):
+def test_each_answer_is_delivered_as_it_comes_and_to_be_unsure_is_no_verdict(tmp_path):
     plan, _ = plan_of(tmp_path, decider=Decider("rule", "CODE", ("editor",)))
     [delivery] = plan.settled(said(ONE, "c-1", "a", note="clear"), 0.0)
     assert isinstance(delivery, Deliver)
@@ -69,7 +70,10 @@ def test_each_verdict_is_delivered_as_it_comes_and_what_is_left_open_is_not(tmp_
     assert (decision.case_id, decision.verdict, decision.note) == ("c-1", "a", "clear")
     assert (decision.force, decision.number, decision.source) == (True, None, f"second-run/{ONE}")
     assert decision.decider == Decider("rule", "CODE", ("editor",))
-    [end] = plan.settled(said(TWO, "c-2", None), 0.0)
+    [unsure, end] = plan.settled(said(TWO, "c-2", None, note="blurred"), 0.0)
+    assert unsure.decision == Unsure(
+        case_id="c-2", decider=decision.decider, note="blurred", source=f"second-run/{TWO}"
+    )
     assert (end.status, end.reason) == ("completed", "2 of 2 items completed: 1 decided, 1 left open")
 
 

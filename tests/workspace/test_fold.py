@@ -13,6 +13,7 @@ from epsilon_lab.messages.events import (
     CandidateSettled,
     CaseFlagged,
     CasesAsked,
+    CaseUnsure,
     CaseWithdrawn,
     CompletedLine,
     FailedLine,
@@ -282,6 +283,16 @@ def test_who_asks_a_case_again_is_said_in_its_row():
     for record in records([flag, CasesAsked(task_id="t~2", told={"c": None, "unknown": "a"})]):
         fold.take(record)
     assert [(row["case_id"], row["tasks"]) for row in fold.drain("cases")] == [("c", ["t", "t~2"])]
+
+
+def test_who_is_unsure_stands_in_the_cases_row_and_is_no_verdict():
+    fold = Fold("r")
+    flag = CaseFlagged(case_id="c", kind="k", question="?", options=("a", "b"), task_id="t")
+    said = [CaseUnsure(case_id="c", decider_kind="HUMAN", decider=who, note=note) for who, note in ("ax", "by", "az")]
+    for record in records([flag, *said, CaseUnsure(case_id="gone", decider_kind="HUMAN", decider="a")]):
+        fold.take(record)
+    assert [(row["status"], row["unsure"]) for row in fold.drain("cases")] == [("open", {"a": "z", "b": "y"})]
+    assert not fold.drain("verdicts")
 
 
 def test_a_case_is_open_until_it_is_decided_or_withdrawn():

@@ -10,7 +10,14 @@ import msgspec
 
 from epsilon_lab.messages.events.artifacts import ArtifactSaved, Ceiling, LlmCall, ToolCalled
 from epsilon_lab.messages.events.body import Body
-from epsilon_lab.messages.events.cases import CaseFlagged, CasesAsked, CasesRanked, CaseWithdrawn, VerdictGiven
+from epsilon_lab.messages.events.cases import (
+    CaseFlagged,
+    CasesAsked,
+    CasesRanked,
+    CaseUnsure,
+    CaseWithdrawn,
+    VerdictGiven,
+)
 from epsilon_lab.messages.events.labs import (
     LabClosed,
     LabDisk,
@@ -70,6 +77,7 @@ __all__ = [
     "CandidateSettled",
     "CandidatesRuled",
     "CaseFlagged",
+    "CaseUnsure",
     "CaseWithdrawn",
     "CasesAsked",
     "CasesRanked",
@@ -154,6 +162,7 @@ BODIES: dict[str, type[Body]] = {
     "case.flagged": CaseFlagged,
     "case.asked": CasesAsked,
     "case.withdrawn": CaseWithdrawn,
+    "case.unsure": CaseUnsure,
     "case.authority": CasesRanked,
     "verdict.given": VerdictGiven,
     "lab.opened": LabOpened,

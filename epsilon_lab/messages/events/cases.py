@@ -1,4 +1,4 @@
-"""`case.`, `verdict.`: told by plans and by a run's case book, `case.flagged` also by leaves."""
+"""`case.`, `verdict.`: told by plans and by a run's case book; which cases a task flags, by leaves."""
 
 from __future__ import annotations
 
@@ -85,6 +85,17 @@ class VerdictGiven(Body, frozen=True, kw_only=True):
 
     confidence: float | None = None
     """Between 0 and 1, where the decider said how sure he is."""
+
+
+class CaseUnsure(Body, frozen=True, kw_only=True):
+    """`case.unsure`: somebody has looked at a case and cannot tell. It is no verdict: the case stays as it is."""
+
+    case_id: str
+    decider_kind: DeciderKind
+    decider: str
+    note: str = ""
+    source: str = ""
+    """As of a verdict."""
 
 
 class CasesRanked(Body, frozen=True, kw_only=True):
