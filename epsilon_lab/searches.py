@@ -6,6 +6,7 @@ They hold no more than the handle of any run does (runs.py): each method is a li
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -45,20 +46,19 @@ class SearchRun(Run):
         """The best score so far, checked or not."""
         return self._first("true")
 
-    @property
+    @cached_property
     def direction(self) -> str:
         """`maximize` or `minimize`."""
         return str(self._row("config ->> 'direction'") or "maximize")
 
     def _first(self, where: str) -> Candidate | None:
-        order = "asc" if self.direction == "minimize" else "desc"
-        rows = self._home.store.rows(
-            f"select candidate_id from candidates where run_id = ? and outcome = 'scored' and {where} "  # noqa: S608
-            f"order by score {order}, candidate_id <> 'seed', generation, candidate_id limit 1",
-            [self.run_id],
-            run_id=self.run_id,
-        )
-        return self.candidate(str(rows[0][0])) if rows else None
+        order = f"score {'asc' if self.direction == 'minimize' else 'desc'}, candidate_id <> 'seed', generation"
+        return self._candidate(f"outcome = 'scored' and {where}", f"{order}, candidate_id")
+
+    def _candidate(self, where: str, order: str | None = None, **params: object) -> Candidate | None:
+        """The first candidate of which that holds; no other row is read."""
+        frame = self._home.store.frame("candidates", self.run_id, where=where, order=order, limit=1, params=params)
+        return None if frame.empty else Candidate(self._directory, frame.iloc[0].to_dict())
 
     @property
     def candidates(self) -> pd.DataFrame:
@@ -71,12 +71,12 @@ class SearchRun(Run):
         Raises:
             InvalidInput: There is none of that id.
         """
-        frame = self.candidates
-        rows = frame[frame["candidate_id"] == str(candidate_id)]
-        if rows.empty:
-            known = ", ".join(frame["candidate_id"].head(3)) or "none yet"
+        found = self._candidate("candidate_id = $candidate", candidate=str(candidate_id))
+        if found is None:
+            first = self._home.store.frame("candidates", self.run_id, limit=3)
+            known = ", ".join(first["candidate_id"]) or "none yet"
             raise InvalidInput(f"candidate {candidate_id!r}", f"is not in run {self.run_id}", f"it has {known} ...")
-        return Candidate(self._directory, rows.iloc[0].to_dict())
+        return found
 
     def brief(self, generation: int, *, text: str | None = None) -> str:
         """Read a generation's brief, or rewrite it: proposals that start later see the new version.

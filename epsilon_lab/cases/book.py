@@ -190,8 +190,8 @@ class CaseBook:
         Raises:
             InvalidInput: That is no SQL; DuckDB's words are in the message.
         """
-        said = {name: None if sql is None else text(name, sql) for name, sql in (("where", where), ("order", order))}
-        return self._tables.frame("cases", run_id=self.run_id, **said)
+        where, order = (None if sql is None else text(name, sql) for name, sql in (("where", where), ("order", order)))
+        return self._tables.frame("cases", run_id=self.run_id, where=where, order=order)
 
     def where(self, condition: str) -> list[Case]:
         """Those of which a condition holds, in the order in which they were flagged.

@@ -25,7 +25,7 @@ class Candidate:
         score: Its score; None where the outcome is not `scored`.
         outcome: What judging said.
         parents: Ids of the programs it was made from.
-        row: The whole row, as in `run.candidates`.
+        row: The whole row, as in `run.candidates`, with a `score_<name>` for each further score of its own.
     """
 
     def __init__(self, directory: RunDirectory, row: Mapping[Any, Any]) -> None:

@@ -573,7 +573,11 @@ class SearchPlan(Plan):
             output = pack(
                 {"candidate_id": best.candidate_id, "score": best.score, "source_ref": source_ref(best.candidate_id)}
             )
-        return [*self._artifacts(None), *self._exports(), Finish(status, reason, output)]
+        # Written once: rewritten in each generation, it costs the more the longer the search. The table `generations`
+        # has it meanwhile.
+        history = msgspec.json.format(msgspec.json.encode(self._history)).decode()
+        written = [*self._artifacts(None), Write("generation_history.json", history, "history")]
+        return [*written, *self._exports(), Finish(status, reason, output)]
 
     def _exports(self) -> list[Export]:
         """Copies of the results for whoever asked for them elsewhere."""
@@ -588,14 +592,12 @@ class SearchPlan(Plan):
 
     def _artifacts(self, places: int | None) -> list[PlanEffect]:
         ranked, best = self._archive.ranked(places), self._archive.best
-        history = msgspec.json.format(msgspec.json.encode(self._history)).decode()
         return [
             Write("best_solution.py", _NO_BEST, "best")
             if best is None
             else Copy(source_ref(best.candidate_id), "best_solution.py", "best"),
             Write("leaderboard.json", leaderboard_json(ranked), "leaderboard"),
             Write("leaderboard.csv", leaderboard_csv(ranked), "leaderboard"),
-            Write("generation_history.json", history, "history"),
         ]
 
     # -- rows and tasks --------------------------------------------------------------------------------------------

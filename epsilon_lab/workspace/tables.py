@@ -19,7 +19,7 @@ import re
 import socket
 import threading
 import warnings
-from collections.abc import Callable, Collection, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -129,7 +129,14 @@ class Tables:
         return self._answer(query, params, lambda answer: answer.fetchall(), run_id=run_id)
 
     def frame(
-        self, table: str, run_id: str | None = None, *, where: str | None = None, order: str | None = None
+        self,
+        table: str,
+        run_id: str | None = None,
+        *,
+        where: str | None = None,
+        order: str | None = None,
+        limit: int | None = None,
+        params: Mapping[str, object] | None = None,
     ) -> pd.DataFrame:
         """One table as a frame, of one run or of all, JSON columns decoded; `candidates` with a `score_<name>` each.
 
@@ -140,6 +147,8 @@ class Tables:
             run_id: The run; None for all.
             where: Which of these rows: SQL.
             order: In which order: SQL; None for the table's own.
+            limit: How many of them at most, the first; None for all.
+            params: Values for `$name` in `where`; `$run` is the run.
 
         Raises:
             InvalidInput: There is no such table, or no such run, or DuckDB refuses the SQL.
@@ -150,10 +159,12 @@ class Tables:
             raise InvalidInput("run_id", f"there is no run {run_id!r} in {self._workspace}", "see the table runs")
         is_one = run_id is not None and "run_id" in TABLES[table].columns
         rows = f"(select * from {table} where run_id = $run) as {table}" if is_one else table  # noqa: S608 - our own names
-        params: dict[str, object] | None = {"run": run_id} if is_one else None
+        values = {**({"run": run_id} if is_one else {}), **(params or {})}
         chosen = "" if where is None else f" where (\n{where}\n)"
         query = f"select * from {rows}{chosen} order by {TABLES[table].order if order is None else order}"  # noqa: S608 - a query of the user's reads, and nothing else
-        frame = self._answer(query, params, lambda answer: answer.df(), run_id=run_id)
+        if limit is not None:
+            query += f"\nlimit {limit:d}"
+        frame = self._answer(query, values or None, lambda answer: answer.df(), run_id=run_id)
         frame = _typed(frame, TABLES[table].columns)
         return _with_score_columns(frame) if table == "candidates" else frame
 

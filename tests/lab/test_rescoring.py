@@ -240,7 +240,6 @@ def test_a_verdict_on_a_candidate_of_a_search_that_goes_on_takes_effect_at_once(
 
     twice = SMALL | {"generations": 2, "population": 3}
     run = lab.start(PopulationSearch(toy(), waits, **twice))
-    assert wait_until(lambda: (run.path / "generation_history.json").exists() and run.status == "running", within_s=60)
     assert wait_until(lambda: len(run.frame("briefs")) == 1, within_s=60)
     assert run.best.candidate_id == "seed"
     run.detect(Doubt("seed", "g000-c002"))
