@@ -75,8 +75,8 @@ class Flagging:
 
         Args:
             key: What it is about, as JSON: a text, or a list such as `["a", "b"]`. The same key is the same case, in
-                every group of a reduction, every revision and every run; where it was flagged before, the question as
-                it was put first stands.
+                every group of a reduction, every revision and every run; who asks last puts the question, as a higher
+                group does, which has seen more. A verdict that was given before stays one of the options.
             question: What is asked.
             options: The verdicts there are, at least two.
             evidence: What a decider should see; what JSON has no form for is shown as its `repr`.

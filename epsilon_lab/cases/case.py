@@ -13,7 +13,7 @@ import msgspec
 
 from epsilon_lab.cases.card import card
 from epsilon_lab.errors import InvalidInput
-from epsilon_lab.messages.cases import Decide, Retract, Unsure, speaking
+from epsilon_lab.messages.cases import Decide, Retract, Unsure, offered, speaking
 from epsilon_lab.messages.deciders import Decider, DeciderKind
 from epsilon_lab.messages.events import CaseFlagged, CaseUnsure, VerdictGiven
 
@@ -175,6 +175,20 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
             remedy = f"decider=Decider({decider.name!r}, roles=({self.role!r},)) says that you have it"
             what = f"case {self.case_id!r}"
             raise InvalidInput(what, f"is for the role {self.role!r}, which {decider.name} does not have", remedy)
+
+
+def reworded(case: Case, line: CaseFlagged) -> Case:
+    """A case as whoever asked last puts it: of a reduction's groups the one that has seen most."""
+    return msgspec.structs.replace(
+        case,
+        kind=line.kind,
+        question=line.question,
+        options=offered(line.options, case.verdicts),
+        reason=line.reason,
+        role=line.role,
+        score=line.score,
+        status="open" if case.status == "withdrawn" else case.status,
+    )
 
 
 def flagged(line: CaseFlagged) -> Case:

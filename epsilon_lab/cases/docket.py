@@ -16,12 +16,12 @@ it again, it is open again.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from epsilon_lab import ids
-from epsilon_lab.cases.case import DIFFERENT, SAME, Case, flagged
+from epsilon_lab.cases.case import DIFFERENT, SAME, Case, flagged, reworded
 from epsilon_lab.cases.conflicts import Comparisons, Step
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.cases import Decide, Flag, Rank, Retract, Take, Unsure, live
@@ -188,15 +188,17 @@ class Docket:
         return said.source not in self._sources
 
     def _flag(self, line: CaseFlagged) -> None:
-        case = self._cases.get(line.case_id)
-        if case is None:
+        before = self._cases.get(line.case_id)
+        self._words[line.case_id] = _words(line)
+        if before is None:
             self._cases[line.case_id] = case = flagged(line)
-            self._words[line.case_id] = _words(line)
             self._places[line.case_id] = len(self._places)
             for pair, _ in _named(case):
                 self._conflicts_of.setdefault(pair, set()).add(case.case_id)
-        elif case.status == "withdrawn":
-            self._cases[line.case_id] = msgspec.structs.replace(case, status="open", reason=line.reason)
+        else:
+            self._cases[line.case_id] = case = reworded(before, line)
+            if case.pair != before.pair and case.speaks is not None:
+                self._compare(case, case.pair or before.pair)
         if line.task_id is not None:
             self._ask(line.case_id, line.task_id)
 
@@ -214,12 +216,16 @@ class Docket:
         self._cases[case.case_id] = case
         if before == now:
             return []
-        if (pair := case.pair) is not None:
-            said = self._pairs.setdefault(case.flagged_by, Comparisons())
-            doubtful = said.put(case.case_id, _name(pair[0]), _name(pair[1]), None if now is None else now.verdict)
-            self._doubtful.update(dict.fromkeys(doubtful))
+        self._compare(case, case.pair)
         self._unsettled[case.case_id] = None
         return [case.verdicts[-1] if now is None else now]
+
+    def _compare(self, case: Case, pair: tuple[Any, Any] | None) -> None:
+        """Hold what is said of a pair against what is said of others, as long as the case is about one."""
+        if pair is not None:
+            said = self._pairs.setdefault(case.flagged_by, Comparisons())
+            verdict = None if case.speaks is None or case.pair is None else case.speaks.verdict
+            self._doubtful.update(dict.fromkeys(said.put(case.case_id, _name(pair[0]), _name(pair[1]), verdict)))
 
     # -- what is said -------------------------------------------------------------------------------------------------
 

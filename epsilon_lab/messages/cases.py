@@ -104,6 +104,13 @@ def speaking(verdicts: Iterable[VerdictGiven], authority: Sequence[DeciderKind])
     return min(live(verdicts), key=lambda each: (authority.index(each.decider_kind), -each.number), default=None)
 
 
+def offered(options: Sequence[str], verdicts: Iterable[VerdictGiven]) -> tuple[str, ...]:
+    """What a case may be decided once it is asked with these options: what was decided already stays one of them, since
+    it goes on speaking, and a later group of a reduction, which has seen more, may offer something else.
+    """
+    return tuple(dict.fromkeys((*options, *(each.verdict for each in live(verdicts)))))
+
+
 def put_off(open_cases: Iterable[tuple[str, float | None]], room: int) -> set[str]:
     """Those of the open cases that nobody is asked about, because there is room for so many: those of the highest score
     are asked first, then those that were flagged first; those without a score come last.

@@ -21,10 +21,10 @@ compared, so a reducer hands on what it was given, too:
         found = reducers.flag_alike([mention["name"] for mention in mentions], flag=flag)
         return {"mentions": mentions, "entities": [entity.names for entity in found.entities]}
 
-In a reduction of several levels each group asks about what it sees, and a case stays as it was put first. Of names
-that are alike the groups ask what the whole asks. Of answers and confidences they do not, since there a part may look
-otherwise than the whole: take all in one group (`arity=`), or ask when all are there (`flag if len(all) == n else
-None`).
+In a reduction of several levels each group asks about what it sees, and a case that a higher group asks too stands as
+that one puts it, with the evidence of all below. Of names that are alike the groups ask what the whole asks. Of answers
+and confidences they do not, since there a part may be in doubt where the whole is not: take all in one group
+(`arity=`), or ask when all are there (`flag if len(all) == n else None`).
 
 answers.py     flag_disagreement, flag_conflicts: who were asked the same disagree, or state two things of one name
 confidence.py  flag_low_confidence     repairs.py  flag_repairs, repair: replies that fit their schema only so

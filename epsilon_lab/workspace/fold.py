@@ -13,7 +13,7 @@ from typing import cast
 import msgspec
 
 from epsilon_lab import ids
-from epsilon_lab.messages.cases import put_off, speaking
+from epsilon_lab.messages.cases import offered, put_off, speaking
 from epsilon_lab.messages.deciders import AUTHORITY
 from epsilon_lab.messages.events import (
     BODIES,
@@ -486,8 +486,11 @@ class Fold:
             self._add("cases", body, created_at=ts, status="open", tasks=by, place=len(self._cases))
             self._cases[body.case_id] = self.touched["cases"][(self.run_id, body.case_id)]
             return
+        case.update((column, getattr(body, column) or None) for column in ("kind", "question", "reason", "role"))
+        case.update(evidence=body.evidence, score=body.score)
+        case["options"] = offered(body.options, self._verdicts.get(body.case_id, ()))
         if case["status"] == "withdrawn":
-            case.update(status="open", reason=body.reason or None)
+            case["status"] = "open"
         self._ask(case, body.task_id)
 
     def _ask(self, case: Row, task_id: str | None) -> None:

@@ -185,13 +185,51 @@ def test_another_runs_word_counts_once_whatever_it_says():
 # -- flags -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_case_that_is_flagged_again_stays_the_first_and_says_who_asks():
+def test_a_case_that_is_flagged_again_says_who_asks_and_stands_as_the_last_of_them_puts_it():
     cases = docket_of(
-        CaseFlagged(case_id="c", kind="k", question=question, options=("a", "b"), task_id=task)
-        for question, task in [("first", "reduce-1"), ("later", "reduce-2"), ("later", "reduce-1~2")]
+        CaseFlagged(case_id="c", kind="k", question=question, options=options, task_id=task, score=score)
+        for task, question, options, score in [
+            ("reduce-l01", "ann or bo?", ("ann", "bo"), None),
+            ("reduce-l02", "Which of three?", ("bo", "cy", "di"), 0.5),
+            ("reduce-l02~2", "Which?", ("bo", "cy", "di"), 0.7),
+        ]
     )
-    assert (cases["c"].question, cases["c"].tasks) == ("first", ("reduce-1", "reduce-2", "reduce-1~2"))
-    assert cases.asked() == {"reduce-1": {"c"}, "reduce-2": {"c"}}
+    case = cases["c"]
+    assert (case.question, case.options, case.score) == ("Which?", ("bo", "cy", "di"), 0.7)
+    assert case.tasks == ("reduce-l01", "reduce-l02", "reduce-l02~2")
+    assert cases.asked() == {"reduce-l01": {"c"}, "reduce-l02": {"c"}}
+    assert given(cases, said("cy"))
+
+
+def test_a_verdict_stays_an_option_of_a_case_that_is_asked_with_others_and_goes_on_speaking():
+    def line(*options):
+        return CaseFlagged(case_id="c", kind="k", question="?", options=options, task_id="t")
+
+    cases = docket(line("a", "b", "x"))
+    for each in (said("x"), undo(), said("a")):
+        given(cases, each)
+    cases.take(line("b", "c"))
+    assert (cases["c"].options, cases["c"].verdict, cases["c"].status) == (("b", "c", "a"), "a", "decided")
+    assert given(cases, said("c", force=True)).supersedes == 3
+    given(cases, undo())
+    assert cases["c"].verdict == "a"
+
+
+def test_what_is_no_comparison_any_more_contradicts_nothing_until_it_is_one_again():
+    def line(case_id, left, right, *options):
+        return CaseFlagged(
+            case_id=case_id, kind="k", question="?", options=options, key=[left, right], flagged_by="m", task_id="t"
+        )
+
+    pairs = {"ab": "same", "bc": "same", "ac": "different"}
+    cases = docket_of(line(name, *name, "same", "different") for name in pairs)
+    for name in ("ab", "bc"):
+        given(cases, said(pairs[name], case_id=name))
+    cases.take(line("ab", "a", "b", "same", "other"))
+    assert given(cases, said("different", case_id="ac"))  # and no conflict with it
+    cases.take(line("ab", "a", "b", "same", "different"))
+    [conflict] = cases.settle().lines
+    assert conflict.kind == "conflict"
 
 
 def asked(case_id, task_id, told=None, **more):

@@ -1950,6 +1950,20 @@ PLANTS = (
         ("tests/cases/test_differences.py",),
     ),
     Plant(
+        "a case keeps the words of the group that asked first, and saw least",
+        "cases/docket.py",
+        "= case = reworded(before, line)\n",
+        "= case = before\n",
+        (CASE,),
+    ),
+    Plant(
+        "a verdict that is offered no more is none",
+        "messages/cases.py",
+        "dict.fromkeys((*options, *(each.verdict for each in live(verdicts))))",
+        "options",
+        (CASE, "tests/workspace/test_fold.py"),
+    ),
+    Plant(
         "a finalize that a crash has cut short counts as told",
         "cases/finalisation.py",
         "                    self._is_taken_up = True\n",

@@ -277,12 +277,20 @@ def test_workers_leave_with_their_lab() -> None:
     assert (worker["left_at"], worker["reason"]) == (3.0, "its lab ended")
 
 
-def test_who_asks_a_case_again_is_said_in_its_row():
+def test_who_asks_a_case_again_is_said_in_its_row_and_how_it_was_put_last():
     fold = Fold("r")
     flag = CaseFlagged(case_id="c", kind="k", question="?", options=("a", "b"), task_id="t")
-    for record in records([flag, CasesAsked(task_id="t~2", told={"c": None, "unknown": "a"})]):
+    verdict = VerdictGiven(case_id="c", number=1, verdict="a", decider_kind="HUMAN", decider="ann")
+    other = CaseFlagged(
+        case_id="c", kind="l", question="Really?", options=("b", "c"), task_id="u", evidence=[1], reason="so", score=0.5
+    )
+    asked = CasesAsked(task_id="t~2", told={"c": None, "unknown": "a"})
+    for record in records([flag, asked, verdict, other]):
         fold.take(record)
-    assert [(row["case_id"], row["tasks"]) for row in fold.drain("cases")] == [("c", ["t", "t~2"])]
+    [row] = fold.drain("cases")
+    assert (row["case_id"], row["tasks"], row["place"], row["status"]) == ("c", ["t", "t~2", "u"], 0, "decided")
+    assert (row["kind"], row["question"], row["evidence"], row["reason"]) == ("l", "Really?", [1], "so")
+    assert (row["score"], row["options"], row["verdict"]) == (0.5, ("b", "c", "a"), "a")
 
 
 def test_who_is_unsure_stands_in_the_cases_row_and_is_no_verdict():

@@ -8,7 +8,7 @@ from epsilon_lab.messages.events.body import Body
 
 class CaseFlagged(Body, frozen=True, kw_only=True):
     """`case.flagged`: a question that is left to a decider. The first line of an id makes the case; later ones say who
-    else asks, and open it again where it was withdrawn.
+    else asks, in words that take the place of the earlier ones, and open it again where it was withdrawn.
     """
 
     case_id: str
