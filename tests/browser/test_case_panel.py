@@ -180,15 +180,15 @@ def test_cases_are_decided_by_clicks(
     expect(panel.locator(".lab-evidence")).to_contain_text("small-model (LLM)")
     notebook.screenshot(PICTURES / "cases-second-look.png")
 
-    # after a kernel restart a new panel goes on where the record stands
+    # after a kernel restart a new panel goes on where the record stands, and puts behind what one was unsure about
     notebook.save()
     notebook.restart_kernel()
     notebook.begin(3)
     expect(panel).to_have_count(2, timeout=60_000)  # the one above is dead, and says so
     panel = panel.last
     question = panel.locator(".lab-question")
-    expect(panel).to_contain_text("1 of 24 · 13 left", timeout=60_000)
-    is_asked(0)
+    expect(panel).to_contain_text("12 of 24 · 13 left · 1 unsure", timeout=60_000)
+    is_asked(11)
     click("Undo")
     is_asked(10)
     expect(panel).to_contain_text("11 of 24 · 14 left")
