@@ -2,7 +2,9 @@
 
 It runs no user code, so its beats go out whatever the tasks do. It knows of a death at once, from the process and not
 from a lease: the broker hears which task had been started, and a spare that was waiting with everything imported takes
-the place. Children that do not even start are tried again ever more slowly, and `failure` says why.
+the place. The first spare starts with the first beat, when the processors have got those up that work waits for; a lab
+that is open for a moment has none. Children that do not even start are tried again ever more slowly, and `failure` says
+why.
 """
 
 from __future__ import annotations
@@ -123,6 +125,8 @@ class Supervisor:
                 raise LabError(f"{self._address} has not been reached for {self._give_up_s:g} s; is the lab open?")
             if any(member.is_ready for member in self._members):
                 self.failure = ""
+            if self._spare is None and not self._bad_starts:
+                self._spare = self._start()
 
     async def _listen(self, peer: Peer) -> None:
         """Do as the broker says, until it says that this session may go."""
@@ -149,15 +153,18 @@ class Supervisor:
         while True:
             member = self._take()
             member.employ(f"{self._session}/w{next(self._numbers)}")
-            if self._spare is None and not self._bad_starts:
-                self._spare = self._start()
             await member.ended()
             await self._mourn(peer, member)
 
     def _take(self) -> Member:
-        """The spare, or a fresh one. A spare that died unseen is found out as soon as it is at its place."""
-        spare, self._spare = self._spare, None
-        return spare or self._start()
+        """The spare, whom another follows, or a fresh one.
+
+        A spare that died unseen is found out as soon as it is at its place.
+        """
+        if self._spare is None:
+            return self._start()
+        spare, self._spare = self._spare, None if self._bad_starts else self._start()
+        return spare
 
     def _start(self) -> Member:
         member = Member(self._address, worker_environment(self._env), self._lock, self._afar)

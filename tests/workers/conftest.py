@@ -69,7 +69,7 @@ class Desk:
 
     async def hear(self, *kinds: type[Any], where: Callable[[Any], bool] = lambda _: True) -> tuple[str, Any]:
         """Wait for the next message of these kinds; others stay in `heard`. Everyone who says hello is welcomed."""
-        with anyio.fail_after(30, reason=f"no {[kind.__name__ for kind in kinds]} came"):
+        with anyio.fail_after(60, reason=f"no {[kind.__name__ for kind in kinds]} came"):
             while True:
                 for place, (peer, message) in enumerate(self.heard):
                     if isinstance(message, kinds) and where(message):
@@ -121,7 +121,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def ended(*pids: int, within_s: float = 20.0) -> bool:
+def ended(*pids: int, within_s: float = 60.0) -> bool:
     """Wait until processes that are not our children have ended."""
     import os
 

@@ -375,7 +375,7 @@ async def test_children_that_do_not_start_are_a_readable_failure(
         await desk.child()
         supervisor._start = _counting(supervisor._start, starts)  # type: ignore[method-assign]
         monkeypatch.setattr("epsilon_lab.workers.member._BOOT", "raise RuntimeError('no such interpreter {root}')")
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while not supervisor.failure:
                 for member in [each for each in supervisor._members if each.is_ready]:
                     await member.kill("make way")
@@ -391,6 +391,18 @@ def _counting(start: Callable[..., Any], starts: list[float]) -> Callable[..., A
         return start()
 
     return counted
+
+
+async def test_the_first_spare_is_started_with_the_first_beat(desk: Desk) -> None:
+    async with supervised(desk, settings=BrokerSettings(beat_s=1000.0)):
+        peer, _ = await desk.child()
+        desk.assign(peer, desk.assignment(abs, -1))
+        await desk.answers(1)
+        assert len(_below(os.getpid())) == 2, "a child and its guardian"
+    async with supervised(desk, settings=BrokerSettings(beat_s=0.05)):
+        with anyio.fail_after(60):
+            while len(_below(os.getpid())) < 4:
+                await desk.listen_for(0.02)
 
 
 async def test_closing_says_goodbye_and_leaves_nobody(desk: Desk, ended: Callable[..., bool]) -> None:
@@ -437,11 +449,11 @@ async def test_when_the_kernel_is_killed_nobody_is_left(desk: Desk, ended: Calla
         path = desk.run.path / "pid"
         for (peer, _), task in zip(children, (loop, hold, spread), strict=True):
             desk.assign(peer, desk.assignment(task, path))
-        with anyio.fail_after(20):
-            while not (path.exists() and path.read_text().strip()):
+        with anyio.fail_after(60):
+            # four guardians with a child each, the spare's too
+            while not (path.exists() and path.read_text().strip() and len(_below(kernel.pid)) >= 8):
                 await desk.listen_for(0.02)
         everyone = _below(kernel.pid)
-        assert len(everyone) >= 8  # four guardians with a child each, the spare's too
     finally:
         kernel.kill()
         kernel.wait()
