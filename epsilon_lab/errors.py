@@ -4,6 +4,7 @@ Every message says what happened, to which id, and what to do next; the fields a
 
     LabError
     ├── InvalidInput        a value was refused before anything was spent (also a ValueError)
+    │   └── NoSuchCase          a run has no case of that id
     ├── NoSuchArtifact      a run has no file of that path (also a KeyError)
     ├── WorkspaceError      a directory cannot be used as asked
     │   ├── WorkspaceLocked     another process holds it
@@ -25,6 +26,8 @@ Every message says what happened, to which id, and what to do next; the fields a
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
+from itertools import islice
 
 
 class LabError(Exception):
@@ -42,6 +45,15 @@ class InvalidInput(LabError, ValueError):
         self.what = what
         joint = "\n" if "\n" in problem else "; "  # a database's message ends with a pointer into the query
         super().__init__(f"{what}: {problem}" + (joint + remedy if remedy else ""))
+
+
+class NoSuchCase(InvalidInput):
+    """A run has no case of that id; the message names some that it has."""
+
+    def __init__(self, run_id: str, case_id: str, known: Iterable[str]) -> None:
+        some = list(islice(known, 4))
+        told = ", ".join(some[:3]) + " ..." * (len(some) > 3)
+        super().__init__(f"case {case_id!r}", f"is not in run {run_id}", f"it has {told or 'none'}")
 
 
 class NoSuchArtifact(LabError, KeyError):

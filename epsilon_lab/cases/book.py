@@ -21,7 +21,7 @@ from epsilon_lab.cases.agreement import Agreement, Given, agreements, confusion,
 from epsilon_lab.cases.case import Case
 from epsilon_lab.cases.detection import detect
 from epsilon_lab.cases.docket import CONFLICTS, CaseNews
-from epsilon_lab.errors import InvalidInput, LabError
+from epsilon_lab.errors import InvalidInput, LabError, NoSuchCase
 from epsilon_lab.messages.cases import Decide, Flag, Rank, Retract, Unsure, live
 from epsilon_lab.messages.deciders import Decider, DeciderKind
 from epsilon_lab.messages.events import VerdictGiven
@@ -130,7 +130,7 @@ class CaseBook:
         """One case, with its verdicts.
 
         Raises:
-            InvalidInput: There is none of that id.
+            NoSuchCase: There is none of that id.
         """
         if (told := self._tables.case(self.run_id, text("case_id", case_id))) is not None:
             row, verdicts = told
@@ -138,9 +138,7 @@ class CaseBook:
             return msgspec.convert({**known, "verdicts": verdicts}, Case)
         if found := self._cases("case_id = $case", case_id):
             return found[0]
-        names = list(self)
-        first = ", ".join(names[:3]) + " ..." * (len(names) > 3) if names else "none"
-        raise InvalidInput(f"case {case_id!r}", f"is not in run {self.run_id}", f"it has {first}")
+        raise NoSuchCase(self.run_id, case_id, self)
 
     @property
     def open(self) -> list[Case]:

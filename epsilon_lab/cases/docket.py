@@ -23,7 +23,7 @@ import msgspec
 from epsilon_lab import ids
 from epsilon_lab.cases.case import DIFFERENT, SAME, Case, flagged, reworded
 from epsilon_lab.cases.conflicts import Comparisons, Step
-from epsilon_lab.errors import InvalidInput
+from epsilon_lab.errors import InvalidInput, NoSuchCase
 from epsilon_lab.messages.cases import Decide, Flag, Rank, Retract, Take, Unsure, live
 from epsilon_lab.messages.deciders import AUTHORITY, Decider, DeciderKind
 from epsilon_lab.messages.events import (
@@ -52,9 +52,14 @@ class Heard(NamedTuple):
 
 
 class Docket:
-    """Cases by id, in the order in which they were flagged."""
+    """Cases by id, in the order in which they were flagged.
 
-    def __init__(self) -> None:
+    Args:
+        run_id: The run that they are of.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
         self.authority: tuple[DeciderKind, ...] = AUTHORITY
         self._cases: dict[str, Case] = {}
         self._places: dict[str, int] = {}
@@ -84,12 +89,10 @@ class Docket:
         """A case, without its evidence.
 
         Raises:
-            InvalidInput: There is none of that id.
+            NoSuchCase: There is none of that id.
         """
         if (case := self._cases.get(case_id)) is None:
-            first = list(self._cases)[:3]
-            known = ", ".join(first) + " ..." * (len(self._cases) > len(first)) if first else "none"
-            raise InvalidInput(f"case {case_id!r}", "is not in this run", f"it has {known}")
+            raise NoSuchCase(self._run_id, case_id, self._cases)
         return case
 
     def cases(self) -> Iterable[Case]:
@@ -399,9 +402,9 @@ class Docket:
         return lines
 
 
-def docket_of(lines: Iterable[Body]) -> Docket:
+def docket_of(lines: Iterable[Body], run_id: str = "r") -> Docket:
     """The cases of a run, as its record tells of them."""
-    docket = Docket()
+    docket = Docket(run_id)
     for line in lines:
         docket.take(line)
     return docket

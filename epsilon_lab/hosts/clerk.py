@@ -30,7 +30,7 @@ class _Book:
     """The case book of one run, out of its journal."""
 
     def __init__(self, run: RunDirectory, clock: Clock) -> None:
-        self.docket = Docket()
+        self.docket = Docket(run.run_id)
         self._clock = clock
         if not run.journal.exists():
             raise InvalidInput(f"run {run.run_id}", "has no journal here", "see lab.runs")

@@ -173,7 +173,7 @@ class RunState:
         self.run_id = run_id
         self.status = "running"
         self.reason = ""
-        self.docket = Docket()
+        self.docket = Docket(run_id)
         self._told: dict[str, int | None] = {}
         """Case -> the number of the verdict that its rules know of."""
 
@@ -192,7 +192,7 @@ class RunState:
 
     def forget(self) -> None:
         """Let its tasks leave memory, as nothing will be asked of the run any more."""
-        self._graph, self._plan, self.docket, self._asked = Graph({}), _Over(), Docket(), Asked()
+        self._graph, self._plan, self.docket, self._asked = Graph({}), _Over(), Docket(self.run_id), Asked()
 
     @property
     def ended(self) -> bool:

@@ -22,7 +22,7 @@ def undo(case_id="c", **more):
 
 
 def docket(line=LINE):
-    made = Docket()
+    made = Docket("r")
     made.take(line)
     return made
 
@@ -80,7 +80,7 @@ def test_a_withdrawn_case_takes_no_verdict_unless_it_is_flagged_again():
 
 
 def test_an_unknown_case_is_refused_by_naming_those_there_are():
-    with pytest.raises(InvalidInput, match="case 'd': is not in this run; it has c"):
+    with pytest.raises(InvalidInput, match="case 'd': is not in run r; it has c"):
         docket().check(said(case_id="d"))
 
 
@@ -168,7 +168,7 @@ def test_who_is_unsure_gives_no_verdict_and_says_so_once():
     given(cases, said())
     given(cases, Unsure(case_id="c", decider=ANN, note="or so"))
     assert (cases["c"].verdict, cases["c"].unsure) == ("pass", {"ann": "or so"})
-    with pytest.raises(InvalidInput, match="is not in this run"):
+    with pytest.raises(InvalidInput, match="is not in run r"):
         cases.check(Unsure(case_id="d", decider=ANN))
     cases.take(CaseWithdrawn(case_id="c", reason="done again"))
     with pytest.raises(InvalidInput, match="is withdrawn: done again"):

@@ -62,7 +62,7 @@ def test_what_is_no_decision_is_refused_and_changes_nothing(lab):
     open_case(run)
     editor = Decider("ann", roles=("editor",))
     for arguments, words in [
-        (("nosuch", "print"), "case 'nosuch': is not in this run; it has draft"),
+        (("nosuch", "print"), f"case 'nosuch': is not in run {run.run_id}; it has draft"),
         (("draft", "maybe"), "verdict 'maybe': is no option of case 'draft'; decide 'print' or 'mend' or 'drop'"),
         (("draft", "print"), "is for the role 'editor'"),
     ]:

@@ -248,7 +248,7 @@ def test_to_be_unsure_is_on_record_and_a_panel_opened_anew_asks_last_about_it(st
     assert seen.case.case_id == first
     assert "unsure · ann · blurred" in review_card.text(seen)
     assert "blurred" not in review_card.text(Hand(run, BO, blind=True).seen)
-    with pytest.raises(InvalidInput, match="is not in this run"):
+    with pytest.raises(InvalidInput, match="is not in run "):
         run.cases.unsure("c-no")
     assert run.cases.unsure(first, decider=BO).unsure == {"ann": "blurred", "bo": ""}
 
