@@ -360,7 +360,8 @@ class Run:
 
         A task that flagged cases and went by other verdicts than these is called again over its stored inputs, as a
         revision, and so is what depends on it; the run ends again, with its new output. Nothing else is touched, and
-        nothing at all where nothing is decided otherwise. A run that goes on is waited for first.
+        nothing at all where nothing is decided otherwise. A run that goes on is waited for first; one that was stopped
+        is made again of what it has, and stays stopped.
 
         QA looks again at what was made anew, and where it has asked itself; what it finds then, nobody mends: the run
         fails. A gate or a review is told the verdicts on what it has asked once its node is made anew for another

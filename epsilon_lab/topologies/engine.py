@@ -184,6 +184,12 @@ class RunState:
         self._finalised = 0
         """How often its verdicts were written down for tasks to go by."""
 
+        self._is_finalising = False
+        """Whether all that it does, or did last, was to make again what goes by its verdicts."""
+
+        self._stopped = ""
+        """Why it was ended early, and its work not gone on with; empty where it was not. To be finalised is no work."""
+
         self._plan = plan
         self._seconds = seconds
         self._graph = Graph(plan.limits)
@@ -245,6 +251,7 @@ class RunState:
             case Exhaust(reason=reason):
                 return self._exhaust(reason, own)
             case Break(reason=reason):
+                self._stopped = ""  # that it is broken is worse
                 return self._finish(Finish("failed", reason))
             case Pause():
                 if self._paused_at is not None:
@@ -321,11 +328,12 @@ class RunState:
         if self._paused_at is not None:
             self._paused_for += now - self._paused_at
             self._paused_at = None
-        over, self.status, self.reason = (self.status, self.reason), "running", ""
+        over, self.status, self.reason = (self.status, self.reason, self._is_finalising), "running", ""
+        self._is_finalising = isinstance(news, Revise) and bool(news.verdicts)
         own = now - self._paused_for
         effects = self._carry(self._plan.told(news, own), own)
         if not effects:
-            self.status, self.reason = over
+            self.status, self.reason, self._is_finalising = over
         elif isinstance(news, Rule) and not self.ended:  # its own rules did not end it
             effects += self._finish(Finish(*over))
         elif isinstance(news, Revise) and news.verdicts:
@@ -418,6 +426,12 @@ class RunState:
         return effects
 
     def _finish(self, finish: Finish) -> list[EngineEffect]:
+        if not self._is_finalising:
+            self._stopped = finish.reason if finish.status == "stopped" else ""
+        elif self._stopped and finish.status != "stopped":
+            finish = msgspec.structs.replace(
+                finish, status="stopped", reason=f"{self._stopped}; finalised: {finish.reason}"
+            )
         self.status, self.reason = finish.status, finish.reason
         effects: list[EngineEffect] = []
         if self._graph.held:

@@ -321,7 +321,10 @@ def test_failed_and_stopped_runs_are_finalized_with_what_they_have(lab, tmp_path
     run.stop()
     run.wait()
     run.cases.decide(run.cases.open[0].case_id, "b")
+    reason = run.reason
     assert [row[:4] for row in rows(run.finalize())] == [("a~2", "$", "none", "b")]
+    assert run.status == lab.sql("select status from runs where run_id = ?", [run.run_id])["status"].item() == "stopped"
+    assert run.reason.startswith(f"{reason}; finalised: ")
 
 
 def test_a_cap_puts_cases_off_in_plain_sight(lab):

@@ -43,6 +43,9 @@ ASKED = f"{FINALISING}::test_whoever_is_no_function_is_not_asked_again"
 CUT_SHORT = (
     f"{FINALISING}::test_what_a_finalisation_changed_is_told_with_the_next_where_its_lab_was_killed_in_its_midst"
 )
+STOPPED = (
+    f"{FINALISING}::test_a_run_that_was_stopped_stays_so_and_one_that_is_stopped_while_it_is_finalised_ends_as_it_had"
+)
 DIFFERENCES = "tests/cases/test_differences.py"
 PUT_OFF = "tests/cases/test_put_off.py"
 FEBRL = "tests/datasets/test_febrl.py"
@@ -1962,6 +1965,20 @@ PLANTS = (
         "dict.fromkeys((*options, *(each.verdict for each in live(verdicts))))",
         "options",
         (CASE, "tests/workspace/test_fold.py"),
+    ),
+    Plant(
+        "a run that was stopped counts as completed once it is finalised",
+        "topologies/engine.py",
+        '        elif self._stopped and finish.status != "stopped":\n',
+        "        elif False:\n",
+        (STOPPED,),
+    ),
+    Plant(
+        "a run that is stopped while it is finalised stays stopped for ever",
+        "topologies/engine.py",
+        "        if not self._is_finalising:\n",
+        '        if not self._is_finalising or finish.status == "stopped":\n',
+        (STOPPED,),
     ),
     Plant(
         "a finalize that a crash has cut short counts as told",

@@ -26,7 +26,7 @@ from epsilon_lab.messages.tasks import TaskSpec
 from epsilon_lab.messages.values import StoredValue, Value, as_json, pack, restored, stored, unpack
 from epsilon_lab.topologies.catalogue import refuse_askers
 from epsilon_lab.topologies.dag import DagPlan, DagRules
-from epsilon_lab.topologies.engine import Tell
+from epsilon_lab.topologies.engine import Break, Stop, Tell
 from epsilon_lab.topologies.levels import Levels, Spot, by_arity, by_shards
 from epsilon_lab.topologies.nodes import NodeSpec
 from epsilon_lab.topologies.plan import Plan, Revise
@@ -277,6 +277,45 @@ def test_what_a_finalisation_changed_is_told_with_the_next_where_its_lab_was_kil
     assert of(cut, since=1).before == dict(zip(map(ids.origin, made), made, strict=True))
     assert [line.task_id for line in of(cut, since=1).again.values()] == [f"{name[:-2]}~3" for name in made]
     assert not of(cut, since=2).again
+
+
+def test_a_run_that_was_stopped_stays_so_and_one_that_is_stopped_while_it_is_finalised_ends_as_it_had() -> None:
+    shape = (8, by_arity(8, 2), False)
+    run = Merging(EIGHT)
+    run.start(plan_of(shape))
+    for names in (sorted(run.open)[:6], ["reduce-l01-n0002"]):
+        run.assign(names)
+        run.settle(names)
+    run.tell(Stop("that will do"))
+    assert (run.state.status, run.state.reason) == ("stopped", "that will do; 6 of 8 items were completed")
+    for verdict in ("same", "different"):
+        decide(run, ["eva", "eve"], verdict)
+        began = len(run.groups)
+        run.finalise(random.Random(1))
+        reason = "that will do; 6 of 8 items were completed; finalised: 6 of 8 items; 2 without output"
+        assert (run.ended.status, run.ended.reason) == ("stopped", reason)
+        assert ("eve" in unpack(run.ended.output)) == (verdict == "different")
+        for size in range(began + 1, len(run.groups)):
+            cut = run.cut(plan_of(shape), size)
+            cut.play(random.Random(1))
+            assert (cut.ended.status, cut.ended.reason) == ("stopped", reason)
+
+    decide(run, ["eva", "eve"])
+    run.tell(Tell(Finalise()))
+    assert run.cut(plan_of(shape), len(run.groups)).state.step(Break("no disk"), 9e9)[-1].status == "failed"
+    run.ended = None
+    run.play(random.Random(1))
+
+    run.ended = None
+    run.tell(Tell(Revise({"item-000006": (), "item-000007": ()})))  # to go on with its work is something else
+    assert run.play(random.Random(1)).ended.status == "completed"
+    decide(run, ["eva", "eve"], "different")
+    run.ended = None
+    run.tell(Tell(Finalise()))
+    run.tell(Stop("no, wait"))
+    assert run.state.status == "stopped"
+    assert run.finalise(random.Random(1))
+    assert (run.ended.status, run.ended.reason) == ("completed", "8 of 8 items")
 
 
 def test_what_nobody_asks_any_more_is_withdrawn_wherever_it_was_cut_off_and_open_again_once_asked() -> None:
