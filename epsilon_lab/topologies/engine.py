@@ -328,12 +328,12 @@ class RunState:
         if self._paused_at is not None:
             self._paused_for += now - self._paused_at
             self._paused_at = None
-        over, self.status, self.reason = (self.status, self.reason, self._is_finalising), "running", ""
-        self._is_finalising = isinstance(news, Revise) and bool(news.verdicts)
+        over, self.status, self.reason = (self.status, self.reason), "running", ""
+        was_finalising, self._is_finalising = self._is_finalising, isinstance(news, Revise) and bool(news.verdicts)
         own = now - self._paused_for
         effects = self._carry(self._plan.told(news, own), own)
         if not effects:
-            self.status, self.reason, self._is_finalising = over
+            (self.status, self.reason), self._is_finalising = over, was_finalising
         elif isinstance(news, Rule) and not self.ended:  # its own rules did not end it
             effects += self._finish(Finish(*over))
         elif isinstance(news, Revise) and news.verdicts:
