@@ -60,55 +60,16 @@ class Flagging:
     def __repr__(self) -> str:
         return f"<flag of {self._flagged_by}>"
 
-    def __call__(
-        self,
-        *,
-        key: Any,
-        question: str,
-        options: list[str] | tuple[str, ...],
-        evidence: Any = None,
-        reason: str = "",
-        score: float | None = None,
-        kind: str | None = None,
-    ) -> str | None:
-        """Leave a question to a decider.
-
-        Args:
-            key: What it is about, as JSON: a text, or a list such as `["a", "b"]`. The same key is the same case, in
-                every group of a reduction, every revision and every run; who asks last puts the question, as a higher
-                group does, which has seen more. A verdict that was given before stays one of the options.
-            question: What is asked.
-            options: The verdicts there are, at least two.
-            evidence: What a decider should see; what JSON has no form for is shown as its `repr`.
-            reason: Why it is asked.
-            score: How urgent it is: larger ones are put to a decider first. None comes last.
-            kind: What it is about, in a word; None for the function's name.
-
-        Returns:
-            The verdict that speaks for the case, as of the run's last `finalize()`; None where there was none.
-
-        Raises:
-            InvalidInput: An argument has a wrong type or value, or the same call has asked something else under this
-                key.
-        """
-        line = flagged(
-            self._flagged_by,
-            self._leaf.task_id,
-            key=key,
-            question=question,
-            options=options,
-            evidence=evidence,
-            reason=reason,
-            score=score,
-            kind=kind,
-        )
+    def __call__(self, **asked: Any) -> str | None:
+        """Leave a question to a decider, as `reducers.Flag` says."""
+        line = flagged(self._flagged_by, self._leaf.task_id, **asked)
         if self._verdicts:
             told = read_verdicts(self._leaf.run, self._verdicts).get(line.case_id)
             line = msgspec.structs.replace(line, told=told)
-        asked = self._asked.setdefault(line.case_id, line)
-        if asked is line:
+        first = self._asked.setdefault(line.case_id, line)
+        if first is line:
             self._leaf.flags.append(line)
-        elif (asked.question, asked.options) != (line.question, line.options):
+        elif (first.question, first.options) != (line.question, line.options):
             what = f"flag(key={line.key!r})"
             raise InvalidInput(what, "was flagged before in this call, with another question", "give it another key")
         return line.told

@@ -27,18 +27,8 @@ def flagged(
     score: float | None = None,
     kind: str | None = None,
 ) -> CaseFlagged:
-    """Make the line of a case.
-
-    Args:
-        flagged_by: Who asks.
-        task_id: The task that does; empty for somebody outside.
-        key: What it is about, as JSON.
-        question: What is asked.
-        options: The verdicts there are, at least two.
-        evidence: What a decider should see; what JSON has no form for is shown as its `repr`.
-        reason: Why it is asked.
-        score: How urgent it is: larger ones first.
-        kind: What it is about, in a word; None for the name of who asks.
+    """Make the line of a case that somebody flags in a task; `task_id` is empty for somebody outside. All else is what
+    he asks with, as `reducers.Flag` says.
 
     Raises:
         InvalidInput: An argument has a wrong type or value.

@@ -7,7 +7,6 @@ the same. Where it is given None it asks nobody, and goes on as if nothing were 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 
@@ -25,7 +24,26 @@ class Flag(Protocol):
         score: float | None = None,
         kind: str | None = None,
     ) -> str | None:
-        """Ask."""
+        """Ask.
+
+        Args:
+            key: What it is about, as JSON: a text, or a list such as `["a", "b"]`. The same key is the same case, in
+                every group of a reduction, every revision and every run; who asks last puts the question, as a higher
+                group does, which has seen more. A verdict that was given before stays one of the options.
+            question: What is asked.
+            options: The verdicts there are, at least two.
+            evidence: What a decider should see; what JSON has no form for is shown as its `repr`.
+            reason: Why it is asked.
+            score: How urgent it is: larger ones are put to a decider first. None comes last.
+            kind: What it is about, in a word; None for the name of who asks.
+
+        Returns:
+            The verdict that speaks for the case, as of the run's last `finalize()`; None where there was none.
+
+        Raises:
+            InvalidInput: An argument has a wrong type or value, or the same call has asked something else under this
+                key.
+        """
         ...
 
 
@@ -34,14 +52,5 @@ def asked(flag: Flag | None) -> Flag:
     return flag if flag is not None else _nobody
 
 
-def _nobody(
-    *,
-    key: Any,  # noqa: ARG001 - as of any flag
-    question: str,  # noqa: ARG001
-    options: Sequence[str],  # noqa: ARG001
-    evidence: Any = None,  # noqa: ARG001
-    reason: str = "",  # noqa: ARG001
-    score: float | None = None,  # noqa: ARG001
-    kind: str | None = None,  # noqa: ARG001
-) -> str | None:
-    return None
+def _nobody(**_: Any) -> None:
+    """Ask nobody."""
