@@ -28,7 +28,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -44,7 +44,7 @@ from epsilon_lab.workspace.feed import Feed, Kept, looks
 from epsilon_lab.workspace.layout import JOURNAL
 from epsilon_lab.workspace.reading import lock_down
 from epsilon_lab.workspace.schema import TABLES
-from epsilon_lab.workspace.store import STORED, Store, load_duckdb
+from epsilon_lab.workspace.store import PENDING, STORED, Store, load_duckdb
 
 if TYPE_CHECKING:
     import duckdb
@@ -94,11 +94,13 @@ class Catalogue:
             connection.execute(f"detach database if exists {NAME}")
         return kept
 
-    def grow(self, run_ids: Collection[str]) -> bool:
+    def grow(self, run_ids: Collection[str], stop: Callable[[], bool] = lambda: False) -> bool:
         """Read some runs' journals into it, in place of what it has of them; leave out runs that are no more.
 
         Args:
             run_ids: Runs that nobody is at.
+            stop: Asked again and again; where it says so, the runs that are not read to the end are left for another
+                time.
 
         Returns:
             Whether it could be written.
@@ -111,7 +113,7 @@ class Catalogue:
                 self._begin(part)
                 with duckdb.connect(str(part)) as connection:
                     lock_down(connection)
-                    self._fill(connection, run_ids)
+                    self._fill(connection, run_ids, stop)
                 os.replace(part, self.path)
         except (OSError, duckdb.Error):
             return False
@@ -133,7 +135,7 @@ class Catalogue:
                     return
         part.unlink(missing_ok=True)
 
-    def _fill(self, connection: duckdb.DuckDBPyConnection, run_ids: Collection[str]) -> None:
+    def _fill(self, connection: duckdb.DuckDBPyConnection, run_ids: Collection[str], stop: Callable[[], bool]) -> None:
         store = Store(connection, tables=KEPT)
         connection.execute("create table if not exists rules (sha256 VARCHAR)")
         connection.execute("create table if not exists kept (run_id VARCHAR, how VARCHAR)")
@@ -147,16 +149,25 @@ class Catalogue:
             journal = self._workspace / run_id / JOURNAL
             before = looks(journal)
             feed = Feed(run_id, journal)
-            feed.read(lambda _: None, events=False)
+
+            def pause(feed: Feed = feed) -> bool:
+                if feed.pending > PENDING:
+                    store.take([feed], set(KEPT))
+                return stop()
+
+            feed.read(lambda _: None, events=False, stop=pause)
             feed.fold.watched(live=False)
             kept = feed.keep(before)
-            if kept is None:
-                continue
-            connection.execute("insert into kept values (?, ?)", [run_id, msgspec.json.encode(kept).decode()])
-            waiting.append(feed)
-            if sum(feed.waiting(table) for feed in waiting for table in KEPT) >= 20_000:
+            if kept is not None:
+                connection.execute("insert into kept values (?, ?)", [run_id, msgspec.json.encode(kept).decode()])
+                waiting.append(feed)
+            elif feed.stored:
+                store.forget(run_id)
+            if sum(each.pending for each in waiting) > PENDING:
                 store.take(waiting, set(KEPT))
                 waiting = []
+            if stop():
+                break
         store.take(waiting, set(KEPT))
         connection.execute("delete from rules")
         connection.execute("insert into rules values (?)", [_rules()])

@@ -6,17 +6,18 @@ sees of several tables belongs together, whatever other threads read or forget m
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from collections.abc import Callable, Sequence, Set
-from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.workspace.catalogue import KEPT, NAME, Catalogue
 from epsilon_lab.workspace.feed import Feed, Kept, Look
-from epsilon_lab.workspace.reading import check_reading, finished, lock_down
+from epsilon_lab.workspace.patience import Patience
+from epsilon_lab.workspace.reading import check_reading, lock_down
 from epsilon_lab.workspace.schema import TABLES, VIEWS
-from epsilon_lab.workspace.sheets import Handed, Sheet
+from epsilon_lab.workspace.sheets import Place, Sheet
 from epsilon_lab.workspace.store import STORED, Store, load_duckdb
 
 if TYPE_CHECKING:
@@ -54,7 +55,10 @@ class Database:
         else:
             lock_down(self._connection)
         self._has_catalogue = bool(self.kept)
-        self._sheets: dict[str, tuple[Path, Look]] = {}
+        self._sheets: dict[Place, tuple[Look, str]] = {}
+        self._loaded: deque[tuple[Sheet, str]] = deque()
+        self._numbers = itertools.count(1)
+        self._connection.execute("create schema sheets")
         self._connection.execute("create schema journals")
         self._store = Store(self._connection, "journals")
         self._connection.execute("create table journals.reread (run_id VARCHAR)")
@@ -92,44 +96,51 @@ class Database:
         if run_id is not None and self.kept.pop(run_id, None) is not None:
             self._connection.execute("insert into journals.reread values (?)", [run_id])
 
-    def hold(self, sheets: Sequence[Sheet]) -> None:
-        """Have files' rows as tables of their names; a few more are kept, while their files are as they were.
+    def missing(self, sheets: Sequence[Sheet]) -> list[Sheet]:
+        """Those of some files that are not held as they are now."""
+        while self._loaded:
+            sheet, table = self._loaded.popleft()
+            self._drop(sheet.place)
+            self._sheets[sheet.place] = (sheet.look, table)
+        return [sheet for sheet in sheets if self._sheets.get(sheet.place, (None,))[0] != sheet.look]
+
+    def _drop(self, place: Place) -> None:
+        if place in self._sheets:
+            self._connection.execute(f"drop table {self._sheets.pop(place)[1]}")
+
+    def loader(self) -> duckdb.DuckDBPyConnection:
+        """A connection to `load` with, while others go on with theirs; close it."""
+        return self._connection.cursor()
+
+    def load(self, loader: duckdb.DuckDBPyConnection, sheet: Sheet, patience: Patience) -> None:
+        """Have a file's rows held, for this query and perhaps a few more.
 
         Raises:
-            InvalidInput: One cannot be made a table.
+            InvalidInput: It cannot be made a table.
+            GivenUp: Nobody waits for it any more.
         """
-        for sheet in sheets:
-            known = (sheet.path, sheet.look)
-            if self._sheets.get(sheet.key) == known:
-                self._sheets[sheet.key] = self._sheets.pop(sheet.key)  # the last one asked for goes last
-                continue
-            with closing(sheet.read()) as read:
-                self._drop([each for each in self._sheets if each == sheet.key])
-                self._connection.register("handed", Handed(read))
-                try:
-                    self._connection.execute(f"create table {_quoted(sheet.key)} as select * from handed")  # noqa: S608 - quoted
-                except self._duckdb.Error as error:
-                    raise InvalidInput(f"table {sheet.name!r}", str(error).strip()) from error
-                finally:
-                    self._connection.unregister("handed")
-            self._sheets[sheet.key] = known
-        self._drop(list(self._sheets)[: -max(_SHEETS, len(sheets))])
+        with sheet.read(patience) as handed, patience.running(loader):
+            table = f"sheets.s{next(self._numbers)}"
+            loader.register("handed", handed)
+            loader.execute(f"create table {table} as select * from handed")  # noqa: S608 - our own name
+            self._loaded.append((sheet, table))
 
-    def _drop(self, keys: Sequence[str]) -> None:
-        for key in keys:
-            del self._sheets[key]
-            self._connection.execute(f"drop table {_quoted(key)}")
+    def reader(self, sheets: Sequence[Sheet] = ()) -> duckdb.DuckDBPyConnection:
+        """A cursor that sees the tables as they are now, and changes nothing; close it.
 
-    def reader(self) -> duckdb.DuckDBPyConnection:
-        """A cursor that sees the tables as they are now, and changes nothing; close it."""
+        Args:
+            sheets: Files that it sees by their names too; none of them is `missing`.
+        """
         cursor = self._connection.cursor()
+        for sheet in sheets:
+            look, table = self._sheets.pop(sheet.place)
+            self._sheets[sheet.place] = (look, table)  # the last one asked for goes last
+            cursor.execute(f"create temp view {_quoted(sheet.key)} as from {table}")
         cursor.execute("begin transaction read only")
         cursor.execute("select 1 from journals.reread limit 0").fetchall()  # from the first look on it sees no change
+        for place in list(self._sheets)[: -max(_SHEETS, len(sheets))]:
+            self._drop(place)
         return cursor
-
-    def close(self) -> None:
-        """Let go of the memory; cursors that are still there keep it."""
-        self._connection.close()
 
     def answer(
         self,
@@ -137,8 +148,7 @@ class Database:
         query: str,
         params: Sequence[object] | dict[str, object] | None,
         fetch: Callable[[duckdb.DuckDBPyConnection], _Answer],
-        *,
-        timeout_s: float | None = None,
+        patience: Patience,
     ) -> _Answer:
         """Have one reading statement answered.
 
@@ -147,17 +157,17 @@ class Database:
             query: DuckDB SQL.
             params: Values for `?` or `$name` in it.
             fetch: Takes the answer off the cursor.
-            timeout_s: Seconds after which it is given up; None for ever.
+            patience: Of whoever asks.
 
         Raises:
             InvalidInput: It is none, or DuckDB refuses it; its words are in the message.
             CatalogueDamaged: Ask again without the catalogue.
+            GivenUp: Nobody waits for it any more.
         """
         try:
-            check_reading(cursor, query, _READS)
-            return finished(cursor, lambda: fetch(cursor.execute(query, params)), timeout_s)
-        except TimeoutError as error:
-            raise InvalidInput("query", f"took longer than {timeout_s} s", "ask for less, or give it more") from error
+            with patience.running(cursor):
+                check_reading(cursor, query, _READS)
+                return fetch(cursor.execute(query, params))
         except self._duckdb.Error as error:
             if self._has_catalogue and self._is_damage(error):
                 raise CatalogueDamaged(str(error)) from error

@@ -18,7 +18,7 @@ import msgspec
 
 from epsilon_lab.errors import JournalDamaged, WorkspaceError
 from epsilon_lab.workspace.fold import Fold, Row
-from epsilon_lab.workspace.scan import START, Position, read_journal, segment_path
+from epsilon_lab.workspace.scan import START, Position, Record, scan, segment_path
 
 
 class Look(NamedTuple):
@@ -42,13 +42,14 @@ def looks(path: Path) -> tuple[Look, ...]:
     found: list[Look] = []
     try:
         while True:
-            found.append(_look(segment_path(path, len(found) + 1)))
+            found.append(look(segment_path(path, len(found) + 1)))
     except OSError:
         return tuple(found)
 
 
-def _look(path: Path) -> Look:
-    stat = os.stat(path)
+def look(file: Path | int) -> Look:
+    """Look at a file, by its path or its open handle."""
+    stat = os.stat(file)
     return Look(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
@@ -93,7 +94,8 @@ class Feed:
         self.fold = Fold(self.run_id)
         self.stored: set[str] = set()
         self._events: list[Row] = []
-        self._keeps_events = False  # until someone asks for them: most never do, and they are most of the bytes
+        self._events_to: int | None = None  # until someone asks for them: most never do, and they are most of the bytes
+        self._cut: Position | None = None
         self._is_whole = False
         self._kept = kept
         self._is_begun = kept is not None
@@ -112,65 +114,101 @@ class Feed:
             return None
         return Kept(files, self._end, self.seq, self.fold.is_over, tuple(sorted(self._said)))
 
-    def read(self, forget: Callable[[str | None], None], *, events: bool, live: bool = False) -> list[str]:
+    def read(
+        self,
+        forget: Callable[[str | None], None],
+        *,
+        events: bool,
+        live: bool = False,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> list[str]:
         """Fold the tail in; what cannot be read is said once, in words, and left out.
 
         Args:
             forget: Drops a journal's stored rows: called where another file has taken this one's place.
             events: Keep the events themselves, from now on and from the beginning.
             live: A lab is at the run.
+            stop: Asked between two pieces of the journal, where rows may be drained too; where it says so, the rest is
+                left for the next look.
         """
         notes, self._unsaid = self._unsaid, []
-        return notes + self._read(forget, events=events, live=live)
+        return notes + self._read(forget, events, live, stop)
 
-    def _read(self, forget: Callable[[str | None], None], *, events: bool, live: bool) -> list[str]:
+    @property
+    def is_cut(self) -> bool:
+        """Whether the last look was stopped before its end."""
+        return self._cut is not None
+
+    def _read(
+        self, forget: Callable[[str | None], None], events: bool, live: bool, stop: Callable[[], bool]
+    ) -> list[str]:
         try:
             seen = self._tip()
         except (FileNotFoundError, NotADirectoryError):
-            return self._restart(forget, events=events) if self._is_begun else []
+            return self._restart(forget, events, stop) if self._is_begun else []
         except OSError as error:
             return self._say(f"journal {self.path} cannot be read ({error.strerror}); its run is not in the tables")
         if seen.look.size < self._end.offset or (self._seen and seen.look.inode != self._seen.look.inode):
-            return self._restart(forget, events=events)
+            return self._restart(forget, events, stop)
         if self._kept is not None and (seen != self._seen or (live and not self._kept.is_over)):
-            return self._restart(forget, events=events)
-        from_start = events and not self._keeps_events
-        if seen == self._seen and not from_start:
+            return self._restart(forget, events, stop)
+        if events and self._events_to is None:
+            self._events_to, self._cut = 0, START
+        if seen == self._seen and not self.is_cut:
             return []
         self._seen, self._is_begun = seen, True
+        start, self._cut = self._cut or self._end, None
+        is_stopped = False
+
+        def pause() -> bool:
+            nonlocal is_stopped
+            is_stopped = stop()
+            return is_stopped
+
         try:
-            tail = read_journal(self.path, START if from_start else self._end)
+            end, _ = scan(self.path, start, self._take, stop=pause)
         except WorkspaceError as error:
             self._is_whole = isinstance(error, JournalDamaged)  # else it may be read when asked again
             return self._say(f"{error}. Until then this run's rows are missing or incomplete, other runs' are not")
-        self._is_whole = True
-        if tail.end.segment != self._end.segment:
+        self._is_whole = not is_stopped
+        if is_stopped:
+            self._cut = end
+            return []
+        if end.segment != self._end.segment:
             self._seen = None  # that was another file
-        self._keeps_events |= events
-        if self._keeps_events:
-            self._events += [
-                {"seq": record.seq, "ts": record.ts, "run_id": self.run_id, "type": record.type, "body": record.body}
-                for record in tail.records
-            ]
-        for record in tail.records:
-            if record.seq > self.seq:
-                self.fold.take(record)
-                self.seq = record.seq
-        self._end = tail.end
+        self._end = end
         if self.fold.unread is not None:
             return self._say(f"journal {self.path}: {self.fold.unread}; rows may be missing. Try a newer epsilon_lab")
         return []
 
+    def _take(self, records: list[Record]) -> None:
+        """Fold the records of one group in, unless that was done when the journal was read before."""
+        for record in records:
+            if record.seq > self.seq:
+                self.fold.take(record)
+                self.seq = record.seq
+            if self._events_to is not None and record.seq > self._events_to:
+                self._events.append(
+                    {
+                        "seq": record.seq,
+                        "ts": record.ts,
+                        "run_id": self.run_id,
+                        "type": record.type,
+                        "body": record.body,
+                    }
+                )
+                self._events_to = record.seq
+
     def _tip(self) -> _Tip:
         """Look at the file that is read next."""
         number = self._end.segment
-        return _Tip(_look(segment_path(self.path, number)), os.path.exists(segment_path(self.path, number + 1)))
+        return _Tip(look(segment_path(self.path, number)), os.path.exists(segment_path(self.path, number + 1)))
 
-    def _restart(self, forget: Callable[[str | None], None], *, events: bool) -> list[str]:
+    def _restart(self, forget: Callable[[str | None], None], events: bool, stop: Callable[[], bool]) -> list[str]:
         """Forget the journal that was there, and read the one that has taken its place, if any."""
         forget(self.run_id)
         self._begin()
-        return self.read(forget, events=events)
+        return self.read(forget, events=events, stop=stop)
 
     def drain(self, table: str) -> list[Row]:
         """Take the rows of a table that are not stored yet."""
@@ -182,6 +220,11 @@ class Feed:
     def waiting(self, table: str) -> int:
         """How many rows of a table are not stored yet."""
         return len(self._events if table == "events" else self.fold.touched[table])
+
+    @property
+    def pending(self) -> int:
+        """How many rows of all tables are not stored yet."""
+        return len(self._events) + sum(map(len, self.fold.touched.values()))
 
     def _say(self, text: str) -> list[str]:
         if text in self._said:

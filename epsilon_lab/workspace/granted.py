@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epsilon_lab.errors import InvalidInput, LabError
-from epsilon_lab.workspace.reading import check_reading, finished, lock_down
+from epsilon_lab.workspace.patience import Patience, answered
+from epsilon_lab.workspace.reading import check_reading, lock_down
 
 if TYPE_CHECKING:
     import duckdb
@@ -127,7 +128,12 @@ class GrantedTables:
         try:
             check_reading(cursor, query, ("SELECT",))
             cursor.execute("begin transaction read only")
-            found = finished(cursor, lambda: cursor.execute(query).fetchmany(rows + 1), timeout_s)
+
+            def ask(patience: Patience) -> list[tuple[Any, ...]]:
+                with patience.running(cursor):
+                    return cursor.execute(query).fetchmany(rows + 1)
+
+            found = answered(ask, timeout_s)
             names = [str(column[0]) for column in cursor.description or ()]
             cursor.execute("rollback")
         except TimeoutError as error:

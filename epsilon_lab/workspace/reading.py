@@ -12,17 +12,13 @@ those that are known to do no harm are named, and found in the query as DuckDB h
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Collection
-from concurrent.futures import Future, wait
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from epsilon_lab.errors import InvalidInput
 
 if TYPE_CHECKING:
     import duckdb
-
-_Answer = TypeVar("_Answer")
 
 _LOCK_DOWN = (
     "set temp_directory = ''",
@@ -56,41 +52,6 @@ def lock_down(connection: duckdb.DuckDBPyConnection) -> None:
     """
     for setting in _LOCK_DOWN:
         connection.execute(setting)
-
-
-def finished(cursor: duckdb.DuckDBPyConnection, ask: Callable[[], _Answer], timeout_s: float | None) -> _Answer:
-    """Have a cursor's query answered, and end it when time is up or Ctrl-C comes.
-
-    DuckDB looks for Ctrl-C between two of a query's pieces of work, and one piece may take hours; told from another
-    thread it ends at once. So the main thread, where Ctrl-C arrives, waits while another one asks.
-
-    Args:
-        cursor: The cursor, for this query alone.
-        ask: Executes the query and takes the answer.
-        timeout_s: Seconds; None for ever.
-
-    Raises:
-        TimeoutError: Time was up.
-    """
-    if timeout_s is None and threading.current_thread() is not threading.main_thread():
-        return ask()
-    answer: Future[_Answer] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(ask())
-        except BaseException as error:  # noqa: BLE001 - for whoever waits
-            answer.set_exception(error)
-
-    thread = threading.Thread(target=work, name="query", daemon=True)
-    thread.start()
-    try:
-        return answer.result(timeout_s)
-    finally:
-        while not answer.done():
-            cursor.interrupt()  # heard only by what has begun
-            wait([answer], 0.02)
-        thread.join()
 
 
 def check_reading(cursor: duckdb.DuckDBPyConnection, query: str, kinds: Collection[str]) -> None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from epsilon_lab.errors import InvalidInput, LabError
-from epsilon_lab.workspace import sheets
+from epsilon_lab.workspace.feed import Look, look
 from epsilon_lab.workspace.layout import RunDirectory
 from epsilon_lab.workspace.store import load_duckdb
 
@@ -25,13 +27,25 @@ if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
-READERS = {f".{suffix}": reader for suffix, reader in sheets.READERS.items()} | {
-    ".json": "read_json(?, sample_size=-1)"
+READERS = {
+    ".csv": "read_csv(?, sample_size=-1)",
+    ".tsv": "read_csv(?, sample_size=-1)",
+    ".ndjson": "read_json(?, format='newline_delimited', sample_size=-1)",
+    ".jsonl": "read_json(?, format='newline_delimited', sample_size=-1)",
+    ".parquet": "read_parquet(?)",
+    ".json": "read_json(?, sample_size=-1)",
 }
-"""How DuckDB reads a file as a table, by its suffix: as it does for a query that names one."""
+"""How DuckDB reads a file as a table, by its suffix."""
 
-_CONFIG = {"memory_limit": "4GB", "autoload_known_extensions": False, "autoinstall_known_extensions": False}
-"""A few bytes of Parquet can be many rows, and a file is no reason to fetch anything."""
+_REOPENED = Path("/proc/self/fd")
+"""Where a system lets a file that is open be opened once more (Linux). Elsewhere `/dev/fd` gives the same opening
+again, with its place in the file, so that a second reader would begin where the first one stopped."""
+
+_MEMORY = "4GB"
+"""What its rows may take: a few bytes of Parquet can be many rows."""
+
+_WORDS = 1_000
+"""Characters of what DuckDB says about a file."""
 
 COUNTED = 64 << 20
 """Bytes up to which a table is read through to tell its columns' types, and a look counts its rows."""
@@ -65,6 +79,11 @@ class Opened(NamedTuple):
     size: int
     """Bytes, now."""
 
+    @property
+    def look(self) -> Look:
+        """What tells whether it was changed since."""
+        return look(self.handle)
+
     def head(self, size: int) -> bytes:
         """Its first bytes."""
         return os.pread(self.handle, size, 0)
@@ -87,7 +106,7 @@ class Opened(NamedTuple):
         Raises:
             InvalidInput: Its name tells of no kind of table, or it cannot be read as one.
         """
-        with self._table() as (connection, source, place):
+        with self.table() as (connection, source, place):
             frame: pd.DataFrame = connection.execute(f"select * from {source}", place).df()  # noqa: S608 - our own name
             return frame
 
@@ -97,7 +116,7 @@ class Opened(NamedTuple):
         Raises:
             InvalidInput: As for `frame`.
         """
-        with self._table() as (connection, source, place):
+        with self.table() as (connection, source, place):
             found = connection.execute(f"select * from {source} limit {rows}", place)  # noqa: S608 - our own name
             columns = [str(column[0]) for column in found.description or ()]
             first = found.fetchall()
@@ -109,21 +128,56 @@ class Opened(NamedTuple):
             return Sample(columns, first, None if counted is None else int(counted[0]))
 
     @contextmanager
-    def _table(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, str, list[str]]]:
+    def table(
+        self, memory: str = _MEMORY, read_through: int = COUNTED
+    ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str, list[str]]]:
+        """A database of its own, what to select from to read the file there, and the values for that.
+
+        Args:
+            memory: What the database may take, as DuckDB counts it.
+            read_through: Bytes up to which all of it is read to tell what its columns hold; else its beginning tells.
+
+        Raises:
+            InvalidInput: As for `frame`, of whatever DuckDB says meanwhile.
+        """
         reader = READERS.get(PurePosixPath(self.path).suffix.lower())
         if reader is None:
             raise InvalidInput(f"file {self.path!r}", "is no table", f"one ends in {', '.join(READERS)}; read_bytes()")
-        if self.size > COUNTED:  # the beginning has to tell what the columns hold
+        if self.size > read_through:
             reader = reader.replace(", sample_size=-1", "")
         duckdb = load_duckdb()
-        connection = duckdb.connect(":memory:", config=_CONFIG)
-        try:
-            yield connection, reader, [f"/dev/fd/{self.handle}"]  # what is open, whatever the path leads to now
-        except duckdb.Error as error:
-            said = str(error).strip().replace(f"/dev/fd/{self.handle}", self.path)
-            raise InvalidInput(f"file {self.path!r}", f"cannot be read as a table: {said}") from error
-        finally:
-            connection.close()
+        with self._place() as place:
+            connection = duckdb.connect(
+                ":memory:",
+                config={
+                    "memory_limit": memory,
+                    "temp_directory": "",
+                    "autoload_known_extensions": False,
+                    "autoinstall_known_extensions": False,  # a file is no reason to fetch anything
+                },
+            )
+            try:
+                yield connection, reader, [place]
+            except duckdb.Error as error:
+                said = str(error).partition("\n\nLINE 1:")[0].strip().replace(place, self.path)
+                if len(said) > _WORDS:  # a line of the file may be among them, whatever its length
+                    said = f"{said[:_WORDS]} ..."
+                raise InvalidInput(f"file {self.path!r}", f"cannot be read as a table: {said}") from error
+            finally:
+                connection.close()
+
+    @contextmanager
+    def _place(self) -> Iterator[str]:
+        """A path to what is open, whatever its own leads to by now; where the system has none, to a copy."""
+        if _REOPENED.is_dir():
+            yield str(_REOPENED / str(self.handle))
+            return
+        with tempfile.TemporaryDirectory(prefix="table-") as directory:
+            copy = Path(directory) / "copy"
+            with os.fdopen(os.dup(self.handle), "rb") as file, copy.open("xb") as whole:
+                file.seek(0)
+                shutil.copyfileobj(file, whole)
+            yield str(copy)
 
 
 @contextmanager

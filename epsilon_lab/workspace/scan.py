@@ -118,8 +118,16 @@ def read_journal(path: Path | str, start: Position = START) -> JournalRead:
     return JournalRead(records, end, torn)
 
 
-def scan(path: Path, start: Position, take: Callable[[list[Record]], object]) -> tuple[Position, int]:
+def scan(
+    path: Path, start: Position, take: Callable[[list[Record]], object], *, stop: Callable[[], bool] = lambda: False
+) -> tuple[Position, int]:
     """Walk over the groups behind a place, handing each one's records to `take`; the end, and the torn bytes behind it.
+
+    Args:
+        path: The journal's first file; a missing one is empty.
+        start: The `end` of an earlier look.
+        take: Gets the records of one group after another.
+        stop: Asked behind each group; where it says so, that is the end, whatever comes behind it.
 
     Raises:
         JournalDamaged: As for `read_journal`.
@@ -131,7 +139,9 @@ def scan(path: Path, start: Position, take: Callable[[list[Record]], object]) ->
         for number in range(start.segment, count + 1):
             file = segment_path(path, number)
             end = end if number == end.segment else Position(number, 0, end.seq)
-            end, torn = _walk(file, end, take)
+            end, torn, is_stopped = _walk(file, end, take, stop)
+            if is_stopped:
+                return end, 0
             if torn and number < count:
                 raise JournalDamaged(str(file), end.offset, "it ends within a group, though the journal goes on")
     except OSError as error:
@@ -141,8 +151,10 @@ def scan(path: Path, start: Position, take: Callable[[list[Record]], object]) ->
     return end, torn
 
 
-def _walk(path: Path, start: Position, take: Callable[[list[Record]], object]) -> tuple[Position, int]:
-    """Walk over one file's complete groups; where they end, and the bytes behind them."""
+def _walk(
+    path: Path, start: Position, take: Callable[[list[Record]], object], stop: Callable[[], bool]
+) -> tuple[Position, int, bool]:
+    """Walk over one file's complete groups; where they end, the bytes behind them, and whether it was stopped there."""
     seq, end = start.seq, start.offset
     with path.open("rb", buffering=0) as file:
         if file.seek(0, os.SEEK_END) < end:
@@ -164,10 +176,12 @@ def _walk(path: Path, start: Position, take: Callable[[list[Record]], object]) -
                 seq += len(records)
                 end += line_end + 1 - begin
                 begin = line_end + 1
+                if stop():
+                    return Position(start.segment, end, seq), 0, True
             rest = data[begin:]
             size = max(_CHUNK, len(rest))  # a group of many chunks is looked through a few times, not once a chunk
     _check_torn(rest, seq, path, end)
-    return Position(start.segment, end, seq), len(rest)
+    return Position(start.segment, end, seq), len(rest), False
 
 
 def _group(lines: bytes, commit: bytes, path: Path, offset: int) -> list[Record]:

@@ -7,38 +7,33 @@ is meant: the last of that task.
 
 What queries reach holds no file and opens none, so each is read here, by a connection that no query ever sees, within
 bounds, and then handed over as rows. Only what a run's `artifacts` name can be had, and only where it lies in the run
-directory. The contents are a stranger's: DuckDB parses them, in this process, and says what is wrong with them.
+directory, as a plain file (recorded.py). The contents are a stranger's: DuckDB parses them, in this process, and says
+what is wrong with them.
+
+Reading takes as long as the file and the disk below it make it take. So it holds no lock that another query needs, and
+ends with the patience of whoever asks.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from epsilon_lab.errors import InvalidInput
+from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.ids import origin
-from epsilon_lab.workspace.feed import Look
 from epsilon_lab.workspace.layout import RunDirectory
+from epsilon_lab.workspace.patience import Patience
+from epsilon_lab.workspace.recorded import Opened, opened
 from epsilon_lab.workspace.sql_text import quoted_names
-from epsilon_lab.workspace.store import load_duckdb
 
 if TYPE_CHECKING:
     import duckdb
 
-READERS = {
-    "csv": "read_csv(?, sample_size=-1)",
-    "tsv": "read_csv(?, sample_size=-1)",
-    "ndjson": "read_json(?, format='newline_delimited', sample_size=-1)",
-    "jsonl": "read_json(?, format='newline_delimited', sample_size=-1)",
-    "parquet": "read_parquet(?)",
-}
-SUFFIXES = tuple(READERS)
-_NAMED = re.compile(rf".+/.+\.(?:{'|'.join(READERS)})", re.IGNORECASE | re.DOTALL)
+SUFFIXES = ("csv", "tsv", "ndjson", "jsonl", "parquet")
+_NAMED = re.compile(rf".+/.+\.(?:{'|'.join(SUFFIXES)})", re.IGNORECASE | re.DOTALL)
 _ASCII = re.compile("[A-Z]+")
 
 LARGEST = 256 * 1024 * 1024
@@ -47,8 +42,8 @@ LARGEST = 256 * 1024 * 1024
 _MEMORY = "1GB"
 """What its rows may take while they are read: a few bytes of Parquet can be many rows."""
 
-_WORDS = 1_000
-"""Characters of what DuckDB says about a file."""
+Place = tuple[Path, str]
+"""Where a file lies: its run's directory, and its path in there."""
 
 Rows = Callable[[str, dict[str, object]], list[tuple[Any, ...]]]
 """Answers a query of the tables."""
@@ -60,55 +55,45 @@ class Sheet:
     Attributes:
         name: As the query says it.
         key: Names that DuckDB does not tell apart have the same.
-        path: Where it lies.
+        place: Where it lies.
         look: What it was when it was looked at.
     """
 
-    def __init__(self, name: str, path: Path) -> None:
-        self.name, self.path = name, path
+    def __init__(self, name: str, run: RunDirectory, ref: str) -> None:
+        self.name = name
         self.key = _ASCII.sub(lambda found: found[0].lower(), name)
-        try:
-            found = path.stat()
-        except OSError as error:
-            raise InvalidInput(f"table {name!r}", f"its file cannot be read ({error.strerror})") from error
-        if not stat.S_ISREG(found.st_mode):
-            raise InvalidInput(f"table {name!r}", "is no file")
-        if found.st_size > LARGEST:
+        self._run, self._ref = run, ref
+        self.place: Place = (run.path, ref)
+        with self._opened() as file:
+            self.look = file.look
+        if file.size > LARGEST:
             raise InvalidInput(
                 f"table {name!r}",
-                f"its file has {found.st_size:,} bytes, and no more than {LARGEST:,} are made a table",
-                f"read it where it lies: {path}",
+                f"its file has {file.size:,} bytes, and no more than {LARGEST:,} are made a table",
+                f"read it where it lies: {run.path / ref}",
             )
-        self.look = Look(found.st_ino, found.st_size, found.st_mtime_ns)
 
-    def read(self) -> duckdb.DuckDBPyConnection:
-        """Read it into a database of its own, as the table `sheet`; close that.
+    @contextmanager
+    def read(self, patience: Patience) -> Iterator[Handed]:
+        """Read it into a database of its own, for a while.
 
         Raises:
-            InvalidInput: DuckDB cannot make a table of it; its words are in the message.
+            InvalidInput: It is no plain file any more, or DuckDB cannot make a table of it; its words are in the
+                message.
+            GivenUp: Nobody waits for it any more.
         """
-        engine = load_duckdb()
-        suffix = self.name.rpartition(".")[2].lower()
-        connection: duckdb.DuckDBPyConnection = engine.connect(
-            ":memory:",
-            config={"memory_limit": _MEMORY, "autoload_known_extensions": False, "autoinstall_known_extensions": False},
-        )
+        with self._opened() as file, file.table(_MEMORY, LARGEST) as (connection, source, place):
+            with patience.running(connection):
+                connection.execute(f"create table sheet as select * from {source}", place)  # noqa: S608 - our own name
+            yield Handed(connection)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Opened]:
         try:
-            connection.execute("set temp_directory = ''")
-            with tempfile.TemporaryDirectory(prefix="sheet-") as directory:
-                plain = Path(directory) / f"sheet.{suffix}"  # `*`, `?` and `[` in a path would match other files
-                os.symlink(self.path.resolve(), plain)
-                connection.execute(f"create table sheet as select * from {READERS[suffix]}", [str(plain)])  # noqa: S608 - our own names
-        except engine.Error as error:
-            connection.close()
-            said = str(error).partition("\n\nLINE 1: create table")[0].strip().replace(str(plain), self.path.name)
-            if len(said) > _WORDS:  # a line of the file may be among them, whatever its length
-                said = f"{said[:_WORDS]} ..."
-            raise InvalidInput(f"table {self.name!r}", said, f"look at the file: {self.path}") from error
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            with opened(self._run, self._ref) as file:
+                yield file
+        except LabError as error:
+            raise InvalidInput(f"table {self.name!r}", str(error)) from error
 
 
 class Handed:
@@ -141,7 +126,7 @@ def named_sheets(query: str, workspace: Path, rows: Rows) -> list[Sheet]:
             if ref is None:
                 hint = f"lab.runs[{run_id!r}].artifacts has those that it made"
                 raise InvalidInput(f"table {name!r}", f"run {run_id} has no such file", hint)
-            sheet = Sheet(name, RunDirectory(workspace / run_id).locate(ref))
+            sheet = Sheet(name, RunDirectory(workspace / run_id), ref)
             if other := found.get(sheet.key):
                 told = f"and {other.name!r} are one name to DuckDB, which passes over upper and lower case"
                 raise InvalidInput(f"table {name!r}", told, "give one of them by its run's id, or its whole path")

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 STORED = tuple(name for name in TABLES if name not in VIEWS)
 """Tables that have rows of their own."""
 
+PENDING = 20_000
+"""Rows that may wait in memory while journals are read."""
+
 _BULK = 2_000
 """Rows of a table nobody asked for that may wait in memory; more are stored, where they take less."""
 

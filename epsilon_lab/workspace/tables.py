@@ -18,9 +18,9 @@ import os
 import re
 import socket
 import threading
-import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from contextlib import closing, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,20 +34,24 @@ from epsilon_lab.workspace.feed import Feed, looks
 from epsilon_lab.workspace.fold import Fold, Row
 from epsilon_lab.workspace.layout import JOURNAL
 from epsilon_lab.workspace.outputs import SETTLED, superseded
+from epsilon_lab.workspace.patience import GivenUp, Patience, answered
 from epsilon_lab.workspace.presence import is_there
 from epsilon_lab.workspace.schema import TABLES, VIEWS
 from epsilon_lab.workspace.sheets import SUFFIXES, Sheet, named_sheets
-from epsilon_lab.workspace.store import STORED
+from epsilon_lab.workspace.store import PENDING, STORED
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
-_PENDING = 20_000
-"""Rows that may wait in memory while journals are read."""
-
 _WORTH_KEEPING = 4 * 1024 * 1024
 """Bytes of journals that take longer to read than they should every time: 0.2 s."""
+
+_ASKED_AGAIN_S = 0.1
+"""Seconds that pass until whoever waits for another reader asks again which runs are live."""
+
+_LONG = 32 * 1024 * 1024
+"""Bytes of journals that nobody waits for without being told."""
 
 _LISTED = 50
 """Files of runs that are named among the tables."""
@@ -113,8 +117,7 @@ class Tables:
             isinstance(timeout_s, int | float) and 0 < timeout_s <= threading.TIMEOUT_MAX
         ):
             raise InvalidInput("timeout_s", f"must be seconds above 0 or None, got {timeout_s!r}")
-        sheets = named_sheets(query, self._workspace, self.rows) if isinstance(query, str) else []
-        return self._answer(query, params, lambda answer: answer.df(), sheets=sheets, timeout_s=timeout_s)
+        return self._asked(query, params, lambda answer: answer.df(), names_files=True, timeout_s=timeout_s)
 
     def rows(
         self, query: str, params: Sequence[object] | dict[str, object] | None = None, *, run_id: str | None = None
@@ -126,7 +129,7 @@ class Tables:
             params: As for `sql`.
             run_id: Read only this run's journal first; None for all.
         """
-        return self._answer(query, params, lambda answer: answer.fetchall(), run_id=run_id)
+        return self._asked(query, params, lambda answer: answer.fetchall(), run_id=run_id)
 
     def frame(
         self,
@@ -164,7 +167,7 @@ class Tables:
         query = f"select * from {rows}{chosen} order by {TABLES[table].order if order is None else order}"  # noqa: S608 - a query of the user's reads, and nothing else
         if limit is not None:
             query += f"\nlimit {limit:d}"
-        frame = self._answer(query, values or None, lambda answer: answer.df(), run_id=run_id)
+        frame = self._asked(query, values or None, lambda answer: answer.df(), run_id=run_id)
         frame = _typed(frame, TABLES[table].columns)
         return _with_score_columns(frame) if table == "candidates" else frame
 
@@ -179,7 +182,7 @@ class Tables:
             qualify row_number() over (partition by task_id order by fence desc) = 1
             order by finished_at, task_id
         """  # noqa: S608 - our own names
-        return self._answer(query, {"run": run_id}, lambda answer: answer.df(), run_id=run_id)
+        return self._asked(query, {"run": run_id}, lambda answer: answer.df(), run_id=run_id)
 
     def names(self) -> pd.DataFrame:
         """The tables: name, rows, what a row is, columns, and a line of code that opens it.
@@ -190,7 +193,7 @@ class Tables:
         stored = set(STORED) - {"events"}  # events are counted without being loaded
         counts = " union all ".join(f"select '{name}' as name, count(*) as rows from {name}" for name in TABLES)  # noqa: S608 - our own names
         query = f"from ({counts}) union all select name, null from ({_SHEETS})"  # noqa: S608 - as above
-        frame = self._answer(query, None, lambda answer: answer.df(), tables=stored)
+        frame = self._asked(query, None, lambda answer: answer.df(), tables=stored)
         with self._guard:
             frame.loc[frame["name"] == "events", "rows"] = sum(feed.seq for feed in self._feeds.values())
         files = frame["name"].str.startswith('"')
@@ -207,17 +210,25 @@ class Tables:
         Returns:
             None where there is none, or its rows are kept: a query knows.
         """
-        self._refresh(set(), run_id)
-        with self._guard:
-            feed = self._feeds.get(run_id)
-            return None if feed is None else feed.fold.case(case_id)
+
+        def ask(patience: Patience) -> tuple[Row, tuple[VerdictGiven, ...]] | None:
+            with self._reading(patience) as live:
+                self._read(patience, set(), run_id, live)
+                feed = self._feeds.get(run_id)
+                return None if feed is None else feed.fold.case(case_id)
+
+        return answered(ask)
 
     def position(self, run_id: str) -> int:
         """How many events of a run there are, after a look: it grows when anything happened."""
-        self._refresh(set(), run_id)
-        with self._guard:
-            feed = self._feeds.get(run_id)
-            return 0 if feed is None else feed.seq
+
+        def ask(patience: Patience) -> int:
+            with self._reading(patience) as live:
+                self._read(patience, set(), run_id, live)
+                feed = self._feeds.get(run_id)
+                return 0 if feed is None else feed.seq
+
+        return answered(ask)
 
     def close(self) -> None:
         """Let go of the memory; closing twice does nothing."""
@@ -228,11 +239,9 @@ class Tables:
     def _empty(self) -> None:
         """Forget everything; the next query reads the journals from their beginnings."""
         self._feeds.clear()
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        self._database = None  # not closed: queries may be at it, and it goes with the last of them
 
-    def _answer(
+    def _asked(
         self,
         query: str,
         params: Sequence[object] | dict[str, object] | None,
@@ -240,27 +249,46 @@ class Tables:
         *,
         run_id: str | None = None,
         tables: Set[str] | None = None,
-        sheets: Sequence[Sheet] = (),
+        names_files: bool = False,
         timeout_s: float | None = None,
     ) -> _Answer:
-        """Answer a query from tables brought up to date, on a cursor of its own: none is for several threads."""
+        """Answer a query, for as long as its caller waits."""
         if not isinstance(query, str) or not query.strip():
             raise InvalidInput("query", f"must be an SQL statement, got {query!r}")
-        named = _named(query) if tables is None else tables
-        if tables is None and not named:  # none in plain sight: it may be any, and of files alone it is none
-            named = set() if sheets else set(STORED)
+
+        def rows(patience: Patience, query: str, params: dict[str, object]) -> list[tuple[Any, ...]]:
+            return self._answer(patience, query, params, lambda answer: answer.fetchall(), _named(query))
+
+        def ask(patience: Patience) -> _Answer:
+            sheets = named_sheets(query, self._workspace, partial(rows, patience)) if names_files else ()
+            named = _named(query) if tables is None else tables
+            if tables is None and not named:  # none in plain sight: it may be any, and of files alone it is none
+                named = set() if sheets else set(STORED)
+            return self._answer(patience, query, params, fetch, named, run_id, sheets)
+
         try:
-            database, cursor = self._refresh(named, run_id, sheets)
-            with closing(cursor), suppress(CatalogueDamaged):
-                return database.answer(cursor, query, params, fetch, timeout_s=timeout_s)
-            self._do_without(database)
-            database, cursor = self._refresh(named, run_id, sheets)
-            with closing(cursor):
-                return database.answer(cursor, query, params, fetch, timeout_s=timeout_s)
-        except RuntimeError as error:  # what DuckDB makes of Ctrl-C
-            if "interrupted" not in str(error):
-                raise
-            raise KeyboardInterrupt from error
+            return answered(ask, timeout_s)
+        except TimeoutError as error:
+            raise InvalidInput("query", f"took longer than {timeout_s} s", "ask for less, or give it more") from error
+
+    def _answer(
+        self,
+        patience: Patience,
+        query: str,
+        params: Sequence[object] | dict[str, object] | None,
+        fetch: Callable[[duckdb.DuckDBPyConnection], _Answer],
+        named: Set[str],
+        run_id: str | None = None,
+        sheets: Sequence[Sheet] = (),
+    ) -> _Answer:
+        """Answer a query from tables brought up to date, on a cursor of its own: none is for several threads."""
+        database, cursor = self._refresh(patience, named, run_id, sheets)
+        with closing(cursor), suppress(CatalogueDamaged):
+            return database.answer(cursor, query, params, fetch, patience)
+        self._do_without(database)
+        database, cursor = self._refresh(patience, named, run_id, sheets)
+        with closing(cursor):
+            return database.answer(cursor, query, params, fetch, patience)
 
     def _do_without(self, database: Database) -> None:
         """The catalogue turned out to be damaged: read journals instead, and have it made anew another time."""
@@ -272,66 +300,109 @@ class Tables:
                 self._empty()
 
     def _refresh(
-        self, tables: Set[str], run_id: str | None, sheets: Sequence[Sheet] = ()
+        self, patience: Patience, tables: Set[str], run_id: str | None, sheets: Sequence[Sheet] = ()
     ) -> tuple[Database, duckdb.DuckDBPyConnection]:
         """Read what the journals have gained, of one run or of all, and store it as far as the tables ask."""
-        live = self._live_run_ids() if self._live_run_ids is not None else None
-        with self._guard:
-            if self._closed:
-                raise LabError("these tables were closed with their lab; open the workspace again: Lab(...)")
-            database = self._database = self._database or Database(self._catalogue)
-            try:
-                if run_id is None and not self._is_grown and live is not None:
-                    database = self._database = self._grown(database, live)
-                    self._is_grown = True  # what ends from now on is in memory anyway
-                database.begin()
-                notes = self._read(database, tables, run_id, live)
-                database.commit()
-                database.hold(sheets)
-                cursor = database.reader()
-            except InvalidInput:  # of a sheet
-                raise
-            except BaseException:  # interrupted half-way, nobody knows how far
-                self._empty()
-                raise
-        for note in notes:
-            warnings.warn(note, stacklevel=5)
-        return database, cursor
+        while True:
+            with self._reading(patience) as live:
+                database = self._read(patience, tables, run_id, live)
+                missing = database.missing(sheets)
+                cursor = database.loader() if missing else database.reader(sheets)
+            if not missing:
+                return database, cursor
+            with closing(cursor):
+                for sheet in missing:
+                    database.load(cursor, sheet, patience)
 
-    def _grown(self, database: Database, live: Collection[str]) -> Database:
+    @contextmanager
+    def _reading(self, patience: Patience) -> Iterator[Collection[str] | None]:
+        """Be the one that reads; the runs that a lab is at, if known."""
+        while True:
+            live = self._live_run_ids() if self._live_run_ids is not None else None
+            if self._guard.acquire(timeout=_ASKED_AGAIN_S):
+                break
+            patience.check()
+        try:
+            yield live
+        finally:
+            self._guard.release()
+
+    def _read(self, patience: Patience, tables: Set[str], run_id: str | None, live: Collection[str] | None) -> Database:
+        """Bring the tables up to date; where patience ends, as far as it lasted, and the rest another time."""
+        if self._closed:
+            raise LabError("these tables were closed with their lab; open the workspace again: Lab(...)")
+        database = self._database = self._database or Database(self._catalogue)
+        try:
+            if run_id is None and not self._is_grown and live is not None:
+                database = self._database = self._grown(database, live, patience)
+                patience.check()
+                self._is_grown = True  # what ends from now on is in memory anyway
+            database.begin()
+            self._follow(database, tables, run_id, live, patience)
+            database.commit()
+        except GivenUp:
+            raise
+        except BaseException:  # nobody knows how far it came
+            self._empty()
+            raise
+        patience.check()
+        return database
+
+    def _grown(self, database: Database, live: Collection[str], patience: Patience) -> Database:
         """Have the catalogue take in what nobody is at, if that is much, and begin again with it."""
         files = {name: looks(self._journal(name)) for name in self._run_ids() if name not in live}
         fresh = [name for name, found in files.items() if found and not database.has(name, found)]
         size = sum(look.size for name in fresh for look in files[name])
-        if self._catalogue is None or size < self._worth_keeping or not self._catalogue.grow(fresh):
+        if self._catalogue is None or size < self._worth_keeping:
+            return database
+        if size >= _LONG:
+            patience.waits_for = (
+                f"reading {size / 1e6:,.0f} MB of journals of {len(fresh):,} runs, which is done once; "
+                "Ctrl-C ends it, and keeps what is read by then"
+            )
+        is_grown = self._catalogue.grow(fresh, lambda: patience.is_over)
+        patience.waits_for = ""
+        if not is_grown:
             return database
         self._empty()
         return Database(self._catalogue)
 
-    def _read(
-        self, database: Database, tables: Set[str], run_id: str | None, live: Collection[str] | None
-    ) -> list[str]:
-        """Bring the tables up to date; what could not be read is returned in words."""
+    def _follow(
+        self,
+        database: Database,
+        tables: Set[str],
+        run_id: str | None,
+        live: Collection[str] | None,
+        patience: Patience,
+    ) -> None:
+        """Read the tails of journals, and store the rows."""
         names = [None, *(self._run_ids() if run_id is None else [run_id])]
         if run_id is None:
             for gone in (self._feeds.keys() | database.kept.keys()) - set(names):
                 database.forget(gone)
                 self._feeds.pop(gone, None)
-        notes: list[str] = []
         waiting: list[Feed] = []
         for name in names:
             feed = self._feeds.get(name) or self._begin(database, name)
-            notes += feed.read(database.forget, events="events" in tables, live=name in (live or ()))
+
+            def pause(feed: Feed = feed) -> bool:
+                if feed.pending > PENDING:
+                    database.take([feed], tables)
+                return patience.is_over
+
+            notes = feed.read(database.forget, events="events" in tables, live=name in (live or ()), stop=pause)
+            patience.notes += notes
             if name is None:
                 live = _watched_by(feed.fold) if live is None else live
             else:
                 feed.fold.watched(live=name in (live or ()))
             waiting.append(feed)
-            if sum(map(feed.waiting, STORED)) > _PENDING:
+            if sum(each.pending for each in waiting) > PENDING:
                 database.take(waiting, tables)
                 waiting = []
+            if patience.is_over:
+                break
         database.take(waiting, tables)
-        return notes
 
     def _begin(self, database: Database, name: str | None) -> Feed:
         journal = self._journal(name)

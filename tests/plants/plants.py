@@ -22,6 +22,7 @@ ADJUDICATION = "tests/lab/test_adjudication.py"
 RESCORING = "tests/lab/test_rescoring.py"
 RULINGS = "tests/topologies/test_rulings.py"
 SHEETS = "tests/workspace/test_sheets.py"
+TABLES = "tests/workspace/test_tables.py"
 CASE = "tests/cases/test_case.py"
 CONFLICT = "tests/cases/test_conflicts.py"
 CLERK = "tests/hosts/test_clerk.py"
@@ -1654,24 +1655,45 @@ PLANTS = (
     ),
     Plant(
         "a link leads a table out of its run",
-        "workspace/sheets.py",
-        "RunDirectory(workspace / run_id).locate(ref)",
-        "workspace / run_id / ref",
+        "workspace/recorded.py",
+        "os.open(run.locate(ref), ",
+        "os.open(run.path / ref, ",
         (SHEETS,),
     ),
     Plant(
-        "a file's name matches other files",
-        "workspace/sheets.py",
-        "[str(plain)]",
-        "[str(self.path)]",
+        "where an open file cannot be opened again, what stands behind its place is read",
+        "workspace/recorded.py",
+        "file.seek(0)\n                shutil",
+        "shutil",
         (SHEETS,),
     ),
     Plant(
         "a table of a file that changed stays as it was",
         "workspace/database.py",
-        "            if self._sheets.get(sheet.key) == known:\n",
-        "            if sheet.key in self._sheets:\n",
+        "if self._sheets.get(sheet.place, (None,))[0] != sheet.look]",
+        "if sheet.place not in self._sheets]",
         (SHEETS,),
+    ),
+    Plant(
+        "a file is read by a query that nobody waits for any more",
+        "workspace/patience.py",
+        "        self.check()\n        self._running = connection\n",
+        "        self._running = connection\n",
+        (SHEETS, "tests/workspace/test_patience.py"),
+    ),
+    Plant(
+        "a look that was given up is taken for one that came to the end",
+        "workspace/feed.py",
+        "        if is_stopped:\n            self._cut = end\n",
+        "        if is_stopped:\n            self._end = end\n",
+        (TABLES,),
+    ),
+    Plant(
+        "a run that was read in part is kept as a whole one",
+        "workspace/feed.py",
+        "        self._is_whole = not is_stopped\n",
+        "        self._is_whole = True\n",
+        (CATALOGUE,),
     ),
     Plant(
         "Parquet of a run is written over a stranger's file",

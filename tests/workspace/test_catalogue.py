@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import os
 import shutil
 import tempfile
@@ -37,6 +38,7 @@ from epsilon_lab.messages.values import StoredValue
 from epsilon_lab.workspace import catalogue, feed, fold
 from epsilon_lab.workspace.catalogue import Catalogue
 from epsilon_lab.workspace.layout import JOURNAL
+from epsilon_lab.workspace.patience import Patience
 from epsilon_lab.workspace.schema import TABLES
 from epsilon_lab.workspace.tables import Tables
 from tests.workspace.test_tables import REFUSED, Workspace, candidate, task
@@ -79,13 +81,13 @@ def close_a_run(workspace: Workspace, run_id: str, candidates: int = 2) -> None:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The runs whose journals are read, as that happens."""
     names: list[str] = []
-    true = feed.read_journal
+    true = feed.scan
 
-    def reading(path: Path, *arguments: Any) -> Any:
+    def reading(path: Path, *arguments: Any, **more: Any) -> Any:
         names.append(path.parent.name)
-        return true(path, *arguments)
+        return true(path, *arguments, **more)
 
-    monkeypatch.setattr(feed, "read_journal", reading)
+    monkeypatch.setattr(feed, "scan", reading)
     return names
 
 
@@ -182,6 +184,21 @@ def test_a_live_run_is_never_kept_and_an_interrupted_one_is_read_when_a_lab_take
     assert tables.rows("select status from runs") == [("running",)]
     assert tables.rows("select outcome from attempts") == [(None,)]
     tables.close()
+
+
+def test_when_it_is_stopped_it_has_the_runs_that_were_read_to_the_end(workspace: Workspace, read: list[str]) -> None:
+    for name in "abc":
+        close_a_run(workspace, name)
+    asked = itertools.count()
+    assert Catalogue(workspace.path).grow(
+        ["a", "b", "c"], lambda: next(asked) > 3
+    )  # once behind each group and each run
+    with duckdb.connect(str(file(workspace)), read_only=True) as connection:
+        assert connection.execute("select run_id from kept").fetchall() == [("a",)]
+        assert connection.execute("select distinct run_id from candidates").fetchall() == [("a",)]
+    read.clear()
+    assert len(seen(workspace, names=SOME)["candidates"]) == 6
+    assert set(read) == {"b", "c"}
 
 
 # -- what it may not change --------------------------------------------------------------------------------------------
@@ -426,11 +443,11 @@ def test_a_query_never_sees_a_run_twice_or_half_while_it_changes(workspace: Work
     seen(workspace, names=SOME)
     tables = Tables(workspace.path, live_run_ids=lambda: workspace.live)
     count = "select count(*), count(distinct (run_id, candidate_id)) from candidates"
-    database, cursor = tables._refresh({"candidates"}, None)
+    database, cursor = tables._refresh(Patience(), {"candidates"}, None)
     workspace.write("a", VerdictGiven(case_id="c", number=1, verdict="x", decider_kind="HUMAN", decider="me"))
     shutil.rmtree(workspace.path / "b")
     assert tables.rows(count) == [(4, 4)]
-    assert database.answer(cursor, count, None, lambda answer: answer.fetchall()) == [(6, 6)]
+    assert database.answer(cursor, count, None, lambda answer: answer.fetchall(), Patience()) == [(6, 6)]
     cursor.close()
     assert tables.rows("select verdict from verdicts") == [("x",)]
     tables.close()

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.events import ArtifactSaved
-from epsilon_lab.workspace import sheets
+from epsilon_lab.workspace import recorded, sheets
+from epsilon_lab.workspace.database import Database
+from epsilon_lab.workspace.layout import RunDirectory
+from epsilon_lab.workspace.patience import GivenUp, Patience
 from epsilon_lab.workspace.tables import Tables
 from tests.workspace.test_tables import REFUSED, Workspace
 
@@ -77,7 +82,7 @@ def test_a_file_that_changed_is_read_again_and_few_are_held(
     for n in range(3):
         publish(workspace, f"many/{n}.csv", f"x\n{n}\n")
         assert tables.sql(f'from "first/many/{n}.csv"')["x"].tolist() == [n]
-    held = tables.rows("select count(*) from duckdb_tables() where schema_name = 'main'")
+    held = tables.rows("select count(*) from duckdb_tables() where schema_name = 'sheets'")
     assert held == [(2,)]
     assert tables.sql('from "first/a.csv"')["x"].tolist() == [1, 2]
 
@@ -204,6 +209,54 @@ def test_a_file_that_is_too_large_is_refused_by_its_size_and_by_its_rows(
     with pytest.raises(InvalidInput, match="Out of Memory"):
         tables.sql('from "first/bomb.parquet"')
     assert len(tables.sql('from "first/x.csv"')) == 100
+
+
+def test_while_a_file_is_read_other_queries_are_answered_and_whoever_asked_may_leave(
+    workspace: Workspace, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(workspace, "x.csv", "x\n1\n")
+    publish(workspace, "y.csv", "y\n2\n")
+    load = Database.load
+
+    def reading(database: Database, loader: Any, sheet: sheets.Sheet, patience: Patience) -> None:
+        with ThreadPoolExecutor(1) as another:
+            assert another.submit(tables.rows, "select count(*) from runs").result(60) == [(1,)]
+        load(database, loader, sheet, patience)
+
+    monkeypatch.setattr(Database, "load", reading)
+    assert tables.sql('select x, y from "first/x.csv", "first/y.csv"').values.tolist() == [[1, 2]]
+    patience = Patience()
+    patience.end()
+    sheet = sheets.Sheet("first/x.csv", RunDirectory(workspace.path / "r-1"), "x.csv")
+    with pytest.raises(GivenUp), sheet.read(patience):
+        raise AssertionError
+
+
+def test_many_threads_ask_for_more_files_than_are_held(
+    workspace: Workspace, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("epsilon_lab.workspace.database._SHEETS", 1)
+    for n in range(3):
+        publish(workspace, f"{n}.csv", f"x\n{n}\n")
+    with ThreadPoolExecutor(3) as threads:
+        asked = [(n % 3, threads.submit(tables.sql, f'from "first/{n % 3}.csv"')) for n in range(12)]
+        assert [answer.result(60)["x"].tolist() for _, answer in asked] == [[n] for n, _ in asked]
+    assert tables.rows("select count(*) from duckdb_tables() where schema_name = 'sheets'") == [(1,)]
+
+
+def test_where_a_system_opens_no_open_file_again_a_copy_is_read(
+    workspace: Workspace, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorded, "_REOPENED", workspace.path / "none")
+    place = publish(workspace, "x.csv", "x\n" + "7\n" * 50)
+    assert len(tables.sql('from "first/x.csv"')) == 50
+    with recorded.opened(RunDirectory(workspace.path / "r-1"), "x.csv") as file:
+        place.unlink()
+        place.write_text("another\n1\n")
+        for _ in range(2):
+            assert file.sha256()  # moves the place in the file
+            assert file.frame()["x"].tolist() == [7] * 50
+            assert file.sample(2) == recorded.Sample(["x"], [(7,), (7,)], 50)
 
 
 def test_with_a_file_open_queries_do_nothing_but_read_still(

@@ -42,6 +42,7 @@ from epsilon_lab.messages.values import StoredValue
 from epsilon_lab.settings import SEGMENT_BYTES
 from epsilon_lab.workspace.journal import Journal
 from epsilon_lab.workspace.layout import JOURNAL
+from epsilon_lab.workspace.patience import GivenUp, Patience
 from epsilon_lab.workspace.schema import TABLES
 from epsilon_lab.workspace.tables import Tables
 
@@ -382,7 +383,7 @@ def test_a_damaged_run_is_named_and_the_others_still_answer(
         assert tables.sql("select run_id from runs")["run_id"].tolist() == ["good"]
     assert tables.sql("select run_id from runs")["run_id"].tolist() == ["good"]  # said once
     looked: list[object] = []
-    monkeypatch.setattr("epsilon_lab.workspace.feed.read_journal", lambda *arguments: looked.append(arguments))
+    monkeypatch.setattr("epsilon_lab.workspace.feed.scan", lambda *arguments, **_: looked.append(arguments))
     assert tables.sql("select run_id from runs")["run_id"].tolist() == ["good"]
     assert looked == []  # and not read again before it changes
 
@@ -449,20 +450,60 @@ def test_position_grows_when_anything_happened(workspace: Workspace, tables: Tab
     assert tables.position("r") == 3
 
 
-def test_an_interrupted_look_starts_again(
-    workspace: Workspace, tables: Tables, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Impatient(Patience):
+    """One that ends when it was asked about so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self._times = times
+
+    @property
+    def is_over(self) -> bool:
+        self._times -= 1
+        return self._times < 0
+
+    def check(self) -> None:
+        if self._times < 0:
+            raise GivenUp
+
+
+@pytest.mark.parametrize("times", range(5))
+def test_a_look_that_is_given_up_keeps_what_it_has_read(workspace: Workspace, tables: Tables, times: int) -> None:
+    for name in ("a", "b"):
+        workspace.start(name)
+        for number in range(2):
+            workspace.write(name, candidate(f"g000-c{number:03d}"))
+    with pytest.raises(GivenUp):
+        tables._refresh(Impatient(times), {"candidates", "events"}, None)
+    begun = {name: feed.seq for name, feed in tables._feeds.items() if name}
+    assert sum(begun.values()) == min(times, 3), "it is asked between two runs, and two groups of one"
+    assert tables.rows("select count(*), count(distinct (run_id, candidate_id)) from candidates") == [(4, 4)]
+    assert tables.rows("select count(*), count(distinct (run_id, seq)) from events") == [(6, 6)]
+
+
+def test_an_answer_outlives_the_tables_it_is_taken_from(workspace: Workspace, tables: Tables) -> None:
+    workspace.start("r")
+    database, cursor = tables._refresh(Patience(), {"runs"}, None)
+    tables._empty()
+    assert tables.rows("select run_id from runs") == [("r",)]
+    assert database.answer(cursor, "select run_id from runs", None, lambda answer: answer.fetchall(), Patience()) == [
+        ("r",)
+    ]
+    cursor.close()
+
+
+def test_a_look_that_fails_starts_again(workspace: Workspace, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace.start("r")
     workspace.write("r", candidate("seed"))
     assert len(tables.frame("candidates")) == 1
     workspace.write("r", candidate("g000-c000"))
 
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+    def failing(*_: object, **__: object) -> None:
+        raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("epsilon_lab.workspace.store.Store._write", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr("epsilon_lab.workspace.store.Store._write", failing)
+        with pytest.raises(MemoryError):
             tables.frame("candidates")
     assert len(tables.frame("candidates")) == 2
 
