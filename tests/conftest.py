@@ -150,6 +150,34 @@ def _pending_tasks() -> set[asyncio.Task[object]]:
     return {task for task in list(known) if not task.done()}
 
 
+def _open_labs() -> set[object]:
+    """The labs that are open in this process: a fixture's, if it is before a test."""
+    module = sys.modules.get("epsilon_lab.lab")
+    return set() if module is None else set(module._OPEN.values())
+
+
+def _is_a_worker_of(pid: int, owners: set[int]) -> bool:
+    """Whether it is a worker that one of these processes has started: a lab starts workers when it thinks fit."""
+    with suppress(OSError):  # it has ended meanwhile
+        while pid not in owners:
+            if b"epsilon_lab.workers.guardian" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return False
+            pid = _parent(pid)
+    return True
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _above() -> set[int]:
+    """The processes that this one descends from, of which one may adopt orphans."""
+    found, pid = set(), os.getpid()
+    while (pid := _parent(pid)) > 0:
+        found.add(pid)
+    return found
+
+
 def _threads(known: tuple[str, ...]) -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if not thread.name.startswith(known)}
 
@@ -160,24 +188,35 @@ def nothing_left_behind(request: pytest.FixtureRequest, tmp_path_factory: pytest
     logging.getLogger("asyncio").addHandler(complaints)
     known_threads = LIBRARY_THREADS + (DRIVER_THREADS if request.node.get_closest_marker("browser") else ())
     threads, tasks, open_before, born_before = _threads(known_threads), _pending_tasks(), _descriptors(), pids()
-    children_before = set(children())
+    children_before, labs = set(children()), _open_labs()
     yield
     logging.getLogger("asyncio").removeHandler(complaints)
 
     roots = (SCRATCH, tmp_path_factory.getbasetemp())
+    has_lab = not labs.isdisjoint(_open_labs())
+    owners = born_before - _above() - (set() if has_lab else {os.getpid()})
 
     def left_children() -> dict[int, str]:
         return {
             pid: command
             for pid, command in children().items()
-            if pid not in children_before and not any(name in command for name in LIBRARY_CHILDREN)
+            if pid not in children_before
+            and not any(name in command for name in LIBRARY_CHILDREN)
+            and not _is_a_worker_of(pid, owners)
         }
 
     def left_orphans() -> dict[int, str]:
         born = pids() - born_before
-        return {pid: command for root in roots for pid, command in living(root, among=born).items()}
+        return {
+            pid: command
+            for root in roots
+            for pid, command in living(root, among=born).items()
+            if not _is_a_worker_of(pid, owners)
+        }
 
     def left_descriptors() -> set[str]:
+        if has_lab:  # it has some for each worker
+            return set()
         return {f"{fd}: {target}" for fd, target in _descriptors().items() if open_before.get(fd) != target}
 
     found = {}

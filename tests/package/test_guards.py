@@ -26,10 +26,11 @@ def test_threads():
     threading.Thread(target=threading.Event().wait, args=(30,), daemon=True, name="left-thread").start()
 
 def test_child_processes():
-    kept.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
+    worker = "input()  # epsilon_lab.workers.guardian"
+    kept.append(subprocess.Popen([sys.executable, "-c", worker], stdin=subprocess.PIPE))
 
 def test_orphaned_processes(tmp_path):
-    sleeper = "[sys.executable, '-c', 'import time; time.sleep(60)']"
+    sleeper = "[sys.executable, '-c', 'import time; time.sleep(60)  # epsilon_lab.workers.guardian']"
     apart = f"subprocess.Popen({sleeper}, start_new_session=True, cwd={str(tmp_path)!r})"
     subprocess.run([sys.executable, "-c", "import subprocess, sys; " + apart], check=True)
 
