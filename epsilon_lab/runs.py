@@ -355,7 +355,7 @@ class Run:
         }
         self._take_up(Revise(reasons), trust=trust)
 
-    def finalize(self, *, since: int | None = None, trust: bool = False) -> pd.DataFrame:
+    def finalize(self, *, since: int | None = None, ask: bool = False, trust: bool = False) -> pd.DataFrame:
         """Make again what this run made of its cases, from the verdicts that speak now; without a model call.
 
         A task that flagged cases and went by other verdicts than these is called again over its stored inputs, as a
@@ -370,6 +370,8 @@ class Run:
         Args:
             since: How many earlier calls' changes to pass over: 0 tells what all verdicts together have changed. None:
                 those of all calls that have told theirs, and not of one that a crash or Ctrl-C has cut short.
+            ask: Whether a model, an agent, a program or a person that comes behind what is made again is asked again;
+                what they cost is spent. A person who is asked at a gate is waited for.
             trust: Also of a run that was born in another workspace, whose functions are a stranger's pickles.
 
         Returns:
@@ -380,7 +382,7 @@ class Run:
             RunFailed: It failed with these verdicts, and had not without, or has again with nothing to show for it.
             InvalidInput: The run is a stranger's, or `since` is no number of calls.
             LabError: It is paused or interrupted, the lab only looks on, or a model, an agent, a program or a person
-                would have to be asked. Nothing was changed then.
+                would have to be asked and `ask` is not set. Nothing was changed then.
         """
         self._home.refuse_on_loop("run.finalize()")
         if self._home.read_only:
@@ -390,13 +392,15 @@ class Run:
             )
         if self.status == "paused":
             raise LabError(f"run {self.run_id} is paused, and what it has asked may not be all; resume() it first")
+        if not isinstance(ask, bool):
+            raise InvalidInput("ask", f"must be True or False, got {ask!r}")
         since = finalisation.told(self._directory) if since is None else whole("since", since, least=0)
         self._has_ended_within(None)
         if (before := self.status) == "interrupted":
             raise LabError(f"run {self.run_id} is interrupted: {how_to_resume(self.run_id)}, and finalize() it then")
         changes = self._changes(since)
         try:
-            self._runner = self._home.reopen(self.run_id, Finalise(), trust=trust)
+            self._runner = self._home.reopen(self.run_id, Finalise(ask), trust=trust)
         except UpToDate:
             return changes()
         vars(self).pop("_is_ours", None)  # whoever is trusted is no stranger from here on

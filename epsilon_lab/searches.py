@@ -106,7 +106,7 @@ class SearchRun(Run):
         self._send(Tell(BriefEdit(generation, text)))
         return text
 
-    def finalize(self, *, since: int | None = None, trust: bool = False) -> pd.DataFrame:
+    def finalize(self, *, since: int | None = None, ask: bool = False, trust: bool = False) -> pd.DataFrame:
         """Rank it anew by the verdicts that speak now, as `Run.finalize` does with what other runs gave.
 
         A candidate that is the key of a case (its id, or `["candidate", id]`) with the verdict `reject` is out of it
@@ -114,6 +114,7 @@ class SearchRun(Run):
 
         Args:
             since: None: of a search it is told what this very call changes.
+            ask: Makes no difference: to rank asks nobody.
             trust: Also of a run that was born in another workspace, whose functions are a stranger's pickles.
 
         Returns:
@@ -126,7 +127,7 @@ class SearchRun(Run):
         """
         if since is not None:
             raise InvalidInput("since", "of a search only None will do: places in earlier rankings are not kept")
-        return super().finalize(trust=trust)
+        return super().finalize(ask=ask, trust=trust)
 
     def _changes(self, since: int) -> Callable[[], pd.DataFrame]:  # noqa: ARG002
         return Reranking(self._directory).changes

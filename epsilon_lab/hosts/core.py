@@ -313,12 +313,13 @@ class Core:
         env = granted(started.env, environ)
         plan = restore(run, started, records)
         found = recover(run.run_id, plan, records, read=partial(read_outcome, run))
-        if isinstance(news, Finalise):
+        asks_nobody = isinstance(news, Finalise) and not news.ask
+        if asks_nobody:
             refuse_askers(run, found.state.again())
         if news is not None:
             found.tell(news)
         check_files(run, found)
-        if not isinstance(news, Finalise):  # which asks none
+        if not asks_nobody:
             validate_models(run, plan, started.budget)
         mend_files(run, found)
         mark(run, place)

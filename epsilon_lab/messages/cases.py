@@ -91,6 +91,9 @@ class Rank(msgspec.Struct, frozen=True, tag=True):
 class Finalise(msgspec.Struct, frozen=True, tag=True):
     """News to a run: what was made of its cases is made again, of the verdicts that speak now."""
 
+    ask: bool = False
+    """Whether models, agents, programs and people may be asked again for it."""
+
 
 def live(verdicts: Iterable[VerdictGiven]) -> list[VerdictGiven]:
     """Those that are neither taken back nor the taking back of one."""

@@ -84,5 +84,5 @@ def refuse_askers(run: RunDirectory, again: Mapping[str, str]) -> None:
         who = "a person is asked there" if not again[name] else "it is no function: a model, an agent or a program"
         raise LabError(
             f"run {run.run_id} cannot be finalised: {name} would be done again, and {who}. Nothing was changed; "
-            f"run.rerun([...]) does tasks again whoever does them"
+            f"run.finalize(ask=True) has it done again all the same"
         )

@@ -284,6 +284,16 @@ def test_whoever_would_have_to_be_asked_is_named_and_nothing_is_changed(lab):
             run.finalize()
         assert rows(run.frame("tasks")[["task_id", "status"]]) == tasks
         assert not (run.path / "verdicts").exists()
+    echo = """read told; case "$told" in *none*) said=none ;; *) said=b ;; esac
+        echo '{"type": "done", "result": "'$said'"}'"""
+    program["task"] = Command(["sh", "-c", echo], confine=False)
+    run = lab.start(Dag([{"id": "a", "task": asks}, program])).wait()
+    run.cases.decide(run.cases.open[0].case_id, "b")
+    with pytest.raises(LabError, match=r"b would be done again.*run\.finalize\(ask=True\) has it done again"):
+        run.finalize()
+    assert [row[:4] for row in rows(run.finalize(ask=True))] == [("a~2", "$", "none", "b"), ("b~2", "$", "none", "b")]
+    with pytest.raises(InvalidInput, match="ask: must be True or False"):
+        run.finalize(ask=1)
 
 
 def test_failed_and_stopped_runs_are_finalized_with_what_they_have(lab, tmp_path):

@@ -2003,6 +2003,13 @@ PLANTS = (
         (STOPPED,),
     ),
     Plant(
+        "a finalize asks models that nobody has allowed it to ask",
+        "hosts/core.py",
+        "isinstance(news, Finalise) and not news.ask",
+        "isinstance(news, Finalise) and False",
+        ("tests/lab/test_finalize.py::test_whoever_would_have_to_be_asked_is_named_and_nothing_is_changed",),
+    ),
+    Plant(
         "a finalize that a crash has cut short counts as told",
         "cases/finalisation.py",
         "                    self._is_taken_up = True\n",
