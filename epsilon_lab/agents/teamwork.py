@@ -8,7 +8,9 @@ whoever comes next begins with them.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,8 @@ from epsilon_lab.workspace.leaf_files import read_layer
 
 RESOLUTION = "resolution:"
 """How the id of a feedback begins that names the files in which conflicts are resolved."""
+
+_MARKED = re.compile(rb"^(<{7}|>{7}) .*$", re.MULTILINE)
 
 Act = Literal["create", "branch", "commit", "merge"]
 
@@ -62,7 +66,8 @@ class GitWork:
         """Do it.
 
         Returns:
-            `commit`: the one it made, empty where there are `conflicts`: paths of files that do not come together.
+            `commit`: the one it made, empty where there are `conflicts`: paths of files that do not come together, and
+            `seen`, a SHA-256 of what these are, by which a conflict is known again.
 
         Raises:
             LeafFailed: It was begun on a machine that has not the run's repository.
@@ -87,7 +92,17 @@ class GitWork:
                 met = repository.merge(start, other, f"Merge team {team}", _resolved(request, leaf.run))
         tree: Mapping[str, File | None] = repository.files(met.commit or start)
         _show(request.workspace(), {**tree, **met.conflicts})
-        return {"team": team, "commit": met.commit, "conflicts": list(met.conflicts)}
+        told = {"team": team, "commit": met.commit, "conflicts": list(met.conflicts)}
+        return {**told, "seen": _seen(met.conflicts)} if met.conflicts else told
+
+
+def _seen(conflicts: Mapping[str, File | None]) -> str:
+    """A digest of files in conflict, but for what git's markers name: commits are others whenever they are made."""
+    found = hashlib.sha256()
+    for path, file in sorted(conflicts.items()):
+        content = b"" if file is None else _MARKED.sub(rb"\1", file.content)
+        found.update(repr((path, None if file is None else file.executable, content)).encode(errors="surrogateescape"))
+    return found.hexdigest()
 
 
 def _commit(request: Request, name: str) -> str:

@@ -125,6 +125,12 @@ class TreePlan(JudgedPlan):
         self._resolutions: dict[str, tuple[Feedback, ...]] = {}
         """How conflicts were resolved, by the merge they stood in the way of."""
 
+        self._known: dict[tuple[str, str], Feedback] = {}
+        """How each conflict was resolved: by that merge, and what it looked like."""
+
+        self._is_finalised = False
+        """Whether nobody is to be asked but functions."""
+
     def start(self, now: float) -> list[PlanEffect]:
         """Begin with the repository, or with dividing the work."""
         return super().start(now) if self._rules.decompose else self._begin_teams(self._tree.teams)
@@ -184,10 +190,28 @@ class TreePlan(JudgedPlan):
         if fixer is None or tried >= self._tree.resolutions:
             often = f" after {tried} tries" if tried else ""
             return self._refused(name, f"branches conflict in {which}{often}, and nobody is there to resolve it")
+        if self._is_finalised and f"code/{fixer.call.code}.pkl" in self.models:
+            return self._resolve_as_before(name, which, outcome, fixer)
         about = {**fixer.call.about, "conflicts": conflicts, "of": name}
         call = msgspec.structs.replace(fixer.call, about=about, layers=self._nodes.layers(of=name))
         line = self._reviewed(name, "fail", f"branches conflict in {which}", by="git", then=RESOLVE, to=fixer.name)
         return [*line, *self._ask(name, msgspec.structs.replace(fixer, call=call))]
+
+    def _resolve_as_before(self, name: str, which: str, outcome: TaskOutcome, fixer: Judge) -> list[PlanEffect]:
+        """Have a fixer's answer on record stand where it would be given the same conflict; it is asked no other."""
+        said = self._known.get((name, _seen(outcome)))
+        if said is None:
+            why = f"branches conflict in {which} as they have not before, and where a run is finalised nobody is asked"
+            return self._refused(name, f"{why}; run.rerun([{name!r}]) has {fixer.name} resolve it")
+        why = f"branches conflict in {which}, as before"
+        return [
+            *self._reviewed(name, "fail", why, by="git", then=RESOLVE, to=fixer.name),
+            *self._resolve(name, said),
+        ]
+
+    def _resolve(self, name: str, said: Feedback) -> list[PlanEffect]:
+        self._resolutions[name] = (*self._resolutions.get(name, ()), said)
+        return self._nodes.revise({name: self._resolutions[name]}, mends=True)
 
     def _answered(self, name: str, outcome: TaskOutcome) -> list[PlanEffect]:
         by = self._tree.fixer.name if self._tree.fixer else RESOLVE
@@ -195,8 +219,9 @@ class TreePlan(JudgedPlan):
             error = outcome.failure.error if outcome.failure else "it changed no file"
             return self._refused(name, f"branches conflict, and {by} did not resolve it: {error}")
         said = Feedback("review", f"{by} resolved conflicts", f"{RESOLUTION}{outcome.files}")
-        self._resolutions[name] = (*self._resolutions.get(name, ()), said)
-        return self._nodes.revise({name: self._resolutions[name]}, mends=True)
+        if (conflict := self._nodes.outcome(name)) is not None:
+            self._known[name, _seen(conflict)] = said
+        return self._resolve(name, said)
 
     def _refused(self, name: str, why: str) -> list[PlanEffect]:
         return [*self._reviewed(name, "fail", why, by="git", then="failed"), *self._nodes.refuse(name, why)]
@@ -211,6 +236,8 @@ class TreePlan(JudgedPlan):
         mended = [name for name, why in wanted.items() if any(each.source == "qa" for each in why)]
         mended = [name for name in mended if name in self._nodes]
         effects = super().told(msgspec.structs.replace(news, feedback=wanted), now) if wanted else []
+        if effects:
+            self._is_finalised = bool(news.verdicts)
         if not effects or not mended:
             return effects
         self._mends += 1
@@ -224,11 +251,6 @@ class TreePlan(JudgedPlan):
         )
         self._head = mend.id
         return [*effects, *self._nodes.add([mend])]
-
-    def _judged_by(self, name: str) -> str | None:
-        """Whoever resolves conflicts, as there may be some wherever branches meet."""
-        fixer, is_meeting = self._tree.fixer, self._nodes.spec(name).is_reviewed
-        return None if fixer is None or not is_meeting else fixer.call.code
 
     def _renewed(self, names: Sequence[str]) -> list[PlanEffect]:
         """Conflicts of what is done again are new ones."""
@@ -284,6 +306,11 @@ def dividing(task: str, hand: Hand, agents: Sequence[str], limit_s: float | None
     return taking_apart(hand, decomposition_request(task, agents, taken=OWN_NODES), retries=1, time_limit_s=limit_s)
 
 
+def _seen(conflict: TaskOutcome) -> str:
+    """What a conflict looked like."""
+    return "" if conflict.output is None else str(unpack(conflict.output).get("seen", ""))
+
+
 class Tree:
     """Run teams, each with a plan and a git branch of its own, and merge what they made.
 
@@ -304,7 +331,8 @@ class Tree:
         assign: Says whose an error is that names neither a node nor a file, as for `Dag`.
         fixer: Resolves conflicts: a function of the request, an `Agent`, a `Command`. It has the merged files in its
             workspace, with git's markers; `about` (a function: `request["meta"]`) names them in `conflicts`. None: the
-            agent that has no name.
+            agent that has no name. Where a run is finalised, an agent's or a program's answer stands as long as the
+            files in conflict are the same; what conflicts otherwise is resolved by `run.rerun(["<team>.merge"])`.
         base: A directory whose files all teams begin from, without its `.git`.
         retries: How often a node that failed is tried again, knowing how it failed.
         time_limit_s: Seconds that one attempt at a node may take.

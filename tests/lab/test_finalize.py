@@ -45,7 +45,11 @@ def merge(outputs, *, flag=None):
 
 
 def case_of(run, *key):
-    [found] = [case for case in map(run.cases.__getitem__, run.cases) if case.key == list(key)]
+    return case_by(run, list(key))
+
+
+def case_by(run, key):
+    [found] = [case for case in map(run.cases.__getitem__, run.cases) if case.key == key]
     return found.case_id
 
 
@@ -267,10 +271,6 @@ def test_whoever_would_have_to_be_asked_is_named_and_nothing_is_changed(lab):
         "b would be done again, and it is no function": lab.start(Dag([{"id": "a", "task": asks}, program])),
         "a.gate would be done again, and a person": lab.start(Pipeline([{"task": asks, "id": "a"}], gate="person")),
     }
-    if is_installed():
-        teams = [{"id": "x", "task": asks}, {"id": "y", "task": abs}]
-        tree = Tree(teams, fixer=Command(["true"], confine=False))
-        runs["x.merge.resolve would be done again, and it is no function"] = lab.start(tree)
     for named, run in runs.items():
         if run.topology == "pipeline":
             assert wait_until(lambda: [case for case in run.cases.open if case.kind == "gate"], within_s=30)  # noqa: B023
@@ -294,6 +294,40 @@ def test_whoever_would_have_to_be_asked_is_named_and_nothing_is_changed(lab):
     assert [row[:4] for row in rows(run.finalize(ask=True))] == [("a~2", "$", "none", "b"), ("b~2", "$", "none", "b")]
     with pytest.raises(InvalidInput, match="ask: must be True or False"):
         run.finalize(ask=1)
+
+
+@pytest.mark.skipif(not is_installed(), reason="git is not installed: apt-get install git")
+def test_a_program_that_has_resolved_a_conflict_is_not_asked_about_it_again_nor_about_another(lab, tmp_path):
+    def put(team):
+        def work(inputs, *, flag=None):
+            told = flag(key=team, question="How?", options=["so", "otherwise"]) or "so"
+            (current_task().workspace / "same.txt").write_text(f"{team} {told if told != 'so' else ''}\n")
+            (current_task().workspace / f"{team}.txt").write_text(
+                str(flag(key="own", question="?", options=["a", "b"]))
+            )
+
+        return work
+
+    resolve = f"""read told; echo x >> {tmp_path}/asked; echo both > same.txt; echo '{{"type": "done"}}'"""
+    teams = [{"id": name, "task": put(name)} for name in "xy"]
+    run = lab.start(Tree(teams, fixer=Command(["sh", "-c", resolve], confine=False))).wait()
+
+    def files():
+        return {path.name: path.read_text() for path in (run.path / "repository").glob("*.txt")}
+
+    assert files() == {"same.txt": "both\n", "x.txt": "None", "y.txt": "None"}
+    run.cases.decide(case_by(run, "own"), "a")
+    run.finalize()
+    assert files() == {"same.txt": "both\n", "x.txt": "a", "y.txt": "a"}
+    run.cases.decide(case_by(run, "x"), "otherwise")
+    with pytest.raises(
+        RunFailed, match=r"y\.merge: branches conflict in same\.txt as they have not before, .* run\.rerun"
+    ):
+        run.finalize()
+    assert (tmp_path / "asked").read_text() == "x\n"
+    run.cases.undo(case_by(run, "x"))
+    run.finalize()
+    assert (run.status, files()["same.txt"], (tmp_path / "asked").read_text()) == ("completed", "both\n", "x\n")
 
 
 def test_failed_and_stopped_runs_are_finalized_with_what_they_have(lab, tmp_path):

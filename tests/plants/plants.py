@@ -44,6 +44,14 @@ ASKED = f"{FINALISING}::test_whoever_is_no_function_is_not_asked_again"
 CUT_SHORT = (
     f"{FINALISING}::test_what_a_finalisation_changed_is_told_with_the_next_where_its_lab_was_killed_in_its_midst"
 )
+RESOLVED = (
+    "tests/topologies/test_tree.py::"
+    "test_where_it_is_finalised_an_agents_answer_stands_for_the_same_conflict_and_it_is_asked_no_other"
+)
+ONCE = (
+    "tests/lab/test_finalize.py::"
+    "test_a_program_that_has_resolved_a_conflict_is_not_asked_about_it_again_nor_about_another"
+)
 STOPPED = (
     f"{FINALISING}::test_a_run_that_was_stopped_stays_so_and_one_that_is_stopped_while_it_is_finalised_ends_as_it_had"
 )
@@ -1905,9 +1913,23 @@ PLANTS = (
     Plant(
         "whoever resolves a tree's conflicts is asked where a run is finalised",
         "topologies/tree.py",
-        "        return None if fixer is None or not is_meeting else fixer.call.code\n",
-        "        return None\n",
-        ("tests/lab/test_finalize.py::test_whoever_would_have_to_be_asked_is_named_and_nothing_is_changed",),
+        "        if self._is_finalised and ",
+        "        if not self._is_finalised and ",
+        (RESOLVED,),
+    ),
+    Plant(
+        "another conflict counts as resolved",
+        "topologies/tree.py",
+        "        said = self._known.get((name, _seen(outcome)))\n",
+        "        said = next(iter(self._known.values()), None)\n",
+        (RESOLVED,),
+    ),
+    Plant(
+        "a conflict is another one because of the names of commits",
+        "agents/teamwork.py",
+        '_MARKED.sub(rb"\\1", file.content)',
+        "file.content",
+        (ONCE,),
     ),
     Plant(
         "what QA has asked is decided in vain",

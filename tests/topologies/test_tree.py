@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epsilon_lab import Tree
+from epsilon_lab import Command, Tree
 from epsilon_lab.agents.teamwork import RESOLUTION
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.ids import origin, revision
@@ -23,7 +23,8 @@ from epsilon_lab.messages.events import CompletedLine, FailedLine, RunEnded, Tas
 from epsilon_lab.messages.tasks import Failure, TaskOutcome
 from epsilon_lab.messages.values import as_json, stored
 from epsilon_lab.processes.repository import is_installed
-from epsilon_lab.topologies.engine import Settled
+from epsilon_lab.topologies.engine import Settled, Tell
+from epsilon_lab.topologies.plan import Revise
 from epsilon_lab.topologies.teams import merge_order
 from tests.topologies.test_judged_plan import Play, lines
 
@@ -173,6 +174,37 @@ def test_a_merge_is_told_of_every_resolution_there_was(tmp_path):
     assert told == ["leaves/b.merge.resolve/1", "leaves/b.merge.resolve~2/1"]
     assert asked["b.merge.resolve~2"].layers[-1] == "leaves/b.merge~2/1", "a fixer sees what conflicts now"
     assert "leaves/a.work/1" in asked["b.merge.resolve"].layers
+
+
+def test_where_it_is_finalised_an_agents_answer_stands_for_the_same_conflict_and_it_is_asked_no_other(tmp_path):
+    tree = Tree([{"id": "a", "task": work}, {"id": "b", "task": work}], fixer=Command(["true"]))
+    met = {"b.merge": "one", "b.merge~3": "one", "b.merge~5": "two", "b.merge~6": "two"}
+    play = TreePlay(tree, tmp_path / "run", lambda task_id, what: False)
+    gives, told = play.gives, {}
+
+    def conflicting(task):
+        told[task.task_id] = [each.id.removeprefix(RESOLUTION) for each in call_of(task.payload).feedback]
+        seen = met.get(task.task_id)
+        return {"team": "b", "commit": "", "conflicts": ["same.txt"], "seen": seen} if seen else gives(task)
+
+    play.gives = conflicting
+    assert play.play().state.status == "completed"
+    first, second = Revise({"a.work": ()}, "verdicts/0001.json"), Revise({"a.work": ()}, "verdicts/0002.json")
+    play.do(play.state.step(Tell(first), 0))
+    assert play.play().state.status == "completed"
+    assert told["b.merge~4"] == ["leaves/b.merge.resolve/1"]
+
+    play.do(play.state.step(Tell(second), 0))
+    assert play.play().state.status == "failed"
+    known = "as they have not before, and where a run is finalised nobody is asked; run.rerun(['b.merge']) has"
+    assert f"b.merge: branches conflict in same.txt {known}" in play.state.reason
+    assert [name for name in told if name.startswith("b.merge.resolve")] == ["b.merge.resolve"]
+
+    play.do(play.state.step(Tell(Revise({"b.merge": ()})), 0))
+    assert play.play().state.status == "completed"
+    assert told["b.merge~7"] == ["leaves/b.merge.resolve~6/1"]
+    again = play.cut(len(play.records))
+    assert (again.state.status, again.state.reason) == (play.state.status, play.state.reason)
 
 
 def test_a_team_whose_work_is_taken_apart_wrongly_is_told_once_and_ends_no_other(tmp_path):
