@@ -12,12 +12,10 @@ import threading
 import warnings
 from collections import OrderedDict
 
-import msgspec
-
 from epsilon_lab.cases.docket import CaseNews, Docket
 from epsilon_lab.clock import Clock
 from epsilon_lab.errors import InvalidInput, WorkspaceError
-from epsilon_lab.messages.events import BODIES, OF_CASES, Body
+from epsilon_lab.messages.events import OF_CASES, READERS, Body
 from epsilon_lab.workspace.journal import Journal, Record
 from epsilon_lab.workspace.layout import RunDirectory
 from epsilon_lab.workspace.scan import START, scan
@@ -47,8 +45,8 @@ class _Book:
 
     def _take(self, records: list[Record]) -> None:
         for record in records:
-            if record.type.startswith(OF_CASES) and record.type in BODIES:
-                self.docket.take(msgspec.json.decode(record.body, type=BODIES[record.type]))
+            if record.type.startswith(OF_CASES) and record.type in READERS:
+                self.docket.take(READERS[record.type].decode(record.body))
 
     def write(self, news: CaseNews) -> None:
         """Put what is said on record, and on disk."""

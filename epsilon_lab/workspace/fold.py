@@ -16,12 +16,12 @@ from epsilon_lab import ids
 from epsilon_lab.messages.cases import offered, put_off, speaking
 from epsilon_lab.messages.deciders import AUTHORITY
 from epsilon_lab.messages.events import (
-    BODIES,
     OF_CASES,
+    READERS,
     ArtifactSaved,
     BriefWritten,
     CandidateSettled,
-    CaseFlagged,
+    CaseAsWritten,
     CasesAsked,
     CasesRanked,
     CaseUnsure,
@@ -66,7 +66,7 @@ from epsilon_lab.workspace.layout import JOURNAL
 from epsilon_lab.workspace.schema import TABLES
 
 Row = dict[str, object]
-"""Column -> value; a timestamp is wall seconds since the epoch, a JSON column is its Python object."""
+"""Column -> value; a timestamp is wall seconds since the epoch, a JSON column is its Python object, or JSON."""
 
 _LATE = ("lost", "expired")  # outcomes after which the answer may still come, too late
 
@@ -124,11 +124,11 @@ class Fold:
             self._last_ts = record.ts
 
     def _take(self, record: Record) -> None:
-        expected = BODIES.get(record.type)
-        if expected is None:
+        reader = READERS.get(record.type)
+        if reader is None:
             return
         try:
-            body = msgspec.json.decode(record.body, type=expected)
+            body = reader.decode(record.body)
         except msgspec.ValidationError as error:
             self.unread = self.unread or f"event {record.seq} ({record.type}) does not read: {error}"
             return
@@ -150,7 +150,10 @@ class Fold:
     def case(self, case_id: str) -> tuple[Row, tuple[VerdictGiven, ...]] | None:
         """One case and all that was decided about it; None where there is none."""
         row = self._cases.get(case_id)
-        return None if row is None else (dict(row), tuple(self._verdicts.get(case_id, ())))
+        if row is None:
+            return None
+        evidence = msgspec.json.decode(cast(msgspec.Raw, row["evidence"]))
+        return row | {"evidence": evidence}, tuple(self._verdicts.get(case_id, ()))
 
     def watched(self, live: bool) -> None:
         """Say whether a lab is at this run: one without an end that nobody is at was interrupted."""
@@ -257,7 +260,7 @@ class Fold:
                 self._add("generations", body, closed_at=ts)
             case BriefWritten():
                 self._add("briefs", body, created_at=ts)
-            case CaseFlagged():
+            case CaseAsWritten():
                 self._flag(body, ts)
             case CasesAsked():
                 for case_id in filter(self._cases.__contains__, body.told):
@@ -479,15 +482,17 @@ class Fold:
         _, trace_id, span_id, _ = line.traceparent.split("-") if line.traceparent else (None, None, None, None)
         self._add("messages", line, ts=ts, topic=topic, recipient=recipient, trace_id=trace_id, span_id=span_id)
 
-    def _flag(self, body: CaseFlagged, ts: float) -> None:
+    def _flag(self, body: CaseAsWritten, ts: float) -> None:
         case = self._cases.get(body.case_id)
+        evidence = body.evidence.copy()  # not a view of the whole journal
         if case is None:
             by = [] if body.task_id is None else [body.task_id]
-            self._add("cases", body, created_at=ts, status="open", tasks=by, place=len(self._cases))
+            place = len(self._cases)
+            self._add("cases", body, created_at=ts, status="open", tasks=by, place=place, evidence=evidence)
             self._cases[body.case_id] = self.touched["cases"][(self.run_id, body.case_id)]
             return
         case.update((column, getattr(body, column) or None) for column in ("kind", "question", "reason", "role"))
-        case.update(evidence=body.evidence, score=body.score)
+        case.update(evidence=evidence, score=body.score)
         case["options"] = offered(body.options, self._verdicts.get(body.case_id, ()))
         if case["status"] == "withdrawn":
             case["status"] = "open"

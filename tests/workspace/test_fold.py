@@ -289,7 +289,7 @@ def test_who_asks_a_case_again_is_said_in_its_row_and_how_it_was_put_last():
         fold.take(record)
     [row] = fold.drain("cases")
     assert (row["case_id"], row["tasks"], row["place"], row["status"]) == ("c", ["t", "t~2", "u"], 0, "decided")
-    assert (row["kind"], row["question"], row["evidence"], row["reason"]) == ("l", "Really?", [1], "so")
+    assert (row["kind"], row["question"], bytes(row["evidence"]), row["reason"]) == ("l", "Really?", b"[1]", "so")
     assert (row["score"], row["options"], row["verdict"]) == (0.5, ("b", "c", "a"), "a")
 
 

@@ -11,6 +11,7 @@ import msgspec
 from epsilon_lab.messages.events.artifacts import ArtifactSaved, Ceiling, LlmCall, ToolCalled
 from epsilon_lab.messages.events.body import Body
 from epsilon_lab.messages.events.cases import (
+    CaseAsWritten,
     CaseFlagged,
     CasesAsked,
     CasesRanked,
@@ -70,12 +71,14 @@ from epsilon_lab.messages.tasks import Event
 __all__ = [
     "BODIES",
     "OF_CASES",
+    "READERS",
     "TYPES",
     "ArtifactSaved",
     "Body",
     "BriefWritten",
     "CandidateSettled",
     "CandidatesRuled",
+    "CaseAsWritten",
     "CaseFlagged",
     "CaseUnsure",
     "CaseWithdrawn",
@@ -175,6 +178,12 @@ BODIES: dict[str, type[Body]] = {
     "worker.left": WorkerLeft,
 }
 """Every event type and its body."""
+
+READERS: dict[str, msgspec.json.Decoder[Body]] = {
+    name: msgspec.json.Decoder(CaseAsWritten if body is CaseFlagged else body) for name, body in BODIES.items()
+}
+"""How a line is read by who only looks on; there may be tens of thousands of cases, and their evidence is of no use to
+most."""
 
 OF_CASES = ("case.", "verdict.")
 """How the types of lines begin that may be written while nobody is at the run: they say nothing about its clock."""

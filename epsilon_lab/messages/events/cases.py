@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from epsilon_lab.messages.deciders import DeciderKind
 from epsilon_lab.messages.events.body import Body
 
@@ -38,6 +40,12 @@ class CaseFlagged(Body, frozen=True, kw_only=True):
 
     told: str | None = None
     """The verdict that its task was told, and went on with; None where there was none."""
+
+
+class CaseAsWritten(CaseFlagged, frozen=True, kw_only=True):
+    """`case.flagged`, its evidence left as the JSON that it is: for who hands it on, or has no use for it."""
+
+    evidence: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class CasesAsked(Body, frozen=True, kw_only=True):
