@@ -184,10 +184,10 @@ class Because:
                 self._about.setdefault(scalar, []).append(case_id)
 
     def of(self, change: Difference) -> list[str]:
-        """Those that a change is put down to."""
+        """Those that a change is put down to; one list for all changes that may come of any of them."""
         what = chain(names(change.path), scalars(change.before), scalars(change.after))
         here = {*map(_told, what)} - {_told(None)}
-        return sorted({case_id for scalar in here for case_id in self._about.get(scalar, ())}) or [*self._all]
+        return sorted({case_id for scalar in here for case_id in self._about.get(scalar, ())}) or self._all
 
 
 def _told(scalar: object) -> tuple[type, object]:

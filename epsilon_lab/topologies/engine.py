@@ -344,8 +344,10 @@ class RunState:
         return effects
 
     def _time(self, own: float) -> list[EngineEffect]:
-        """Tell the plan, once, that the budget of seconds was used up."""
-        if self._seconds is None or own < self._seconds or self.ended:
+        """Tell the plan, once, that the budget of seconds was used up; what is made again for its verdicts is not cut
+        short by it, since it is no more work, and what it is made of would be lost.
+        """
+        if self._seconds is None or own < self._seconds or self.ended or self._is_finalising:
             return []
         return self._exhaust(f"the budget of {self._seconds:g} s was used up", own)
 

@@ -60,6 +60,8 @@ class JudgedPlan(DagPlan):
         """Task of a judgement that is under way -> the task that is judged."""
 
         self._history: list[StageReviewed] = []
+        self._is_finalised = False
+        """Whether nobody is to be asked who has not been asked for the same before."""
 
     # -- what a topology says -----------------------------------------------------------------------------------------
 
@@ -96,15 +98,16 @@ class JudgedPlan(DagPlan):
         return [*self._answered(name, outcome), *self._end()]
 
     def told(self, news: object, now: float) -> list[PlanEffect]:
-        """Nodes are to be done again, with those that were given up; or as for a dag."""
+        """Nodes are to be done again, with those that were given up, unless the run is finalised; or as for a dag."""
         if not isinstance(news, Revise) or not any(name in self._nodes for name in news.feedback):
             return super().told(news, now)
         before = {name: self._nodes.task_id(name) for name in self._nodes}
         wanted = {
             name: news.feedback.get(name, ())
             for name in before
-            if name in news.feedback or self._nodes.state(name) == "cancelled"
+            if name in news.feedback or (self._nodes.state(name) == "cancelled" and not news.verdicts)
         }
+        self._is_finalised = bool(news.verdicts)
         line, *effects = super().told(msgspec.structs.replace(news, feedback=wanted), now)
         anew = [name for name, task_id in before.items() if self._nodes.task_id(name) != task_id]
         return [line, *self._renewed(anew), *effects]

@@ -83,6 +83,12 @@ class SupervisorPlan(JudgedPlan):
     def _judged_by(self, name: str) -> str | None:  # noqa: ARG002
         return None if self._review is None else self._review.call.code
 
+    @property
+    def _allowed(self) -> Limits:
+        """What a node may cost; where a run is finalised, nobody else is given its work."""
+        limits = self._limits
+        return msgspec.structs.replace(limits, reassign_depth=0, split_depth=0) if self._is_finalised else limits
+
     def _standing_for(self, name: str) -> list[str]:
         """The nodes that do the work of one: itself, or its parts, or theirs."""
         parts = self._parts.get(name)
@@ -110,7 +116,7 @@ class SupervisorPlan(JudgedPlan):
             return self._ask(name, self._review, as_json(self._record(name)))
         books = self._books.get(name, Books())
         error = None if failure is None else failure.error
-        return self._act(name, by_rule(error, books, self._limits, tuple(self._workers)), by="")
+        return self._act(name, by_rule(error, books, self._allowed, tuple(self._workers)), by="")
 
     def _record(self, name: str) -> dict[str, Any]:
         """What a review is told of a node."""
@@ -127,9 +133,9 @@ class SupervisorPlan(JudgedPlan):
             "stderr_tail": "" if failure is None else failure.stderr_tail,
             "worker": books.worker,
             "workers": list(self._workers),
-            "retries_left": self._limits.retries - books.retries,
-            "reassigns_left": self._limits.reassign_depth - len(books.tried),
-            "splits_left": self._limits.split_depth - books.splits,
+            "retries_left": self._allowed.retries - books.retries,
+            "reassigns_left": self._allowed.reassign_depth - len(books.tried),
+            "splits_left": self._allowed.split_depth - books.splits,
             "reviews": [each.reason for each in self._history if each.node == name and each.reason],
         }
 
@@ -144,7 +150,7 @@ class SupervisorPlan(JudgedPlan):
         """Follow a verdict as far as the node's books allow."""
         books = self._books.get(name, Books())
         has_output = self._nodes.state(name) == "done"
-        verdict, after = settle(said, books, self._limits, has_output=has_output, workers=tuple(self._workers))
+        verdict, after = settle(said, books, self._allowed, has_output=has_output, workers=tuple(self._workers))
         self._books[name] = after
         match verdict.verdict:
             case "pass":

@@ -128,9 +128,6 @@ class TreePlan(JudgedPlan):
         self._known: dict[tuple[str, str], Feedback] = {}
         """How each conflict was resolved: by that merge, and what it looked like."""
 
-        self._is_finalised = False
-        """Whether nobody is to be asked but functions."""
-
     def start(self, now: float) -> list[PlanEffect]:
         """Begin with the repository, or with dividing the work."""
         return super().start(now) if self._rules.decompose else self._begin_teams(self._tree.teams)
@@ -236,8 +233,6 @@ class TreePlan(JudgedPlan):
         mended = [name for name, why in wanted.items() if any(each.source == "qa" for each in why)]
         mended = [name for name in mended if name in self._nodes]
         effects = super().told(msgspec.structs.replace(news, feedback=wanted), now) if wanted else []
-        if effects:
-            self._is_finalised = bool(news.verdicts)
         if not effects or not mended:
             return effects
         self._mends += 1

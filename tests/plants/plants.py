@@ -52,6 +52,7 @@ ONCE = (
     "tests/lab/test_finalize.py::"
     "test_a_program_that_has_resolved_a_conflict_is_not_asked_about_it_again_nor_about_another"
 )
+NOBODY_ELSE = "test_where_a_run_is_finalised_nobody_else_is_given_a_nodes_work_and_what_was_cancelled_stays_so"
 STOPPED = (
     f"{FINALISING}::test_a_run_that_was_stopped_stays_so_and_one_that_is_stopped_while_it_is_finalised_ends_as_it_had"
 )
@@ -2030,6 +2031,27 @@ PLANTS = (
         "isinstance(news, Finalise) and not news.ask",
         "isinstance(news, Finalise) and False",
         ("tests/lab/test_finalize.py::test_whoever_would_have_to_be_asked_is_named_and_nothing_is_changed",),
+    ),
+    Plant(
+        "a finalize does what somebody had cancelled",
+        "topologies/judged_plan.py",
+        'self._nodes.state(name) == "cancelled" and not news.verdicts)',
+        'self._nodes.state(name) == "cancelled")',
+        (f"{JUDGED}::{NOBODY_ELSE}",),
+    ),
+    Plant(
+        "a finalize gives a node that fails to an agent",
+        "topologies/supervisor.py",
+        " if self._is_finalised else limits",
+        " if not limits else limits",
+        (f"{JUDGED}::{NOBODY_ELSE}",),
+    ),
+    Plant(
+        "a finalize is cut short by the budget of seconds, and items are lost",
+        "topologies/engine.py",
+        " or self.ended or self._is_finalising:",
+        " or self.ended:",
+        (f"{FINALISING}::test_what_is_finalised_is_not_cut_short_by_a_budget_of_seconds",),
     ),
     Plant(
         "a finalize that a crash has cut short counts as told",

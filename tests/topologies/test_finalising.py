@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epsilon_lab import Command, ids
+from epsilon_lab import Budget, Command, ids
 from epsilon_lab.agents.work import work_of
 from epsilon_lab.cases.docket import docket_of
 from epsilon_lab.cases.finalisation import Finalisations
@@ -26,7 +26,7 @@ from epsilon_lab.messages.tasks import TaskSpec
 from epsilon_lab.messages.values import StoredValue, Value, as_json, pack, restored, stored, unpack
 from epsilon_lab.topologies.catalogue import refuse_askers
 from epsilon_lab.topologies.dag import DagPlan, DagRules
-from epsilon_lab.topologies.engine import Break, Stop, Tell
+from epsilon_lab.topologies.engine import Break, Stop, Tell, Tick
 from epsilon_lab.topologies.levels import Levels, Spot, by_arity, by_shards
 from epsilon_lab.topologies.nodes import NodeSpec
 from epsilon_lab.topologies.plan import Plan, Revise
@@ -316,6 +316,19 @@ def test_a_run_that_was_stopped_stays_so_and_one_that_is_stopped_while_it_is_fin
     assert run.state.status == "stopped"
     assert run.finalise(random.Random(1))
     assert (run.ended.status, run.ended.reason) == ("completed", "8 of 8 items")
+
+
+def test_what_is_finalised_is_not_cut_short_by_a_budget_of_seconds() -> None:
+    run = Merging(EIGHT)
+    run.start(plan_of((8, by_arity(8, 2), False)), Budget(seconds=9_000))
+    run.play(random.Random(1))
+    decide(run, ["eva", "eve"])
+    run.now += 10_000
+    run.ended = None
+    run.tell(Tell(Finalise()))
+    run.tell(Tick())
+    assert run.play(random.Random(1)).ended.status == "completed"
+    assert not run.exhausted
 
 
 def test_what_nobody_asks_any_more_is_withdrawn_wherever_it_was_cut_off_and_open_again_once_asked() -> None:

@@ -36,7 +36,7 @@ from epsilon_lab.messages.events import (
 from epsilon_lab.messages.tasks import Failure, TaskOutcome
 from epsilon_lab.messages.values import pack, stored
 from epsilon_lab.topologies.engine import CancelAll, End, RunState, Settled, Start, Stop, Submit, Tell
-from epsilon_lab.topologies.plan import Emit, Requeue, Revise, Write
+from epsilon_lab.topologies.plan import Cancel, Emit, Requeue, Revise, Write
 from epsilon_lab.topologies.recovery import recover
 from epsilon_lab.workspace.journal import Record
 from epsilon_lab.workspace.layout import RunDirectory
@@ -554,6 +554,17 @@ def test_without_a_review_what_fails_is_tried_again_and_then_given_to_others(fol
     none = Play(diamond(retries=0), folders(), reviewed({}, fails)).play()
     assert none.state.status == "failed"
     assert "b: b broke" in none.state.reason
+
+
+def test_where_a_run_is_finalised_nobody_else_is_given_a_nodes_work_and_what_was_cancelled_stays_so(folders):
+    play = Play(diamond(workers=ANNS, retries=0), folders(), reviewed({}, ["b~2"]))
+    play.do(play.state.step(Cancel(("c",), "not wanted"), 0))
+    assert play.play().ran == ["a", "b"]
+    for revise, ran in [(Revise({"b": ()}, "verdicts/0001.json"), ["b~2"]), (Revise({"b": ()}), ["b~3", "c~2", "d~2"])]:
+        began = len(play.ran)
+        play.do(play.state.step(Tell(revise), 0))
+        assert play.play().ran[began:] == ran
+    assert play.state.status == "completed"
 
 
 def test_what_no_other_go_can_help_is_not_tried_again(folders):
