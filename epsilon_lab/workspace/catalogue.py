@@ -10,9 +10,10 @@ a thousand (2.5 ms against 97 ms), rows of a run lie together, so that one run's
 are added to a copy of the file instead of it being made anew. Events are not in it: they are the journals' lines
 themselves, most of their bytes, and seldom asked for.
 
-Who works in the workspace adds to it, when first asked for all runs and only where reading them takes long anyhow, so
-that no query and no end of a lab waits for it. It is written beside and renamed: whoever has the old one open goes on
-with that. Two who write at once (kernels on one sidecar) lose at most what one of them added.
+Who works in the workspace adds to it: when first asked for all runs, where reading them takes long anyhow, and later
+what has ended meanwhile, whose rows are in memory by then and need only be written down (putting.py). It is written
+beside and renamed: whoever has the old one open goes on with that. Two who write at once (kernels on one sidecar) lose
+at most what one of them added.
 
 While it is attached DuckDB grants its path to every query, to read and to write (`copy ... to` overwrites the file). So
 it is attached by a name in a directory that is gone before the first query comes.
@@ -28,7 +29,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -44,7 +45,7 @@ from epsilon_lab.workspace.feed import Feed, Kept, looks
 from epsilon_lab.workspace.layout import JOURNAL
 from epsilon_lab.workspace.reading import lock_down
 from epsilon_lab.workspace.schema import TABLES
-from epsilon_lab.workspace.store import PENDING, STORED, Store, load_duckdb
+from epsilon_lab.workspace.store import PENDING, STORED, Handed, Store, load_duckdb
 
 if TYPE_CHECKING:
     import duckdb
@@ -105,19 +106,64 @@ class Catalogue:
         Returns:
             Whether it could be written.
         """
-        duckdb = load_duckdb()
         try:
-            self._sweep()
-            with self._aside() as directory:
-                part = directory / _FILE
-                self._begin(part)
-                with duckdb.connect(str(part)) as connection:
-                    lock_down(connection)
-                    self._fill(connection, run_ids, stop)
-                os.replace(part, self.path)
-        except (OSError, duckdb.Error):
+            with self._anew(run_ids) as (connection, store):
+                waiting: list[Feed] = []
+                for run_id in run_ids:
+                    journal = self._workspace / run_id / JOURNAL
+                    before = looks(journal)
+                    feed = Feed(run_id, journal)
+
+                    def pause(feed: Feed = feed) -> bool:
+                        if feed.pending > PENDING:
+                            store.take([feed], set(KEPT))
+                        return stop()
+
+                    feed.read(lambda _: None, events=False, stop=pause)
+                    feed.fold.watched(live=False)
+                    kept = feed.keep(before)
+                    if kept is not None:
+                        _note(connection, run_id, kept)
+                        waiting.append(feed)
+                    elif feed.stored:
+                        store.forget(run_id)
+                    if sum(each.pending for each in waiting) > PENDING:
+                        store.take(waiting, set(KEPT))
+                        waiting = []
+                    if stop():
+                        break
+                store.take(waiting, set(KEPT))
+        except (OSError, load_duckdb().Error):
             return False
         return True
+
+    def add(self, kept: Mapping[str, Kept], rows: Callable[[str], Handed]) -> bool:
+        """Take in the rows of some runs as another database has them, in place of what it has of them.
+
+        Args:
+            kept: The runs, and what their journals were.
+            rows: Gives their rows of a table.
+
+        Returns:
+            Whether it could be written.
+        """
+        try:
+            with self._anew(kept) as (connection, _):
+                for table in KEPT:
+                    rows(table).insert(connection, table)
+                for run_id, how in kept.items():
+                    _note(connection, run_id, how)
+        except (OSError, load_duckdb().Error):
+            return False
+        return True
+
+    @property
+    def size(self) -> int:
+        """Bytes of its file, which are copied whenever it grows."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
 
     def discard(self) -> None:
         """Remove it."""
@@ -135,44 +181,29 @@ class Catalogue:
                     return
         part.unlink(missing_ok=True)
 
-    def _fill(self, connection: duckdb.DuckDBPyConnection, run_ids: Collection[str], stop: Callable[[], bool]) -> None:
-        store = Store(connection, tables=KEPT)
-        connection.execute("create table if not exists rules (sha256 VARCHAR)")
-        connection.execute("create table if not exists kept (run_id VARCHAR, how VARCHAR)")
-        connection.execute("begin")
-        for (known,) in connection.execute("select run_id from kept").fetchall():
-            if known in run_ids or not (self._workspace / known).is_dir():
-                store.forget(known)
-                connection.execute("delete from kept where run_id = ?", [known])
-        waiting: list[Feed] = []
-        for run_id in run_ids:
-            journal = self._workspace / run_id / JOURNAL
-            before = looks(journal)
-            feed = Feed(run_id, journal)
-
-            def pause(feed: Feed = feed) -> bool:
-                if feed.pending > PENDING:
-                    store.take([feed], set(KEPT))
-                return stop()
-
-            feed.read(lambda _: None, events=False, stop=pause)
-            feed.fold.watched(live=False)
-            kept = feed.keep(before)
-            if kept is not None:
-                connection.execute("insert into kept values (?, ?)", [run_id, msgspec.json.encode(kept).decode()])
-                waiting.append(feed)
-            elif feed.stored:
-                store.forget(run_id)
-            if sum(each.pending for each in waiting) > PENDING:
-                store.take(waiting, set(KEPT))
-                waiting = []
-            if stop():
-                break
-        store.take(waiting, set(KEPT))
-        connection.execute("delete from rules")
-        connection.execute("insert into rules values (?)", [_rules()])
-        connection.execute("commit")
-        connection.execute("checkpoint")
+    @contextmanager
+    def _anew(self, run_ids: Collection[str]) -> Iterator[tuple[duckdb.DuckDBPyConnection, Store]]:
+        """A copy of it, to be written in its place, without the rows of some runs and of those that are no more."""
+        self._sweep()
+        with self._aside() as directory:
+            part = directory / _FILE
+            self._begin(part)
+            with load_duckdb().connect(str(part)) as connection:
+                lock_down(connection)
+                store = Store(connection, tables=KEPT)
+                connection.execute("create table if not exists rules (sha256 VARCHAR)")
+                connection.execute("create table if not exists kept (run_id VARCHAR, how VARCHAR)")
+                connection.execute("begin")
+                for (known,) in connection.execute("select run_id from kept").fetchall():
+                    if known in run_ids or not (self._workspace / known).is_dir():
+                        store.forget(known)
+                        connection.execute("delete from kept where run_id = ?", [known])
+                yield connection, store
+                connection.execute("delete from rules")
+                connection.execute("insert into rules values (?)", [_rules()])
+                connection.execute("commit")
+                connection.execute("checkpoint")
+            os.replace(part, self.path)
 
     @contextmanager
     def _aside(self) -> Iterator[Path]:
@@ -188,6 +219,10 @@ class Catalogue:
         for directory in self.path.parent.glob(f"{_ASIDE}*"):
             if directory.stat().st_mtime < time.time() - _ABANDONED_S:
                 shutil.rmtree(directory, ignore_errors=True)
+
+
+def _note(connection: duckdb.DuckDBPyConnection, run_id: str, kept: Kept) -> None:
+    connection.execute("insert into kept values (?, ?)", [run_id, msgspec.json.encode(kept).decode()])
 
 
 def _kept(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Kept]:

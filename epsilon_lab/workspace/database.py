@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Collection, Sequence, Set
 from typing import TYPE_CHECKING, TypeVar
 
 from epsilon_lab.errors import InvalidInput, LabError
@@ -18,7 +18,7 @@ from epsilon_lab.workspace.patience import Patience
 from epsilon_lab.workspace.reading import check_reading, lock_down
 from epsilon_lab.workspace.schema import TABLES, VIEWS
 from epsilon_lab.workspace.sheets import Place, Sheet
-from epsilon_lab.workspace.store import STORED, Store, load_duckdb
+from epsilon_lab.workspace.store import STORED, Handed, Store, listed, load_duckdb
 
 if TYPE_CHECKING:
     import duckdb
@@ -95,6 +95,12 @@ class Database:
         self._store.forget(run_id)
         if run_id is not None and self.kept.pop(run_id, None) is not None:
             self._connection.execute("insert into journals.reread values (?)", [run_id])
+
+    def inherit(self, other: Database, run_ids: Collection[str]) -> None:
+        """Take over the rows that another has read of journals, but for those of some runs."""
+        for table in STORED:
+            but = "" if table == "workers" else f" where run_id is null or run_id not in ({listed(run_ids)})"
+            Handed(other._connection, f"from journals.{table}{but}").insert(self._connection, f"journals.{table}")
 
     def missing(self, sheets: Sequence[Sheet]) -> list[Sheet]:
         """Those of some files that are not held as they are now."""

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from epsilon_lab.errors import JournalDamaged, WorkspaceError
+from epsilon_lab.settings import SEGMENT_BYTES
 from epsilon_lab.workspace.fold import Fold, Row
 from epsilon_lab.workspace.scan import START, Position, Record, scan, segment_path
 
@@ -104,15 +105,27 @@ class Feed:
         self._unsaid = list(kept.notes) if kept else []
         self._said = set(self._unsaid)
 
-    def keep(self, files: tuple[Look, ...]) -> Kept | None:
+    def keep(self, files: tuple[Look, ...] | None = None) -> Kept | None:
         """Say what to keep of it beside its rows; None where what was read is not what is there.
 
         Args:
-            files: What `looks` found before it was read.
+            files: What `looks` found before it was read; None where it was read long since.
         """
-        if not files or looks(self.path) != files or not self._is_whole:
+        found = looks(self.path)
+        if not found or not self._is_whole or (files is not None and files != found):
             return None
-        return Kept(files, self._end, self.seq, self.fold.is_over, tuple(sorted(self._said)))
+        kept = Kept(found, self._end, self.seq, self.fold.is_over, tuple(sorted(self._said)))
+        return kept if files is not None or kept.tip == self._seen else None
+
+    @property
+    def kept(self) -> Kept | None:
+        """What is known of it where it is not read, since its rows are kept."""
+        return self._kept
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of it were read."""
+        return (self._end.segment - 1) * SEGMENT_BYTES + self._end.offset
 
     def read(
         self,

@@ -147,6 +147,11 @@ class Fold:
         """Whether the run has ended."""
         return self._run is not None and self._state not in ("running", "paused")
 
+    @property
+    def has_cases(self) -> bool:
+        """Whether someone may yet decide about something."""
+        return bool(self._cases)
+
     def case(self, case_id: str) -> tuple[Row, tuple[VerdictGiven, ...]] | None:
         """One case and all that was decided about it; None where there is none."""
         row = self._cases.get(case_id)

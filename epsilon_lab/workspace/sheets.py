@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from epsilon_lab.errors import InvalidInput, LabError
 from epsilon_lab.ids import origin
@@ -28,9 +28,7 @@ from epsilon_lab.workspace.layout import RunDirectory
 from epsilon_lab.workspace.patience import Patience
 from epsilon_lab.workspace.recorded import Opened, opened
 from epsilon_lab.workspace.sql_text import quoted_names
-
-if TYPE_CHECKING:
-    import duckdb
+from epsilon_lab.workspace.store import Handed
 
 SUFFIXES = ("csv", "tsv", "ndjson", "jsonl", "parquet")
 _NAMED = re.compile(rf".+/.+\.(?:{'|'.join(SUFFIXES)})", re.IGNORECASE | re.DOTALL)
@@ -85,7 +83,7 @@ class Sheet:
         with self._opened() as file, file.table(_MEMORY, LARGEST) as (connection, source, place):
             with patience.running(connection):
                 connection.execute(f"create table sheet as select * from {source}", place)  # noqa: S608 - our own name
-            yield Handed(connection)
+            yield Handed(connection, "from sheet")
 
     @contextmanager
     def _opened(self) -> Iterator[Opened]:
@@ -94,16 +92,6 @@ class Sheet:
                 yield file
         except LabError as error:
             raise InvalidInput(f"table {self.name!r}", str(error)) from error
-
-
-class Handed:
-    """A database's table `sheet`, as DuckDB takes rows from whoever speaks Arrow."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self._connection.table("sheet").__arrow_c_stream__(requested_schema)
 
 
 def named_sheets(query: str, workspace: Path, rows: Rows) -> list[Sheet]:

@@ -7,7 +7,7 @@ the tables in a schema of his choice and has feeds fill them.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -90,6 +90,29 @@ class Store:
             else:
                 query = f"delete from {self._schema}.{table} where run_id is not distinct from ?"  # noqa: S608 - as above
                 self.connection.execute(query, [run_id])
+
+
+class Handed:
+    """A query's rows, as DuckDB takes them from whoever speaks Arrow: from one database into another."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, query: str) -> None:
+        self._connection, self._query = connection, query
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._connection.sql(self._query).__arrow_c_stream__(requested_schema)
+
+    def insert(self, connection: duckdb.DuckDBPyConnection, table: str) -> None:
+        """Add them to a table of another database that has these columns."""
+        connection.register("handed", self)
+        try:
+            connection.execute(f"insert into {table} by name select * from handed")  # noqa: S608 - our own names
+        finally:
+            connection.unregister("handed")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names as SQL's strings."""
+    return ", ".join("'" + name.replace("'", "''") + "'" for name in names)
 
 
 def _incoming(columns: dict[str, str]) -> str:

@@ -28,14 +28,15 @@ import msgspec
 
 from epsilon_lab.errors import InvalidInput, LabError, WorkspaceError
 from epsilon_lab.messages.events import VerdictGiven
-from epsilon_lab.workspace.catalogue import Catalogue
+from epsilon_lab.workspace.catalogue import KEPT, Catalogue
 from epsilon_lab.workspace.database import CatalogueDamaged, Database
-from epsilon_lab.workspace.feed import Feed, looks
+from epsilon_lab.workspace.feed import Feed, Kept, looks
 from epsilon_lab.workspace.fold import Fold, Row
 from epsilon_lab.workspace.layout import JOURNAL
 from epsilon_lab.workspace.outputs import SETTLED, superseded
 from epsilon_lab.workspace.patience import GivenUp, Patience, answered
 from epsilon_lab.workspace.presence import is_there
+from epsilon_lab.workspace.putting import Putting
 from epsilon_lab.workspace.schema import TABLES, VIEWS
 from epsilon_lab.workspace.sheets import SUFFIXES, Sheet, named_sheets
 from epsilon_lab.workspace.store import PENDING, STORED
@@ -85,7 +86,9 @@ class Tables:
         self._live_run_ids = live_run_ids
         self._worth_keeping = worth_keeping
         self._guard = threading.Lock()
-        self._catalogue: Catalogue | None = Catalogue(self._workspace)
+        catalogue = Catalogue(self._workspace)
+        self._catalogue: Catalogue | None = catalogue
+        self._putting = None if live_run_ids is None else Putting(catalogue, worth_keeping)
         self._is_grown = live_run_ids is None
         self._feeds: dict[str | None, Feed] = {}
         self._database: Database | None = None
@@ -231,9 +234,16 @@ class Tables:
         return answered(ask)
 
     def close(self) -> None:
-        """Let go of the memory; closing twice does nothing."""
+        """Let go of the memory, and keep what has ended by now in the catalogue; closing twice does nothing."""
         with self._guard:
+            if self._closed:
+                return
             self._closed = True
+            if self._putting is not None:
+                self._putting.finish()
+                if self._database is not None:
+                    due = self._putting.due(self._feeds.values(), (), at_the_end=True)
+                    self._put_away(self._putting.put, self._database, due)
             self._empty()
 
     def _empty(self) -> None:
@@ -293,9 +303,11 @@ class Tables:
     def _do_without(self, database: Database) -> None:
         """The catalogue turned out to be damaged: read journals instead, and have it made anew another time."""
         with self._guard:
+            if self._putting is not None:
+                self._putting.finish()
             if self._catalogue is not None and self._live_run_ids is not None:
                 self._catalogue.discard()
-            self._catalogue = None
+            self._catalogue = self._putting = None
             if self._database is database:
                 self._empty()
 
@@ -336,10 +348,14 @@ class Tables:
             if run_id is None and not self._is_grown and live is not None:
                 database = self._database = self._grown(database, live, patience)
                 patience.check()
-                self._is_grown = True  # what ends from now on is in memory anyway
+                self._is_grown = True
+            if run_id is None and self._putting is not None and (gone := self._putting.done()):
+                database = self._database = self._without(database, gone)
             database.begin()
             self._follow(database, tables, run_id, live, patience)
             database.commit()
+            if run_id is None and live is not None and self._putting is not None and not self._putting.is_at_it:
+                self._put_away(self._putting.begin, database, self._putting.due(self._feeds.values(), live))
         except GivenUp:
             raise
         except BaseException:  # nobody knows how far it came
@@ -347,6 +363,33 @@ class Tables:
             raise
         patience.check()
         return database
+
+    def _put_away(
+        self,
+        put: Callable[[dict[str, Kept], duckdb.DuckDBPyConnection], object],
+        database: Database,
+        feeds: Mapping[str, Feed],
+    ) -> None:
+        """Have some runs' rows put away."""
+        found = {name: feed.keep() for name, feed in feeds.items()}
+        if kept := {name: each for name, each in found.items() if each is not None}:
+            database.take([feeds[name] for name in kept], set(KEPT))
+            put(kept, database.reader())
+
+    def _without(self, database: Database, gone: Set[str]) -> Database:
+        """Go on with the catalogue as it is now, which has the rows of some runs, and leave them out of memory."""
+        fresh = Database(self._catalogue)
+        if not gone <= fresh.kept.keys():  # someone else has written it since
+            return database
+        left = set()
+        for name, feed in list(self._feeds.items()):
+            if name in gone or (feed.kept is not None and feed.kept != fresh.kept.get(name or "")):
+                left.add(name or "")
+                del self._feeds[name]
+            elif feed.kept is None and name in fresh.kept:
+                fresh.forget(name)
+        fresh.inherit(database, left)
+        return fresh
 
     def _grown(self, database: Database, live: Collection[str], patience: Patience) -> Database:
         """Have the catalogue take in what nobody is at, if that is much, and begin again with it."""

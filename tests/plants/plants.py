@@ -1698,6 +1698,27 @@ PLANTS = (
         (TABLES,),
     ),
     Plant(
+        "rows of a run that is put away are seen twice",
+        "workspace/database.py",
+        'but = "" if table == "workers" else f" where',
+        'but = "" if table != "events" else f" where',
+        (CATALOGUE,),
+    ),
+    Plant(
+        "a run that changes after it was put away is put away again and again",
+        "workspace/putting.py",
+        "name not in self._begun and ",
+        "",
+        (CATALOGUE,),
+    ),
+    Plant(
+        "a run with cases is put away while its lab is open",
+        "workspace/putting.py",
+        "and not feed.fold.has_cases",
+        "",
+        (CATALOGUE,),
+    ),
+    Plant(
         "a run that was read in part is kept as a whole one",
         "workspace/feed.py",
         "        self._is_whole = not is_stopped\n",

@@ -32,10 +32,11 @@ from epsilon_lab.messages.events import (
     TasksCompleted,
     TasksSubmitted,
     VerdictGiven,
+    WorkerJoined,
 )
 from epsilon_lab.messages.tasks import Event
 from epsilon_lab.messages.values import StoredValue
-from epsilon_lab.workspace import catalogue, feed, fold
+from epsilon_lab.workspace import catalogue, feed, fold, putting
 from epsilon_lab.workspace.catalogue import Catalogue
 from epsilon_lab.workspace.layout import JOURNAL
 from epsilon_lab.workspace.patience import Patience
@@ -69,6 +70,11 @@ def seen(
 
 def file(workspace: Workspace) -> Path:
     return workspace.path / "lab" / "tables.duckdb"
+
+
+def kept_runs(workspace: Workspace) -> list[str]:
+    with duckdb.connect(str(file(workspace)), read_only=True) as connection:
+        return [name for (name,) in connection.execute("select run_id from kept order by 1").fetchall()]
 
 
 def close_a_run(workspace: Workspace, run_id: str, candidates: int = 2) -> None:
@@ -199,6 +205,114 @@ def test_when_it_is_stopped_it_has_the_runs_that_were_read_to_the_end(workspace:
     read.clear()
     assert len(seen(workspace, names=SOME)["candidates"]) == 6
     assert set(read) == {"b", "c"}
+
+
+# -- what ends while its tables are open -------------------------------------------------------------------------------
+
+
+def everything(tables: Tables) -> dict[str, list[tuple[Any, ...]]]:
+    return {name: tables.rows(f"select * from {name} order by all") for name in TABLES}
+
+
+@pytest.fixture
+def tables(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tables]:
+    """A lab's, to which everything is worth keeping."""
+    monkeypatch.setattr(putting, "_SHARE", NEVER)
+    made = Tables(workspace.path, live_run_ids=lambda: workspace.live, worth_keeping=1)
+    yield made
+    made.close()
+
+
+def end(workspace: Workspace, run_id: str) -> None:
+    workspace.write(run_id, RunEnded(status="completed", reason=""))
+    workspace.live.discard(run_id)
+
+
+def put_away(tables: Tables) -> None:
+    """Ask until nothing is left to be put away."""
+    tables.rows("select * from runs")
+    assert tables._putting is not None
+    assert tables._putting.is_at_it
+    while (thread := tables._putting._thread) is not None:
+        thread.join()
+        tables.rows("select * from runs")
+
+
+def test_a_run_that_ends_leaves_memory_and_no_answer_changes(
+    workspace: Workspace, tables: Tables, read: list[str]
+) -> None:
+    close_a_run(workspace, "old")
+    assert everything(tables)["candidates"]
+    close_a_run(workspace, "changed")
+    for name in ("ends", "goes on"):
+        workspace.start(name)
+        workspace.write(name, candidate("seed", score=0.5, feedback={"a": "é 💥"}), *HAPPENINGS[0], *HAPPENINGS[4])
+    workspace.write("lab", WorkerJoined(worker_id="s/1", pid=4, host="h", slots=1, lanes=("process",)))
+    reader = tables._refresh(Patience(), set(TABLES), None)
+    end(workspace, "ends")
+    put_away(tables)
+    workspace.write("changed", VerdictGiven(case_id="c", number=1, verdict="x", decider_kind="HUMAN", decider="me"))
+    true = seen(workspace, NEVER)
+    read.clear()
+    assert everything(tables) == true
+    assert set(read) == {"changed", "ends"}, "one has changed, of the other the events were asked for"
+    assert tables._feeds["ends"].kept
+    assert tables._feeds["goes on"].kept is None
+    told = reader[0].answer(reader[1], "select count(*) from candidates", None, lambda it: it.fetchall(), Patience())
+    assert told == [(6,)], "of a look before that"
+    reader[1].close()
+    workspace.write("goes on", candidate("g000-c000"))
+    end(workspace, "goes on")
+    put_away(tables)
+    read.clear()
+    assert len(tables.rows("select * from candidates where run_id = 'goes on'")) == 2
+    assert read == []
+
+
+def test_a_run_with_cases_is_put_away_when_its_lab_is_closed(
+    workspace: Workspace, tables: Tables, read: list[str]
+) -> None:
+    workspace.start("r")
+    workspace.write("r", *HAPPENINGS[5])
+    workspace.start("left")
+    end(workspace, "r")
+    assert len(tables.rows("select * from cases")) == 1
+    assert tables._putting is not None
+    assert not tables._putting.is_at_it
+    true = everything(tables)
+    tables.close()
+    assert kept_runs(workspace) == ["r"], "the other may be gone on with"
+    read.clear()
+    later = Tables(workspace.path, live_run_ids=lambda: workspace.live)
+    assert later.rows("select * from cases") == true["cases"]
+    assert set(read) == {"left"}
+    later.close()
+
+
+def test_what_was_put_away_and_taken_back_stays(workspace: Workspace, tables: Tables, read: list[str]) -> None:
+    workspace.start("r")
+    workspace.write("r", candidate("seed"))
+    tables.rows("select 1")
+    end(workspace, "r")
+    put_away(tables)
+    read.clear()
+    workspace.write("r", candidate("g000-c000"), RunEnded(status="completed", reason=""))
+    for _ in range(3):
+        assert len(tables.rows("select * from candidates")) == 2
+    assert read == ["r"]
+    tables.close()
+    with duckdb.connect(str(file(workspace)), read_only=True) as connection:
+        assert connection.execute("select count(*) from candidates").fetchall() == [(2,)]
+
+
+def test_who_looks_on_puts_nothing_away(workspace: Workspace) -> None:
+    tables = Tables(workspace.path, worth_keeping=1)
+    workspace.start("r", live=False)
+    assert len(tables.rows("select * from runs")) == 1
+    workspace.write("r", RunEnded(status="completed", reason=""))
+    assert len(tables.rows("select * from runs")) == 1
+    tables.close()
+    assert not file(workspace).exists()
 
 
 # -- what it may not change --------------------------------------------------------------------------------------------
