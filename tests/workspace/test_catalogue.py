@@ -275,6 +275,7 @@ def test_a_run_with_cases_is_put_away_when_its_lab_is_closed(
     workspace.start("r")
     workspace.write("r", *HAPPENINGS[5])
     workspace.start("left")
+    tables.rows("select * from runs")
     end(workspace, "r")
     assert len(tables.rows("select * from cases")) == 1
     assert tables._putting is not None
@@ -300,6 +301,8 @@ def test_what_was_put_away_and_taken_back_stays(workspace: Workspace, tables: Ta
     for _ in range(3):
         assert len(tables.rows("select * from candidates")) == 2
     assert read == ["r"]
+    assert tables._putting is not None
+    assert not tables._putting.is_at_it
     tables.close()
     with duckdb.connect(str(file(workspace)), read_only=True) as connection:
         assert connection.execute("select count(*) from candidates").fetchall() == [(2,)]
