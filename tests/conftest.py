@@ -36,6 +36,9 @@ LIBRARY_THREADS = ("IPythonHistorySavingThread",)
 DRIVER_THREADS = ("asyncio_",)
 """The same, in browser tests: the executor of the loop that drives the session's one browser."""
 
+DRIVER_PROCESSES = ("playwright_chromiumdev_profile",)
+"""Parts of the command lines of that browser's own processes, which it starts and ends as it sees fit."""
+
 LIBRARY_CHILDREN = ("multiprocessing.resource_tracker",)
 """Processes that the standard library starts once and never ends."""
 
@@ -186,7 +189,9 @@ def _threads(known: tuple[str, ...]) -> set[threading.Thread]:
 def nothing_left_behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     complaints = _Complaints()
     logging.getLogger("asyncio").addHandler(complaints)
-    known_threads = LIBRARY_THREADS + (DRIVER_THREADS if request.node.get_closest_marker("browser") else ())
+    has_browser = request.node.get_closest_marker("browser") is not None
+    known_threads = LIBRARY_THREADS + DRIVER_THREADS * has_browser
+    known_processes = DRIVER_PROCESSES * has_browser
     threads, tasks, open_before, born_before = _threads(known_threads), _pending_tasks(), _descriptors(), pids()
     children_before, labs = set(children()), _open_labs()
     yield
@@ -211,7 +216,7 @@ def nothing_left_behind(request: pytest.FixtureRequest, tmp_path_factory: pytest
             pid: command
             for root in roots
             for pid, command in living(root, among=born).items()
-            if not _is_a_worker_of(pid, owners)
+            if not _is_a_worker_of(pid, owners) and not any(part in command for part in known_processes)
         }
 
     def left_descriptors() -> set[str]:

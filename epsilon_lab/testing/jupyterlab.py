@@ -58,6 +58,8 @@ _CHROMIUM = (
     "--disable-sync",
 )
 
+_IS_SHOWN = "(name) => window.jupyterapp?.shell?.currentWidget?.context?.path === name"
+
 _READY = """async () => {
     const panel = window.jupyterapp.shell.currentWidget;
     await panel.context.ready;
@@ -188,7 +190,7 @@ class JupyterLab:
 
 
 class NotebookPage:
-    """A notebook open in the browser.
+    """A notebook open in the browser, in the application that is on the page where there is one: to load it takes long.
 
     Attributes:
         page: Playwright's page, for what is not said here.
@@ -198,10 +200,15 @@ class NotebookPage:
     def __init__(self, page: Page, lab: JupyterLab, name: str) -> None:
         self.page = page
         self.complaints: list[str] = []
+        self._name = name
         self._address = f"{lab.url}lab/tree/{name}?reset"
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", lambda request: self._check_address(request.url, lab.url))
-        self.reload()
+        if page.url.startswith(lab.url):
+            self.command("docmanager:open", path=name)
+            self._wait_until_ready()
+        else:
+            self.reload()
 
     def _check_address(self, url: str, home: str) -> None:
         if not url.startswith((home, home.replace("http:", "ws:"), "data:", "blob:")):
@@ -209,11 +216,18 @@ class NotebookPage:
 
     def reload(self) -> None:
         """Open the notebook anew, and wait until its kernel answers."""
-        self.page.goto(self._address)
-        self.page.wait_for_function(
-            "() => window.jupyterapp?.shell?.currentWidget?.sessionContext !== undefined", timeout=60_000
-        )
+        self.page.goto(self._address, timeout=60_000)
+        self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
+        self.page.wait_for_function(_IS_SHOWN, arg=self._name, timeout=60_000)
         self.page.evaluate(_READY)
+
+    def close(self) -> None:
+        """Save the notebook, end its kernel and take it off the page."""
+        self.save()
+        self.command("notebook:shutdown-kernel")
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.dispose()")
 
     def command(self, name: str, **arguments: Any) -> None:
         """Execute one of JupyterLab's commands and wait for its end."""

@@ -88,7 +88,7 @@ class Kernel:
         pid: The kernel's process id.
     """
 
-    def __init__(self, *, env: Mapping[str, str] | None = None, settle_s: float = 20) -> None:
+    def __init__(self, *, env: Mapping[str, str] | None = None, settle_s: float = 60) -> None:
         self._settle_s = settle_s
         self.home = Path(tempfile.mkdtemp(prefix="k-")).resolve()
         self.home.chmod(0o711)  # a candidate's user must reach its own directory below tmp/

@@ -60,7 +60,7 @@ def test_a_tier_holds_what_it_promises_and_nothing_more(tier: str, table: Any) -
             table.enter(attack, tier, held, seen.how)
             if held != promised or (promised and not seen.next_is_right) or seen.overdue:
                 wrong[f"{attack.number} {attack.name}"] = (f"held: {held}, promised: {promised}", seen)
-        assert wait_until(lambda: not ground.survivors(), within_s=10), ground.survivors()
+        assert wait_until(lambda: not ground.survivors(), within_s=60), ground.survivors()
     assert not wrong, wrong
 
 

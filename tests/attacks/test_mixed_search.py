@@ -1,4 +1,4 @@
-"""Thirty-nine attacks among four hundred honest candidates: nobody else's row changes by a digit.
+"""Attacks among honest candidates, thirty-nine among four hundred in the long form: no other row changes by a digit.
 
 The same search runs twice. In the slots of the attacks the first has programs that merely fail; so the slots, the
 parents and the dice are the same, and every honest row must be.
@@ -7,6 +7,7 @@ parents and the dice are the same, and every honest row must be.
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,38 @@ import pytest
 
 from epsilon_lab import Lab, PopulationSearch, Problem
 from epsilon_lab.ids import candidate_id
-from epsilon_lab.testing.attacks import ATTACKS
+from epsilon_lab.testing.attacks import ATTACKS, Attack
 from epsilon_lab.testing.census import wait_until
 from epsilon_lab.testing.ground import Ground
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watching programs takes /proc")
 
-POPULATION, GENERATIONS, ELITES = 112, 4, 3
-SLOTS = [
-    candidate_id(generation, place)
-    for generation in range(GENERATIONS)
-    for place in range(POPULATION if generation == 0 else POPULATION - ELITES)
-]
-ATTACKED = dict(zip(SLOTS[5::11], ATTACKS, strict=False))
+ELITES = 3
+BURN = {"c-loop", "regex", "ignored-sigxcpu"}
+"""Those that take a processor until their time is over; in the everyday form one other does."""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A search's shape, and who has a slot in it that an honest candidate would have."""
+
+    population: int
+    generations: int
+    attacks: list[Attack]
+
+    @property
+    def slots(self) -> list[str]:
+        return [
+            candidate_id(generation, place)
+            for generation in range(self.generations)
+            for place in range(self.population if generation == 0 else self.population - ELITES)
+        ]
+
+    @property
+    def attacked(self) -> dict[str, Attack]:
+        """Slot -> who has it: slots that lie as far apart as they can."""
+        return dict(zip(self.slots[2 :: len(self.slots) // len(self.attacks)], self.attacks, strict=False))
+
 
 HONEST = """
 import os
@@ -65,13 +85,13 @@ def problem() -> Problem:
         score=score,
         check=lambda output: output[0] == "honest",
         files={"numbers.txt": "1 2 3"},
-        timeout_s=1.5,
+        timeout_s=4,  # a busy machine's honest programs need it
         memory_mb=256,
         output_mb=4,
     )
 
 
-def search(path: Path, hostile: dict[str, str]) -> tuple[pd.DataFrame, str]:
+def search(path: Path, mix: Mix, hostile: dict[str, str]) -> tuple[pd.DataFrame, str]:
     """Run the search with these programs in the slots of the attacks; return its rows and the best's id."""
 
     def propose(context: Any) -> str:
@@ -82,19 +102,28 @@ def search(path: Path, hostile: dict[str, str]) -> tuple[pd.DataFrame, str]:
         return HONEST.format(name=name, value=base + context.dice.randint(-500, 500))
 
     with Lab(path, workers=2) as lab:
-        settings = {"population": POPULATION, "generations": GENERATIONS, "elites": ELITES, "diverse": 20, "fresh": 20}
-        run = lab.start(PopulationSearch(problem(), propose, patience=None, **settings)).wait(300)
+        shape = {"population": mix.population, "generations": mix.generations, "elites": ELITES}
+        part = {"diverse": mix.population // 5, "fresh": mix.population // 5}
+        run = lab.start(PopulationSearch(problem(), propose, patience=None, **shape, **part)).wait(600)
         return run.candidates.set_index("candidate_id", drop=False), run.best.candidate_id
 
 
-def test_attacks_in_a_search_change_no_honest_row(tmp_path: Path) -> None:
-    assert (len(SLOTS), len(ATTACKED)) == (439, 39)
-    calm, best = search(tmp_path / "calm", {name: FAILURE.format(name=name) for name in ATTACKED})
+@pytest.mark.parametrize(
+    ("mix", "slots"),
+    [
+        pytest.param(Mix(30, 4, [attack for attack in ATTACKS if attack.name not in BURN]), 111, id="every day"),
+        pytest.param(Mix(112, 4, ATTACKS), 439, id="thirty-nine", marks=pytest.mark.long),
+    ],
+)
+def test_attacks_in_a_search_change_no_honest_row(mix: Mix, slots: int, tmp_path: Path) -> None:
+    attacks = mix.attacked
+    assert (len(mix.slots), len(attacks)) == (slots, len(mix.attacks))
+    calm, best = search(tmp_path / "calm", mix, {name: FAILURE.format(name=name) for name in attacks})
     with Ground() as ground:
         attacked, still_best = search(
-            tmp_path / "attacked", {name: attack.source(ground.target) for name, attack in ATTACKED.items()}
+            tmp_path / "attacked", mix, {name: attack.source(ground.target) for name, attack in attacks.items()}
         )
-        assert wait_until(lambda: not ground.survivors(), within_s=10), ground.survivors()
+        assert wait_until(lambda: not ground.survivors(), within_s=60), ground.survivors()
         done = {
             "kill-another": not ground.victim_lives,
             "write-outside": bool(ground.written()),
@@ -103,15 +132,15 @@ def test_attacks_in_a_search_change_no_honest_row(tmp_path: Path) -> None:
         (tier,) = set(attacked["isolation"])
         assert not [a.name for a in ATTACKS if done.get(a.name) and a.is_held_by(tier)]
 
-    honest = ["seed", *(name for name in SLOTS if name not in ATTACKED)]
-    assert calm.index.tolist() == attacked.index.tolist() == ["seed", *SLOTS]
+    honest = ["seed", *(name for name in mix.slots if name not in attacks)]
+    assert calm.index.tolist() == attacked.index.tolist() == ["seed", *mix.slots]
     pd.testing.assert_frame_equal(attacked.loc[honest, SAME], calm.loc[honest, SAME])
     assert (attacked.loc[honest, "outcome"] == "scored").all()
-    assert attacked.loc[honest, "score"].nunique() > 100
+    assert attacked.loc[honest, "score"].nunique() > len(honest) // 4
     assert still_best == best
-    assert attacked.loc[list(ATTACKED), "score"].isna().all()
-    outcomes = attacked.loc[list(ATTACKED), "outcome"]
+    assert attacked.loc[list(attacks), "score"].isna().all()
+    outcomes = attacked.loc[list(attacks), "outcome"]
     assert set(outcomes) <= {"crashed", "timeout", "memory", "too_large", "bad_type", "invalid"}, outcomes
     parents = {parent for row in attacked["parent_ids"] for parent in row}
     assert parents
-    assert not parents & set(ATTACKED)
+    assert not parents & set(attacks)

@@ -1,12 +1,15 @@
-"""One JupyterLab and one browser for all tests here; a page, and a kernel, for each."""
+"""One JupyterLab and one browser for all tests here; a notebook, and a kernel, for each."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
+from epsilon_lab.testing.census import wait_until_none
 from epsilon_lab.testing.jupyterlab import JupyterLab, NotebookPage, browser_page, chromium
 
 PICTURES = Path(__file__).parents[2] / "out" / "screenshots"
@@ -25,7 +28,10 @@ def jupyterlab() -> Iterator[JupyterLab]:
 @pytest.fixture(scope="session")
 def tab(jupyterlab: JupyterLab) -> Iterator[object]:
     with browser_page() as page:
+        page.set_default_timeout(60_000)
+        expect.set_options(timeout=60_000)
         yield page
+    wait_until_none(f"{tempfile.gettempdir()}/playwright_chromiumdev_profile", within_s=60)
 
 
 @pytest.fixture
@@ -42,6 +48,5 @@ def open_notebook(jupyterlab: JupyterLab, tab: object, request: pytest.FixtureRe
     yield open_it
     for notebook in opened:
         notebook.screenshot(PICTURES / f"{request.node.name}.png")
-        notebook.save()
-        notebook.command("notebook:shutdown-kernel")
+        notebook.close()
         assert notebook.complaints == []

@@ -108,7 +108,7 @@ def test_cases_are_decided_by_clicks(
     notebook.begin(0)
     expect(page.locator(".our-echo")).to_be_visible(timeout=60_000)
     notebook.begin(1)
-    expect(panel).to_contain_text("1 of 24 · 24 left", timeout=30_000)
+    expect(panel).to_contain_text("1 of 24 · 24 left")
     notebook.screenshot(PICTURES / "cases-first.png")
 
     # what evidence holds is text
@@ -147,27 +147,28 @@ def test_cases_are_decided_by_clicks(
 
     # others may decide meanwhile
     notebook.begin(2)
-    expect(panel).to_contain_text("2 of 24 · 23 left", timeout=20_000)
+    expect(panel).to_contain_text("2 of 24 · 23 left")
 
     # a page loaded anew shows the same panel, as the kernel lives
     notebook.save()
     notebook.reload()
     is_asked(1)
-    took = page.evaluate(TIMED, [".lab-option", ".lab-question", 10, 310])
-    echo = page.evaluate(TIMED, [".our-canary", ".our-echo", 10, 20])
-    click_ms, echo_ms = statistics.median(took), statistics.median(echo)
-    print(
-        f"\na verdict to the next case: {click_ms:.0f} ms; a click that only counts: {echo_ms:.0f} ms (medians of 10)"
-    )
-    assert len([row for row in verdicts() if row[1] == "ann" and row[3]]) == 10
-    assert click_ms < (150 if pytestconfig.getoption("--long") else 150 + 10 * echo_ms)
+    is_timed = pytestconfig.getoption("--long")  # a machine that is busy with other tests tells nothing
+    clicks = 10 if is_timed else 3
+    took = page.evaluate(TIMED, [".lab-option", ".lab-question", clicks, 310])
+    assert len([row for row in verdicts() if row[1] == "ann" and row[3]]) == clicks
+    if is_timed:
+        echo = page.evaluate(TIMED, [".our-canary", ".our-echo", clicks, 20])
+        click_ms, echo_ms = statistics.median(took), statistics.median(echo)
+        print(f"\na verdict to the next case: {click_ms:.0f} ms; a click that only counts: {echo_ms:.0f} ms (medians)")
+        assert click_ms < 150
 
     # a filter, and one that is none
     page.evaluate(PACE)
     panel.locator(".lab-where input").fill("nonsense = 1")
     click("Apply")
     expect(words).to_contain_text("nonsense")
-    expect(panel).to_contain_text("12 of 24")
+    expect(panel).to_contain_text(f"{clicks + 2} of 24")
     notebook.screenshot(PICTURES / "cases-wrong-sql.png")
     whole = page.viewport_size
     page.set_viewport_size({"width": 620, "height": 1600})
@@ -184,12 +185,12 @@ def test_cases_are_decided_by_clicks(
     notebook.save()
     notebook.restart_kernel()
     notebook.begin(3)
-    expect(panel).to_have_count(2, timeout=60_000)  # the one above is dead, and says so
+    expect(panel).to_have_count(2)  # the one above is dead, and says so
     panel = panel.last
     question = panel.locator(".lab-question")
-    expect(panel).to_contain_text("12 of 24 · 13 left · 1 unsure", timeout=60_000)
-    is_asked(11)
+    expect(panel).to_contain_text(f"{clicks + 2} of 24 · {23 - clicks} left · 1 unsure")
+    is_asked(clicks + 1)
     click("Undo")
-    is_asked(10)
-    expect(panel).to_contain_text("11 of 24 · 14 left")
+    is_asked(clicks)
+    expect(panel).to_contain_text(f"{clicks + 1} of 24 · {24 - clicks} left")
     notebook.screenshot(PICTURES / "cases-after-a-kernel-restart.png")

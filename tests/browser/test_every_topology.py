@@ -55,16 +55,16 @@ def test_the_panel_of_every_topology_moves_while_a_cell_blocks(
 
     notebook.begin(0)
     for name in names:
-        expect(shown(".lab-panel", name)).to_contain_text("running", timeout=60_000)
+        expect(shown(".lab-panel", name)).to_contain_text("running")
     expect(page.locator(".lab-panel .lab-stop")).to_have_count(len(names))
 
     steered = shown(".lab-panel", STEERED)
     pause = steered.locator(".lab-pause")
     pause.click()
-    expect(pause).to_have_text("Resume", timeout=20_000)
+    expect(pause).to_have_text("Resume")
     expect(steered).to_contain_text("paused")
     pause.click()
-    expect(pause).to_have_text("Pause", timeout=20_000)
+    expect(pause).to_have_text("Pause")
     steered.locator(".lab-stop").click()
     notebook.screenshot(PICTURES / "every-topology-running.png")
 
@@ -74,7 +74,7 @@ def test_the_panel_of_every_topology_moves_while_a_cell_blocks(
     (place / "hold").unlink()  # what was under way in the stopped one may end, too
     for name in names:
         ended = "stopped" if name == STEERED else "completed"
-        expect(shown(".lab-card", name)).to_contain_text(ended, timeout=60_000)
+        expect(shown(".lab-card", name)).to_contain_text(ended)
     expect(blocking).to_have_count(1)
     expect(page.locator(".lab-panel")).to_have_count(0)
     notebook.screenshot(PICTURES / "every-topology-ended.png")

@@ -45,12 +45,12 @@ def test_the_panel_of_a_dag_shows_its_graph_while_it_runs(open_notebook, jupyter
     notebook.begin(0)
     expect(panel).to_be_visible(timeout=30_000)
     boxes = panel.locator(".lab-work svg g")
-    expect(boxes).to_have_count(9, timeout=30_000)
+    expect(boxes).to_have_count(9)
     expect(panel).to_contain_text("0/9 nodes")
 
     for name in ("contract", "storage", "worker"):
         (place / name).touch()
-    expect(panel.locator("summary")).to_contain_text("worker", timeout=30_000)
+    expect(panel.locator("summary")).to_contain_text("worker")
     expect(panel).to_contain_text("no route to <b>orders</b>")
     expect(boxes.filter(has_text="✗")).to_have_count(1)
     expect(boxes.filter(has_text="⊘")).to_have_count(2)
@@ -60,6 +60,6 @@ def test_the_panel_of_a_dag_shows_its_graph_while_it_runs(open_notebook, jupyter
     for name in ("api", "frontend", "billing", "integration-tests"):
         (place / name).touch()
     card = notebook.page.locator(".lab-card")
-    expect(card).to_contain_text("6 of 9 nodes are done", timeout=30_000)
+    expect(card).to_contain_text("6 of 9 nodes are done")
     expect(card.locator("svg g")).to_have_count(9)
     expect(panel).to_have_count(0)

@@ -16,7 +16,7 @@ import os
 from epsilon_lab import Lab, PopulationSearch, problems
 with Lab(os.environ["EPSILON_WORKSPACE"], workers=1) as lab:
     run = lab.start(PopulationSearch(problems.cap_set(n=3), generations=1, population=3, fresh=1, diverse=0)).wait(60)
-    (run.path / "scores.png").write_bytes(run.plot_scores().png())
+    (run.path / "scores.png").touch()
 """
 
 

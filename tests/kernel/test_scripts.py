@@ -54,7 +54,7 @@ def place() -> Iterator[Path]:
     """A short directory; at the end nothing may be alive that belongs to it."""
     with tempfile.TemporaryDirectory(prefix="s-") as name:
         yield Path(name)
-        wait_until_none(name, within_s=20)
+        wait_until_none(name, within_s=60)
 
 
 def _start(code: str, place: Path) -> subprocess.Popen[str]:
@@ -68,7 +68,7 @@ def _start(code: str, place: Path) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(("code", "printed"), [(SYNC, "[2, 4, 6]"), (ASYNC, "[2, 4, 6]"), (FORGOTTEN, "the end")])
 def test_a_script_ends_by_itself(place: Path, code: str, printed: str) -> None:
     with _start(code, place) as script:
-        stdout, stderr = script.communicate(timeout=60)
+        stdout, stderr = script.communicate(timeout=120)
     assert (script.returncode, stdout.strip(), stderr) == (0, printed, "")
 
 
@@ -77,7 +77,7 @@ def test_a_killed_script_leaves_no_process(place: Path) -> None:
         assert script.stdout is not None
         assert script.stdout.readline() == "started\n"
         journals = [path for path in (place / "runs").glob("*/journal.ndjson") if path.parent.name != "lab"]
-        assert wait_until(lambda: "task.assigned" in journals[0].read_text(), within_s=30)
+        assert wait_until(lambda: "task.assigned" in journals[0].read_text(), within_s=60)
         script.send_signal(signal.SIGKILL)
-        script.wait(30)
-    wait_until_none(place, within_s=20)
+        script.wait(60)
+    wait_until_none(place, within_s=60)

@@ -70,7 +70,7 @@ def run_samples(tmp_path: Path) -> RunSamples:
     """Run the samples under a copy of our conftest whose patience is short, in a session of its own."""
     (tmp_path / "conftest.py").write_text(re.sub(r"SETTLE_S = .*", "SETTLE_S = 0.3", CONFTEST.read_text(), count=1))
     (tmp_path / "test_samples.py").write_text(SAMPLES)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = long: long\naddopts = -p no:cacheprovider\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = long: long\naddopts = -p no:cacheprovider -p no:nbval\n")
 
     def run(*arguments: str) -> str:
         command = [sys.executable, "-m", "pytest", "-q", "-rA", "--tb=line", "--basetemp", str(tmp_path / "base")]

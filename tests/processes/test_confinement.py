@@ -19,6 +19,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -56,29 +57,45 @@ def needs(name: str) -> None:
         pytest.skip(f"this machine lacks {', '.join(missing)}")
 
 
+def _made(name: str, **limits: Any) -> Spawner:
+    side = pickle.dumps(functools.partial(tuple, (None, ())))
+    given = Limits(**{"timeout_s": 60, "memory_mb": 256, "output_mb": 4} | limits)
+    spawner = Spawner(side, {"numbers.txt": b"1 2 3\n"}, given, tier=name)
+    spawner.start()
+    assert spawner.isolation == name
+    return spawner
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[dict[str, Spawner]]:
+    """One sandbox of each tier that many tests have programs for."""
+    names = [name for name in ("landlock", "seccomp", "namespaces", "limits") if {name} <= machine_has() | {"limits"}]
+    with ExitStack() as held:
+        yield {name: held.enter_context(_made(name)) for name in names}
+
+
 @pytest.fixture
-def sandbox() -> Iterator[Callable[..., Callable[[str], RunReport]]]:
-    """`sandbox(tier)` gives what runs the body of a function in a sandbox of that tier."""
-    made: list[Spawner] = []
+def sandbox(lasting: dict[str, Spawner]) -> Iterator[Callable[..., Callable[[str], RunReport]]]:
+    """`sandbox(tier)` gives what runs the body of a function in a sandbox of that tier, which lives on.
 
-    def make(name: str, **limits: Any) -> Callable[[str], RunReport]:
-        needs(name)
-        side = pickle.dumps(functools.partial(tuple, (None, ())))
-        given = Limits(**{"timeout_s": 10, "memory_mb": 256, "output_mb": 4} | limits)
-        spawner = Spawner(side, {"numbers.txt": b"1 2 3\n"}, given, tier=name)
-        made.append(spawner)
-        spawner.start()
-        assert spawner.isolation == name
+    With `own=True`, or limits, in one that the test alone has, and may end.
+    """
+    with ExitStack() as held:
 
-        def run(body: str) -> RunReport:
-            return spawner.run("import ctypes, os\ndef solve():\n" + _indented(body), seed=1)
+        def make(name: str, *, own: bool = False, **limits: Any) -> Callable[[str], RunReport]:
+            needs(name)
+            is_own = own or bool(limits) or name not in lasting
+            spawner = held.enter_context(_made(name, **limits)) if is_own else lasting[name]
 
-        run.spawner = spawner  # type: ignore[attr-defined]
-        return run
+            def run(body: str) -> RunReport:
+                return spawner.run("import ctypes, os\ndef solve():\n" + _indented(body), seed=1)
 
-    yield make
-    for spawner in made:
-        spawner.close()
+            run.spawner = spawner  # type: ignore[attr-defined]
+            return run
+
+        before = {name: spawner.pid for name, spawner in lasting.items()}
+        yield make
+        assert {name: spawner.pid for name, spawner in lasting.items()} == before, "a program ended its sandbox"
 
 
 def _indented(body: str) -> str:
@@ -402,7 +419,7 @@ def test_who_forks_the_programs_cannot_be_killed_by_them(sandbox):
 
 
 def test_the_sandboxs_end_is_told_by_its_keeper(sandbox):
-    run = sandbox("namespaces")
+    run = sandbox("namespaces", own=True)
     (inside,) = tree.children(run.spawner.pid)
     os.kill(inside, 9)
     report = run("return 1")
@@ -411,11 +428,11 @@ def test_the_sandboxs_end_is_told_by_its_keeper(sandbox):
 
 
 def test_a_killed_keeper_takes_the_sandbox_with_it(sandbox):
-    run = sandbox("namespaces")
+    run = sandbox("namespaces", own=True)
     keeper = run.spawner.pid
     (inside,) = tree.children(keeper)
     os.kill(keeper, signal.SIGKILL)
-    assert wait_until(lambda: not tree.is_alive(inside), within_s=10)
+    assert wait_until(lambda: not tree.is_alive(inside), within_s=60)
     assert "replaced" in run("return 1").error
     assert output(run("return 1")) == 1
 
@@ -569,7 +586,7 @@ outside = {outside!r}
 side = pickle.dumps(functools.partial(tuple, (None, ())))
 found = [prove().tier, prove("landlock+seccomp").tier]
 for name in (None, "landlock+seccomp"):
-    limits = Limits(timeout_s=10, memory_mb=256, output_mb=1)
+    limits = Limits(timeout_s=60, memory_mb=256, output_mb=1)
     with Spawner(side, {"a.txt": b"1"}, limits, tier=name) as spawner:
         for _ in range(2):
             report = spawner.run(program.format(outside=sys.argv[2]), seed=1)

@@ -76,8 +76,10 @@ class Sql(ToolWithSettings):
     def _answer(self, query: str, context: ToolContext, timeout_s: float) -> str:
         run = context.leaf.run
         try:
-            with closing(Tables(run.path.parent)) as lab:
-                own = {name: lab.frame(name, run.run_id) for name in self.run_tables}
+            own: dict[str, Any] = {}
+            if self.run_tables:
+                with closing(Tables(run.path.parent)) as lab:
+                    own = {name: lab.frame(name, run.run_id) for name in self.run_tables}
             with GrantedTables(own | self.tables, memory_mb=self.memory_mb) as granted:
                 names, rows, is_cut = granted.select(query, timeout_s=timeout_s, rows=self.rows)
         except InvalidInput as error:
