@@ -349,23 +349,23 @@ def test_tokens_are_counted_with_those_of_delegates(bench: Bench) -> None:
 def test_seconds_end_a_hanging_model(bench: Bench) -> None:
     with (
         play(Hang()) as server,
-        pytest.raises(AgentExhausted, match=r"budget of seconds: 0\.2 s were over") as ended,
+        pytest.raises(AgentExhausted, match="budget of seconds: 2 s were over") as ended,
     ):
-        bench.perform(bench.agent(server, seconds=0.2))
+        bench.perform(bench.agent(server, seconds=2))  # time to ask
     assert ended.value.budget == "seconds"
     assert [row.outcome for row in bench.rows("usage.llm_call", LlmCall)] == ["unknown"]
 
 
 def test_seconds_in_which_it_waits_for_its_runs_budget_do_not_count(plain: Bench) -> None:
-    at_once, waits = plain._record, iter([1.1])
+    at_once, waits = plain._record, iter([2.1])
 
     async def record(events: tuple[Event, ...]) -> None:
-        await anyio.sleep(next(waits, 0))
+        await anyio.sleep(next(waits, 0))  # the time itself is what is tested
         await at_once(events)
 
     plain._record = record  # type: ignore[method-assign]
     with play(DONE) as server:
-        assert plain.perform(plain.agent(server, seconds=1.0)) == "finished"
+        assert plain.perform(plain.agent(server, seconds=2.0)) == "finished"
 
 
 def test_seconds_end_a_hanging_tool(plain: Bench) -> None:

@@ -23,7 +23,7 @@ from epsilon_lab.testing.ground import Ground
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watching programs takes /proc")
 
 ELITES = 3
-BURN = {"c-loop", "regex", "ignored-sigxcpu"}
+BURN = {"c-loop", "regex", "ignored-sigxcpu", "stack-overflow"}
 """Those that take a processor until their time is over; in the everyday form one other does."""
 
 
@@ -85,7 +85,7 @@ def problem() -> Problem:
         score=score,
         check=lambda output: output[0] == "honest",
         files={"numbers.txt": "1 2 3"},
-        timeout_s=4,  # a busy machine's honest programs need it
+        timeout_s=3,  # a busy machine's honest programs need it
         memory_mb=256,
         output_mb=4,
     )
@@ -111,7 +111,7 @@ def search(path: Path, mix: Mix, hostile: dict[str, str]) -> tuple[pd.DataFrame,
 @pytest.mark.parametrize(
     ("mix", "slots"),
     [
-        pytest.param(Mix(30, 4, [attack for attack in ATTACKS if attack.name not in BURN]), 111, id="every day"),
+        pytest.param(Mix(24, 4, [attack for attack in ATTACKS if attack.name not in BURN]), 87, id="every day"),
         pytest.param(Mix(112, 4, ATTACKS), 439, id="thirty-nine", marks=pytest.mark.long),
     ],
 )

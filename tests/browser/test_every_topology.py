@@ -35,7 +35,7 @@ for run in runs:
 BLOCK = """
 import os, time
 while not os.path.exists(place / "unblock"):
-    time.sleep(0.05)
+    time.sleep(0.05)  # which is what is tested: a cell that does not return
 """
 
 STEERED = "population_search"

@@ -24,7 +24,7 @@ def work(item, place=place):
         os._exit(3)
     while item >= 300 and not os.path.exists(f"{place}/go"):
         select.select([], [], [], 0.02)
-    time.sleep(0.01)
+    time.sleep(0.01)  # so that its panel has a curve to draw
     return item
 lab.panel()
 """

@@ -37,7 +37,7 @@ run
 BLOCK = """
 import os, time
 while not os.path.exists(f"{place}/unblock"):
-    time.sleep(0.05)
+    time.sleep(0.05)  # which is what is tested: a cell that does not return
 """
 
 OpenNotebook = Callable[..., NotebookPage]

@@ -44,7 +44,7 @@ CASES: dict[str, tuple[Reducer, st.SearchStrategy[Any]]] = {
 COMMUTATIVE = ("count", "vote", "sum", "sum by name")
 IDEMPOTENT = ("merge, first", "merge, last", "unique, first", "unique, last")
 
-few = settings(max_examples=40)
+few = settings(max_examples=20)
 every = pytest.mark.parametrize("name", CASES)
 
 

@@ -62,7 +62,7 @@ words = st.sampled_from(
 some_names = st.lists(st.lists(words, min_size=1, max_size=4).map(" ".join), max_size=14)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(names=some_names, data=st.data())
 def test_the_index_finds_what_comparing_all_pairs_finds(names: list[str], data: st.DataObject):
     """Each pair once, under the first rule that holds, whatever the order and however often a name is there."""
@@ -81,7 +81,7 @@ def test_the_index_finds_what_comparing_all_pairs_finds(names: list[str], data: 
     assert reducers.alike(again) == found
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(names=some_names, more=some_names)
 def test_parts_of_a_corpus_ask_what_the_whole_asks(names: list[str], more: list[str]):
     whole = {(pair.left, pair.right): pair.rule for pair in reducers.alike([*names, *more]).pairs}

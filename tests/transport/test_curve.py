@@ -92,7 +92,7 @@ def _serve(listener, until):
     got = []
 
     async def serve():
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while not until(got):
                 with anyio.move_on_after(0.05):
                     await listener.wait_readable()
@@ -182,7 +182,7 @@ def test_a_listener_that_comes_back_is_found_and_the_cut_is_told_once(keys):
             async def hear():
                 async with anyio.create_task_group() as group:
                     group.start_soon(_tend, listener)
-                    with anyio.fail_after(30):
+                    with anyio.fail_after(60):
                         await dialer.wait_readable()
                     group.cancel_scope.cancel()
 

@@ -64,17 +64,21 @@ def test_a_search_shows_best_median_every_strategy_and_how_many_failed() -> None
     assert len(pixels(figure._repr_png_()).getcolors(1 << 20) or ()) > 50
 
 
-@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+FAILED = [Point("seed", 0, "seed", None, "crashed", None), Point("g000-c000", 0, "fresh", None, "timeout", None)]
+EQUAL = [Point("seed", 0, "seed", 3.0, "scored", None), Point("g000-c000", 0, "fresh", 3.0, "scored", None)]
+ABSURD = [Point("seed", 0, "seed", 1.0, "scored", True), Point("g000-c000", 0, "fresh", 1e300, "scored", None)]
+
+
 @pytest.mark.parametrize(
-    "found",
+    ("found", "direction"),
     [
-        [],
-        points(0),
-        [Point("seed", 0, "seed", None, "crashed", None), Point("g000-c000", 0, "fresh", None, "timeout", None)],
-        [Point("seed", 0, "seed", 3.0, "scored", None), Point("g000-c000", 0, "fresh", 3.0, "scored", None)],
-        [Point("seed", 0, "seed", 1.0, "scored", True), Point("g000-c000", 0, "fresh", 1e300, "scored", None)],
+        ([], "maximize"),
+        (points(0), "maximize"),
+        (FAILED, "minimize"),
+        (EQUAL, "minimize"),
+        (ABSURD, "maximize"),
+        (ABSURD, "minimize"),
     ],
-    ids=["nothing", "one", "all failed", "all equal", "one absurd"],
 )
 def test_every_kind_of_search_can_be_drawn(found: list[Point], direction: str) -> None:
     drawn = snapshot(found, direction=direction)

@@ -18,7 +18,7 @@ def test_an_update_is_called_until_it_says_that_it_is_done():
 
     ticker.add(update)
     ticker.add(update)
-    assert done.wait(30)
+    assert done.wait(60)
     ticker.close()
     assert calls == ["lab-view"] * 3
 
@@ -31,7 +31,7 @@ def test_closing_ends_the_thread_whoever_wanted_more():
         return True
 
     ticker.add(update)
-    assert looked.wait(30)
+    assert looked.wait(60)
     ticker.close()
     ticker.add(update)
     assert "lab-view" not in {thread.name for thread in threading.enumerate()}
@@ -53,7 +53,7 @@ def test_a_view_that_breaks_does_not_end_the_others():
 
     ticker.add(broken)
     ticker.add(update)
-    assert done.wait(30)
+    assert done.wait(60)
     ticker.close()
 
 
@@ -62,7 +62,7 @@ def test_a_ticker_that_has_ended_starts_again_for_a_new_panel():
     for _ in range(2):
         done = threading.Event()
         ticker.add(lambda done=done: done.set() or False)
-        assert done.wait(30)
+        assert done.wait(60)
         while any(thread.name == "lab-view" for thread in threading.enumerate()):
             pass
     ticker.close()
