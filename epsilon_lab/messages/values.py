@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import NoneType
 from typing import Any, Literal
 
 import cloudpickle
@@ -57,6 +58,9 @@ def restored(value: StoredValue) -> Value:
     return Value("file", (value.file or "").encode())
 
 
+_AS_IT_IS = frozenset({NoneType, bool, int})
+
+
 def is_plain(value: object) -> bool:
     """Tell whether JSON gives the value back exactly: same types, same numbers."""
     kind = type(value)
@@ -85,19 +89,23 @@ def plain(value: Any, instead: Callable[[Any], Any] = repr) -> Any:
     Raises:
         RecursionError: It holds itself.
     """
+    kind = type(value)
+    if kind in _AS_IT_IS or (kind is str and value.isascii()):  # as most are
+        return value
     match value:
-        case None | bool():
-            return value
+        case dict():
+            return {
+                name if type(name) is str and name.isascii() else str(plain(name, instead)): plain(each, instead)
+                for name, each in value.items()
+            }
+        case list() | tuple():
+            return [plain(each, instead) for each in value]
         case str():
             return str(value) if is_text(value) else instead(value)
         case int():
             return int(value)
         case float():
             return float(value) if math.isfinite(value) else instead(value)
-        case dict():
-            return {str(plain(name, instead)): plain(each, instead) for name, each in value.items()}
-        case list() | tuple():
-            return [plain(each, instead) for each in value]
         case set() | frozenset():
             return sorted((plain(each, instead) for each in value), key=_JSON.encode)
         case _ if hasattr(value, "tolist"):  # an array, a scalar or a column

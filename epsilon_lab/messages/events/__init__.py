@@ -193,4 +193,6 @@ TYPES: dict[type[Body], str] = {body: name for name, body in BODIES.items()}
 
 def event(body: Body) -> Event:
     """Make the frame form of an event from its body."""
+    if isinstance(body, CaseFlagged):  # plain already, and there may be tens of thousands: not copied once more
+        return Event(TYPES[CaseFlagged], msgspec.structs.asdict(body))
     return Event(TYPES[type(body)], msgspec.to_builtins(body, builtin_types=()))
