@@ -18,6 +18,7 @@ from epsilon_lab.messages.budget import Budget
 from epsilon_lab.messages.values import is_text
 from epsilon_lab.runs import Home, Run
 from epsilon_lab.search.candidate import Candidate, lineage
+from epsilon_lab.search.context import Direction
 from epsilon_lab.search.reranking import Reranking
 from epsilon_lab.topologies.controls import CONTROL_OF, JUDGED, Controls
 from epsilon_lab.topologies.engine import Tell
@@ -187,6 +188,7 @@ class SearchRun(Run):
         *,
         check: Callable[..., Any] | None = None,
         judge_files: Mapping[str, str | bytes | Path] | None = None,
+        direction: Direction | None = None,
         name: str | None = None,
         budget: Budget | None = None,
         trust: bool = False,
@@ -201,6 +203,7 @@ class SearchRun(Run):
             check: The same; None keeps the problem's own, which only passes or fails then: a number by which it
                 replaced the old score is not taken for the new one.
             judge_files: The same; None keeps the problem's own.
+            direction: Which of the new scores are better, `maximize` or `minimize`; None: as in the search.
             name: A name to find it by; None for one made of the search's.
             budget: What the run may spend; `Budget(cases=20)` puts the twenty that moved past most others to a decider.
             trust: Also for a search that was born in another workspace, whose problem is a stranger's pickle that the
@@ -216,7 +219,13 @@ class SearchRun(Run):
         self._refuse_strangers("rescore", trust=trust)
         config = msgspec.json.decode(self._row("config") or "{}")
         rescoring = Rescoring(
-            self._directory, score, check=check, judge_files=judge_files, name=self.name, config=config
+            self._directory,
+            score,
+            check=check,
+            judge_files=judge_files,
+            direction=direction,
+            name=self.name,
+            config=config,
         )
         return cast("RescoringRun", self._home.start(rescoring, name=name, budget=budget))
 

@@ -140,6 +140,7 @@ def repack_problem(
     score: Callable[..., Any],
     check: Callable[..., Any] | None,
     judge_files: Mapping[str, str | bytes | Path] | None,
+    direction: Direction | None = None,
 ) -> tuple[str, Docket, list[Body]]:
     """Take over a problem that was packed into another run directory, with another scorer; nothing is unpickled here.
 
@@ -149,6 +150,7 @@ def repack_problem(
         score: As of a `Problem`.
         check: The same; None keeps the problem's own, which only passes or fails then.
         judge_files: The same; None keeps the problem's own.
+        direction: The same; None keeps the problem's own.
 
     Returns:
         The reference of its public part, what a bench must know of it, and the descriptions of the files.
@@ -170,6 +172,7 @@ def repack_problem(
         has_check=check is not None or old.has_check,
         scorer_hash=identity((score, check, _ready_made(score), old.scorer_hash, _hashes(kept))),
         judge_files=_hashes(kept),
+        direction=direction or old.direction,
     )
     taken = ["public.json", "statement.md", "seed.py", "candidate.pkl", *(f"files/{name}" for name in old.files)]
     files = {

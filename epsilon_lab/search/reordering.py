@@ -48,19 +48,25 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     where it has no score."""
 
 
-def changes(before: Mapping[str, float], after: Mapping[str, float | None], direction: Direction) -> list[Change]:
+def changes(
+    before: Mapping[str, float],
+    after: Mapping[str, float | None],
+    direction: Direction,
+    direction_before: Direction | None = None,
+) -> list[Change]:
     """Compare two rankings of the same candidates.
 
     Args:
         before: Score by candidate id.
         after: The same by the new scorer; one that is missing has no score.
         direction: Whether larger or smaller scores are better.
+        direction_before: The same of the scores before; None where it is the same.
 
     Returns:
         One a candidate, the best by the new scorer first; equals in the order of `before`.
     """
-    sign = -1.0 if direction == "maximize" else 1.0
-    old = {name: sign * score for name, score in before.items()}
+    sign, sign_before = (-1.0 if each == "maximize" else 1.0 for each in (direction, direction_before or direction))
+    old = {name: sign_before * score for name, score in before.items()}
     new = {name: sign * score for name in before if (score := after.get(name)) is not None}
     old_order, new_order = sorted(old.values()), sorted(new.values())
     scored = list(new)

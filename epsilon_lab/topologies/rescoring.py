@@ -60,6 +60,9 @@ class RescoringRules(msgspec.Struct, frozen=True, kw_only=True):
     """The search's run id."""
 
     direction: Direction
+    direction_before: Direction | None = None
+    """Which scores of the search were better; None where it is the same."""
+
     scorers: int | None
     evaluation_limit_s: float
     problem_ref: str
@@ -77,6 +80,7 @@ class Rescoring:
         name: The search's name.
         check: The same; None keeps the problem's own, which only passes or fails then.
         judge_files: The same; None keeps the problem's own.
+        direction: The same; None keeps the problem's own.
         config: The search's arguments, as its row in the `runs` table has them.
 
     Raises:
@@ -94,6 +98,7 @@ class Rescoring:
         name: str,
         check: Callable[..., Any] | None = None,
         judge_files: Mapping[str, str | bytes | Path] | None = None,
+        direction: Direction | None = None,
         config: Mapping[str, Any],
     ) -> None:
         function("rescore score", score, *CALLS["score"])
@@ -101,6 +106,8 @@ class Rescoring:
             function("rescore check", check, *CALLS["check"])
         if judge_files is not None:
             refuse_files("rescore judge_files", judge_files)
+        if direction not in ("maximize", "minimize", None):
+            raise InvalidInput("rescore direction", f"must be maximize, minimize or None, got {direction!r}")
         self.parent_run_id = search.run_id
         self.title = f"{name} rescored"
         self._search = search
@@ -119,10 +126,11 @@ class Rescoring:
         for row in rows:
             archive.add(row)
         self._before = tuple(archive.ranked())
+        self._direction = direction or self._docket.direction
         # What the best known value is by the new scorer, nobody has said.
         self._config = {
             "problem": config.get("problem"),
-            "direction": self._docket.direction,
+            "direction": self._direction,
             "rescores": search.run_id,
             "of": len(rows),
         }
@@ -158,7 +166,12 @@ class Rescoring:
         """
         try:
             problem_ref, docket, events = repack_problem(
-                self._search, run, score=self._score, check=self._check, judge_files=self._judge_files
+                self._search,
+                run,
+                score=self._score,
+                check=self._check,
+                judge_files=self._judge_files,
+                direction=self._direction,
             )
             for row in self._before:
                 ref = row.source_ref or ""
@@ -168,6 +181,7 @@ class Rescoring:
         rules = RescoringRules(
             of=self.parent_run_id,
             direction=docket.direction,
+            direction_before=self._docket.direction,
             scorers=self._scorers,
             evaluation_limit_s=evaluation_limit_s(docket),
             problem_ref=problem_ref,
@@ -205,6 +219,7 @@ class RescoringPlan(Plan):
         self._reason = ""
         """Why it has ended with a ranking; empty before."""
 
+        self._directions = rules.direction, rules.direction_before
         self.limits = {} if rules.scorers is None else {"evaluate": rules.scorers}
 
     def start(self, now: float) -> list[PlanEffect]:  # noqa: ARG002
@@ -287,7 +302,7 @@ class RescoringPlan(Plan):
 
     def _changes(self) -> list[Change]:
         before = {name: row.score for name, row in self._before.items() if row.score is not None}
-        return changes(before, {row.candidate_id: row.score for row in self._archive}, self._rules.direction)
+        return changes(before, {row.candidate_id: row.score for row in self._archive}, *self._directions)
 
     def _ranking(self) -> list[PlanEffect]:
         ranked = self._ranked()

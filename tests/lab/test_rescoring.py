@@ -109,14 +109,17 @@ def test_the_problem_s_own_check_only_passes_or_fails(tmp_path):
         assert search.candidate("g000-c002").error == "996 is too much"
         rescored = search.rescore(lambda output: 2.0 * output, name="twice").wait(60)
         assert (rescored.name, rescored.best.score) == ("twice", 1990.0), "not by the number of the old check"
-        again = rescored.rescore(float, check=lambda output: None).wait(60)
-        assert again.best.score == 995, "and a rescoring can be judged again itself"
+        loss = rescored.rescore(lambda output: -float(output), check=lambda output: None, direction="minimize").wait(60)
+        assert (loss.best.score, loss.direction) == (-995, "minimize"), "a rescoring can be judged again itself"
+        assert not len(loss.cases), "a loss that says the same as the score before flips nothing"
 
 
 def test_what_cannot_be_judged_again_is_refused_with_the_reason(lab, search):
     for wrong, what in (({"score": 7}, "score"), ({"score": float, "check": 7}, "check")):
         with pytest.raises(InvalidInput, match=f"rescore {what}"):
             search.rescore(**wrong)
+    with pytest.raises(InvalidInput, match="rescore direction"):
+        search.rescore(float, direction="up")
     with pytest.raises(InvalidInput, match="rescore judge_files"):
         search.rescore(float, judge_files={"../x": "y"})
 

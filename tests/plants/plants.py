@@ -1449,6 +1449,13 @@ PLANTS = (
         "self.direction",
         ("tests/reducers/test_suspicions.py",),
     ),
+    Plant(
+        "scores before are taken to be better the way the new ones are",
+        "search/reordering.py",
+        "(direction, direction_before or direction))",
+        "(direction, direction))",
+        ("tests/search/test_reordering.py",),
+    ),
     # -- very many items ----------------------------------------------------------------------------------------------
     Plant(
         "outputs are reduced in the order in which they came",

@@ -60,3 +60,12 @@ def test_it_is_told_whom_one_has_passed():
 def test_ten_thousand_that_are_turned_round_are_compared_at_once():
     found = of([(n, -n) for n in range(10_000)])
     assert {change.flipped for change in found.values()} == {9_999}
+
+
+def test_scores_that_are_better_the_other_way_round_keep_the_order():
+    found = changes({"a": 3.0, "b": 2.0, "c": 1.0}, {"a": -3.0, "b": -1.0, "c": -2.0}, "minimize", "maximize")
+    assert [(one.candidate_id, one.rank_before, one.rank_after, one.flipped) for one in found] == [
+        ("a", 1, 1, 0),
+        ("c", 3, 2, 1),
+        ("b", 2, 3, 1),
+    ]
