@@ -368,8 +368,8 @@ class Run:
         reason; for them alone, nothing is.
 
         Args:
-            since: How many earlier calls' changes to pass over: 0 tells what all verdicts together have changed. None:
-                those of all calls that have told theirs, and not of one that a crash or Ctrl-C has cut short.
+            since: After how many earlier times, each a file in `verdicts/`: 0 tells what all verdicts together have
+                changed. None: after those that went through, and not one that a crash or Ctrl-C came in the middle of.
             ask: Whether a model, an agent, a program or a person that comes behind what is made again is asked again;
                 what they cost is spent. A person who is asked at a gate is waited for.
             trust: Also of a run that was born in another workspace, whose functions are a stranger's pickles.

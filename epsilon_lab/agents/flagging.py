@@ -72,7 +72,7 @@ class Flagging:
         elif (first.question, first.options) != (line.question, line.options):
             what = f"flag(key={line.key!r})"
             raise InvalidInput(what, "was flagged before in this call, with another question", "give it another key")
-        return line.told
+        return line.told if line.told in line.options else None  # who offers less leaves it to whoever offers that
 
 
 @functools.lru_cache(maxsize=4)

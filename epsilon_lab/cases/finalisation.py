@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("task_id", "path", "before", "after", "because")
 
+TOO_DEEP = "nested too deeply to be shown"
+
 _PART = msgspec.json.Decoder(list[tuple[str, StoredValue]])
 _SUBMITTED = msgspec.json.Decoder(TasksSubmitted)
 
@@ -119,10 +121,16 @@ def changes(run: RunDirectory, tables: Tables, read: Callable[[str, Value], Any]
     before = {name: found.before.get(name, name) for name in again}
     outputs = task_outputs(run, {*before.values(), *again.values()}) if again else {}
 
-    def shown(task_id: str) -> Any:
-        return read(task_id, outputs[task_id]) if task_id in outputs else None
+    def compared(one: str, other: str) -> list[Difference]:
+        if outputs.get(one) == outputs.get(other):  # the same bytes, also of what can only be shown by where it lies
+            return []
+        shown = (read(name, outputs[name]) if name in outputs else None for name in (one, other))
+        try:
+            return differences(*shown)
+        except RecursionError:
+            return [Difference("$", TOO_DEEP, TOO_DEEP)]
 
-    changed = {name: differences(shown(before[name]), shown(task_id)) for name, task_id in again.items()}
+    changed = {name: compared(before[name], task_id) for name, task_id in again.items()}
     blame = _blame(run, tables, found.again, _turned(run, found.verdicts, since)) if any(changed.values()) else {}
     rows = []
     for name in filter(changed.get, again):

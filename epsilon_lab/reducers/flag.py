@@ -38,7 +38,8 @@ class Flag(Protocol):
             kind: What it is about, in a word; None for the name of who asks.
 
         Returns:
-            The verdict that speaks for the case, as of the run's last `finalize()`; None where there was none.
+            The verdict that speaks for the case, as of the run's last `finalize()`; None where there was none, or one
+            that is not among these options, as where a higher group has offered more.
 
         Raises:
             InvalidInput: An argument has a wrong type or value, or the same call has asked something else under this

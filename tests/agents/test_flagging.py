@@ -80,6 +80,12 @@ def test_a_function_is_called_with_it_and_told_what_was_decided(leaf: Leaf) -> N
     )
 
 
+def test_a_verdict_that_another_group_has_offered_is_none_here_and_counts_as_told(leaf: Leaf) -> None:
+    leaf.run.save("verdicts/0001.json", msgspec.json.encode({case_id("merge", "bo"): "elsewhere"}), kind="verdicts")
+    assert Flagging(leaf, merge, "verdicts/0001.json")(key="bo", **ASKED) is None
+    assert leaf.flags[0].told == "elsewhere"  # or it would be made again for ever
+
+
 def test_a_case_is_known_by_who_asks_and_what_about(flag: Flagging, leaf: Leaf) -> None:
     def of(key: Any) -> str:
         flag(key=key, **ASKED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -194,6 +195,24 @@ def test_nodes_behind_one_that_asked_are_made_again(lab):
         ("item-000001~2", "$", "none", "b"),
     ]
     assert run.results() == ["b", "b"]
+
+    class Plain:
+        pass
+
+    @dataclasses.dataclass
+    class Knot:
+        said: str | None
+        itself: object = None
+
+    def shows_what(item, *, flag=None):
+        said = flag(key="it", question="Which?", options=["a", "b"])
+        knot = Knot(said)
+        knot.itself = knot
+        return knot if item == "knot" else Plain()
+
+    run = lab.start(WorkQueue(["plain", "knot"], shows_what)).wait()
+    run.cases.decide(run.cases.open[0].case_id, "b")
+    assert [row[:3] for row in rows(run.finalize())] == [("item-000001~2", "$", "nested too deeply to be shown")]
 
 
 def test_stages_reviewed_nodes_and_teams_that_asked_are_made_again_and_judged_again(lab, tmp_path):

@@ -39,7 +39,7 @@ class CaseFlagged(Body, frozen=True, kw_only=True):
     """The task that flagged it; empty for somebody outside; None where the run's own rules did."""
 
     told: str | None = None
-    """The verdict that its task was told, and went on with; None where there was none."""
+    """The verdict that spoke as its task asked, and went on; None where there was none."""
 
 
 class CaseAsWritten(CaseFlagged, frozen=True, kw_only=True):
@@ -53,7 +53,7 @@ class CasesAsked(Body, frozen=True, kw_only=True):
 
     task_id: str
     told: dict[str, str | None]
-    """Case -> the verdict that the task was told, and went on with; None where there was none."""
+    """Case -> the verdict that spoke as the task asked, and went on; None where there was none."""
 
 
 class CaseWithdrawn(Body, frozen=True, kw_only=True):
