@@ -15,11 +15,11 @@ from epsilon_lab.testing.kernels import CellFailed, Kernel
 
 pytestmark = pytest.mark.kernel
 
-SHORT_LEASES = {"EPSILON_LEASE_S": "1.5", "EPSILON_BEAT_S": "0.3", "EPSILON_TICK_S": "0.1"}
+SHORT_LEASES = {"EPSILON_LEASE_S": "3", "EPSILON_BEAT_S": "0.3", "EPSILON_TICK_S": "0.1"}
 """So that a cell which blocks for seconds blocks for more than a lease."""
 
-HOLD = "import ctypes; ctypes.PyDLL(None).usleep(2_500_000)"
-"""A cell that holds the interpreter for longer than such a lease: such a call gives it to no other thread meanwhile."""
+HOLD = "import ctypes; ctypes.PyDLL(None).usleep({seconds} * 1_000_000)"
+"""A cell that holds the interpreter for so long: such a call gives it to no other thread meanwhile."""
 
 OPEN = """
 from epsilon_lab import Lab, WorkQueue
@@ -71,7 +71,7 @@ def short_leases(shared: Kernel) -> Iterator[None]:
             id="burning-python",
             marks=pytest.mark.long,
         ),
-        pytest.param(HOLD, False, id="holding-the-gil"),
+        pytest.param(HOLD.format(seconds=4), False, id="holding-the-gil"),
     ],
 )
 def test_a_blocking_cell_expires_no_lease_and_work_goes_on(
@@ -96,7 +96,7 @@ def test_a_blocking_cell_expires_no_lease_and_work_goes_on(
 
 def test_a_cell_that_stopped_the_lab_says_so_at_its_foot(shared: Kernel, place: Path) -> None:
     shared.run(OPEN)
-    foot = shared.run(HOLD).stderr
+    foot = shared.run(HOLD.format(seconds=2)).stderr
     assert "the lab stood still for" in foot
     assert "broker='sidecar'" in foot
     later = shared.run("lab.workers").stderr
