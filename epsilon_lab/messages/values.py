@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from types import NoneType
 from typing import Any, Literal
 
 import cloudpickle
@@ -58,7 +57,8 @@ def restored(value: StoredValue) -> Value:
     return Value("file", (value.file or "").encode())
 
 
-_AS_IT_IS = frozenset({NoneType, bool, int})
+_LEAST_INT, _MOST_INT = -(2**63), 2**64 - 1
+"""The ints that a frame can carry."""
 
 
 def is_plain(value: object) -> bool:
@@ -84,13 +84,14 @@ def plain(value: Any, instead: Callable[[Any], Any] = repr) -> Any:
 
     Args:
         value: Anything.
-        instead: Gives what stands for a value that JSON has no form for, a NaN too; by default its `repr`.
+        instead: Gives what stands for a value that JSON has no form for, a NaN too, or an int of more than 64 bits; by
+            default its `repr`.
 
     Raises:
         RecursionError: It holds itself.
     """
     kind = type(value)
-    if kind in _AS_IT_IS or (kind is str and value.isascii()):  # as most are
+    if (kind is str and value.isascii()) or (kind is int and _LEAST_INT <= value <= _MOST_INT):  # as most are
         return value
     match value:
         case dict():
@@ -100,10 +101,12 @@ def plain(value: Any, instead: Callable[[Any], Any] = repr) -> Any:
             }
         case list() | tuple():
             return [plain(each, instead) for each in value]
+        case None | bool():
+            return value
         case str():
             return str(value) if is_text(value) else instead(value)
         case int():
-            return int(value)
+            return int(value) if _LEAST_INT <= value <= _MOST_INT else instead(value)
         case float():
             return float(value) if math.isfinite(value) else instead(value)
         case set() | frozenset():

@@ -113,6 +113,7 @@ def test_the_same_key_twice_is_one_case_and_another_question_under_it_a_mistake(
         ({"key": []}, "what the case is about"),
         ({"key": ["a", math.nan]}, "plain JSON, and has nan"),
         ({"key": object}, "plain JSON"),
+        ({"key": 2**64}, "plain JSON"),
         ({"question": " "}, "key='a'.*question"),
         ({"options": ["same"]}, "two or more different"),
         ({"options": ["same", "same"]}, "two or more different"),
@@ -136,9 +137,17 @@ def test_what_is_no_question_is_refused_and_leaves_nothing(
 
 def test_evidence_is_what_can_be_shown_of_it(flag: Flagging, leaf: Leaf) -> None:
     frame = pd.DataFrame({"n": [1, 2], "name": ["a", None]})
-    evidence = {"array": np.arange(3), "mean": np.float64(0.5), "nan": math.nan, "sets": {"b", "a"}, "code": 1j}
+    evidence = {
+        "array": np.arange(3),
+        "mean": np.float64(0.5),
+        "nan": math.nan,
+        "sets": {"b", "a"},
+        "code": 1j,
+        "id": 2**64,
+    }
     flag(key="a", **ASKED, evidence=evidence | {"rows": frame, "column": frame.n, "day": pd.Timestamp("2026-11-21")})
     shown = leaf.flags[0].evidence
+    assert msgspec.msgpack.encode(shown)  # a frame carries it
     assert (
         msgspec.json.decode(msgspec.json.encode(shown))
         == shown
@@ -148,6 +157,7 @@ def test_evidence_is_what_can_be_shown_of_it(flag: Flagging, leaf: Leaf) -> None
             "nan": "nan",
             "sets": ["a", "b"],
             "code": "1j",
+            "id": "18446744073709551616",
             "rows": [{"n": 1, "name": "a"}, {"n": 2, "name": shown["rows"][1]["name"]}],
             "column": [1, 2],
             "day": "2026-11-21T00:00:00",
