@@ -37,6 +37,9 @@ class Sitting(NamedTuple):
     unsure: tuple[str, ...] = ()
     """Those he was unsure about, in the order in which he said so."""
 
+    left: str | None = None
+    """The one he has just said he is unsure about; None where he has done something else since."""
+
     since: float = -math.inf
     """When what is on show came there."""
 
@@ -129,10 +132,10 @@ def step(sitting: Sitting, stimulus: Stimulus, now: float) -> Step:
         case Looked():
             return _looked(sitting, stimulus, now)
         case Recorded(case_id):
-            return Step(_on(_settled(sitting, case_id), case_id, now))
+            return Step(_on(_settled(sitting, case_id)._replace(left=None), case_id, now))
         case PutAside(case_id):
             unsure = (*(each for each in sitting.unsure if each != case_id), case_id)
-            return _onward(sitting._replace(unsure=unsure), now)
+            return _onward(sitting._replace(unsure=unsure, left=case_id), now)
         case TakenBack(case_id):
             pending = sitting.pending | {case_id} if case_id in sitting.listed else sitting.pending
             return Step(sitting._replace(pending=pending, shown=case_id, since=now))
@@ -140,14 +143,17 @@ def step(sitting: Sitting, stimulus: Stimulus, now: float) -> Step:
             return Step(sitting, words="a click this soon after another was taken for a double click, and not counted")
         case Chosen(verdict):
             return Step(sitting, None if sitting.shown is None else Record(sitting.shown, verdict))
+        case Pressed("undo") if sitting.left is not None:
+            back = sitting._replace(shown=sitting.left, left=None, since=now)
+            return Step(back, words="back to what you were unsure about; no verdict was taken back")
         case Pressed("undo"):
             return Step(sitting, TakeBack())
         case Pressed("back"):
-            return Step(_back(sitting, now))
+            return Step(_back(sitting._replace(left=None), now))
         case Pressed("unsure") if sitting.shown in sitting.pending:
             return Step(sitting, Hesitate(sitting.shown))
         case Pressed():
-            return _onward(sitting, now)
+            return _onward(sitting._replace(left=None), now)
         case _:
             assert_never(stimulus)
 

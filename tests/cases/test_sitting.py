@@ -93,6 +93,14 @@ def test_a_sitting_opened_anew_puts_behind_what_one_was_unsure_about():
     assert again.click(SAME, SAME, SAME) == ["c", "a", None]
 
 
+def test_undo_after_unsure_goes_back_there_and_leaves_the_verdict_before_it_alone():
+    desk = Desk("a", "b", "c")
+    assert desk.click(SAME, UNSURE, UNDO) == ["b", "c", "b"]
+    assert "no verdict was taken back" in desk.words
+    assert desk.record == ["a"]
+    assert desk.click(UNSURE, SAME, UNDO, UNDO) == ["c", "b", "c", "a"]
+
+
 def test_nobody_is_unsure_about_what_is_decided():
     desk = Desk("a", "b")
     desk.click(SAME, BACK, UNSURE)
