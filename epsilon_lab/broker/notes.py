@@ -9,7 +9,7 @@ import msgspec
 from epsilon_lab.broker.board import Board
 from epsilon_lab.broker.ledger import Admit, Deny, Wait
 from epsilon_lab.broker.members import Ask, Member, Run
-from epsilon_lab.broker.soundness import call_of, event_problem, is_flag, is_paid
+from epsilon_lab.broker.soundness import call_of, event_problem, is_flag, is_of_cases, is_paid
 from epsilon_lab.errors import BudgetExhausted
 from epsilon_lab.messages.events import LlmCall
 from epsilon_lab.messages.frames import Beat, Denied, Note, Recorded, Refused
@@ -81,6 +81,8 @@ def _record_event(board: Board, run: Run, event: Event) -> str:
     """Record an event and charge what it says was spent; say why, where it cannot be recorded."""
     if is_flag(event):
         return "it counts with its task's result, and is recorded with that"
+    if is_of_cases(event):
+        return "a task may flag a case, and decides none"
     if problem := event_problem(event):
         return problem
     if call := call_of(event):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from epsilon_lab.ids import leaf_ref
-from epsilon_lab.messages.events import TYPES, CaseFlagged, LlmCall
+from epsilon_lab.messages.events import OF_CASES, TYPES, CaseFlagged, LlmCall
 from epsilon_lab.messages.tasks import Event, Result
 from epsilon_lab.messages.values import Value
 from epsilon_lab.settings import FURTHER_LIMIT, INLINE_LIMIT
@@ -31,6 +31,11 @@ def call_of(event: Event) -> LlmCall | None:
 def is_flag(event: Event) -> bool:
     """Tell whether an event flags a case: it counts with its task's result, and with nothing else."""
     return event.type == TYPES[CaseFlagged]
+
+
+def is_of_cases(event: Event) -> bool:
+    """Tell whether an event says something of cases, which but for a flag is not for tasks to say."""
+    return event.type.startswith(OF_CASES)
 
 
 def flag_in(event: Event, task_id: str) -> CaseFlagged | str:

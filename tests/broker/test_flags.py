@@ -70,6 +70,13 @@ def test_evidence_that_is_no_json_fails_the_task_and_not_the_run(begun):
     assert "a case that it flags" in failed.tasks[0].error
 
 
+@pytest.mark.parametrize("kind", ["verdict.given", "case.withdrawn", "case.asked"])
+def test_a_task_decides_nothing(begun, kind):
+    answer = begun.done("s/w1", "a", events=(Event(kind, {"case_id": "c-1", "task_id": "a"}),))
+    assert [type(body) for body in answer.records()] == [TasksCompleted]
+    assert "decides none" in answer.sent(Refused)[0].problem
+
+
 def test_a_note_flags_nothing(begun):
     fence = begun.given["s/w1"]["a"].fence
     answer = begun.say("s/w1", Note(run_id="r", task_id="a", note_id=1, events=(event(FLAG),), fence=fence))
