@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from epsilon_lab import formats
 from epsilon_lab.cases.card import card
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.cases import Decide, Retract, Unsure, offered, speaking
@@ -79,7 +80,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         return (self.key[0], self.key[1]) if {SAME, DIFFERENT} <= set(self.options) else None
 
     def __repr__(self) -> str:
-        return f"<Case {self.case_id} ({self.verdict or self.status}): {self.question} {' | '.join(self.options)}>"
+        question, *options = map(formats.one_line, (self.question, *self.options))
+        return f"<Case {self.case_id} ({self.verdict or self.status}): {question} {' | '.join(options)}>"
 
     def _repr_html_(self) -> str:
         return card(self)

@@ -275,6 +275,10 @@ def test_what_somebody_outside_flags_is_put_on_record_once():
             cases.check(Flag((other,)))
 
 
+def test_a_case_is_one_line_whatever_is_asked():
+    assert repr(Case(case_id="c", kind="k", question="a\nb", options=("x\ny", "z"))).count("\n") == 0
+
+
 def test_a_case_has_no_pair_unless_two_things_are_compared():
     def pair(key, options=("same", "different", "unsure")):
         return Case(case_id="c", kind="k", question="?", options=options, key=key).pair
