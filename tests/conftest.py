@@ -33,6 +33,9 @@ SETTLE_S = 10.0
 LIBRARY_THREADS = ("IPythonHistorySavingThread",)
 """Beginnings of the names of threads that libraries start once and never end."""
 
+LAB_THREADS = ("AnyIO worker thread", "asyncio_", "lab-desk")
+"""The same, where a lab is open before and after the test: what it starts when it is first needed."""
+
 DRIVER_THREADS = ("asyncio_",)
 """The same, in browser tests: the executor of the loop that drives the session's one browser."""
 
@@ -159,11 +162,16 @@ def _open_labs() -> set[object]:
     return set() if module is None else set(module._OPEN.values())
 
 
+LAB_PROCESSES = (b"epsilon_lab.workers.guardian", b"epsilon_lab.search.judge_main", b"epsilon_lab.processes.sandbox")
+"""What stands in the command lines of workers and of what they keep for the next task."""
+
+
 def _is_a_worker_of(pid: int, owners: set[int]) -> bool:
     """Whether it is a worker that one of these processes has started: a lab starts workers when it thinks fit."""
     with suppress(OSError):  # it has ended meanwhile
         while pid not in owners:
-            if b"epsilon_lab.workers.guardian" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if not any(name in command for name in LAB_PROCESSES):
                 return False
             pid = _parent(pid)
     return True
@@ -226,10 +234,12 @@ def nothing_left_behind(request: pytest.FixtureRequest, tmp_path_factory: pytest
 
     found = {}
     for what, left in {
-        "threads": lambda: {thread.name for thread in _threads(known_threads) - threads},
+        "threads": lambda: {thread.name for thread in _threads(known_threads + LAB_THREADS * has_lab) - threads},
         "child processes": left_children,
         "orphaned processes": left_orphans,
-        "unfinished asyncio tasks": lambda: {repr(task) for task in _pending_tasks() - tasks},
+        "unfinished asyncio tasks": lambda: {
+            repr(task) for task in _pending_tasks() - tasks if not (has_lab and task.get_loop().is_running())
+        },
         "descriptors": left_descriptors,
     }.items():
         if (

@@ -184,7 +184,7 @@ def test_a_loop_can_read_the_messages_themselves(peer, broker):
     async def main():
         broker.says(WELCOME, Stale(fences=(1,)))
         got = []
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             async for message in peer:
                 got.append(message)
                 if len(got) == 2:

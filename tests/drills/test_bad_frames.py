@@ -65,7 +65,7 @@ def going(tmp_path: Path) -> Iterator[tuple[Lab, Run]]:
 
     with Lab(tmp_path / "runs", workers=2) as lab:
         run = lab.start(WorkQueue(range(ITEMS), work))
-        assert wait_until(lambda: (run.frame("tasks")["status"] == "running").sum() >= 2, within_s=20)
+        assert wait_until(lambda: (run.frame("tasks")["status"] == "running").sum() >= 2, within_s=60)
         yield lab, run
         Path(go).touch()
         assert run.wait(60).results() == [-item for item in range(ITEMS)]

@@ -130,7 +130,7 @@ class Drill:
     def _kill_at_work(self, victim: Callable[[int], int]) -> None:
         self.let_work()
         found: list[int] = []
-        assert wait_until(lambda: (pid := self.executing()) is not None and not found.append(pid), within_s=30)
+        assert wait_until(lambda: (pid := self.executing()) is not None and not found.append(pid), within_s=60)
         os.kill(victim(found[0]), signal.SIGKILL)
 
     def die(self, place: Place) -> None:
@@ -144,7 +144,7 @@ class Drill:
 
     def _bury(self) -> None:
         assert self.submitter is not None
-        _, said = self.submitter.communicate(timeout=30)
+        _, said = self.submitter.communicate(timeout=60)
         assert (self.submitter.returncode, said) == (-signal.SIGKILL, "")
         self.submitter = None
         if (self.place / "runs").exists():
@@ -220,16 +220,16 @@ def test_an_answer_from_beyond_the_lease_is_stale(
         return [body.encode() for (body,) in rows if "far-" in body and '/w1"' in body]
 
     for turn in (1, 2, 3):
-        assert wait_until(lambda turn=turn: len(lines("worker.joined")) == turn, within_s=30)
-        assert wait_until(lambda: drill.executing(below=far.pid) is not None, within_s=30)
+        assert wait_until(lambda turn=turn: len(lines("worker.joined")) == turn, within_s=60)
+        assert wait_until(lambda: drill.executing(below=far.pid) is not None, within_s=60)
         stopped = [far.pid, *(process.pid for process in descendants(far.pid))]
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
-        assert wait_until(lambda turn=turn: len(lines("worker.left")) == turn, within_s=30)
+        assert wait_until(lambda turn=turn: len(lines("worker.left")) == turn, within_s=60)
         drill.let_work()
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
-    assert wait_until(lambda: len(lines("worker.joined")) == 4, within_s=30)
+    assert wait_until(lambda: len(lines("worker.joined")) == 4, within_s=60)
     verdict = drill.finish()
     failed = [line for body in lines("task.failed") for line in msgspec.json.decode(body, type=TasksFailed).tasks]
     expired = {line.fence for line in failed if line.outcome == "expired"}
@@ -247,10 +247,10 @@ def test_nothing_is_left_of_a_worker_elsewhere_that_is_killed_and_its_work_is_do
         monkeypatch.setenv(f"EPSILON_{name}", value)
     drill = Drill(place, start, random.Random(1))
     far = drill.far()
-    assert wait_until(lambda: drill.executing(below=far.pid) is not None, within_s=30)
+    assert wait_until(lambda: drill.executing(below=far.pid) is not None, within_s=60)
     family = descendants(far.pid)
     far.kill()
-    assert wait_until(lambda: not any(map(is_alive, family)), within_s=10)
+    assert wait_until(lambda: not any(map(is_alive, family)), within_s=60)
     drill.let_work()
     verdict = drill.finish()
     assert not verdict.broken, verdict

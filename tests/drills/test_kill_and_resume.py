@@ -126,7 +126,7 @@ class Kill(NamedTuple):
 
 def _kill(script: Script, place: Path, run: Path, server: ModelServer) -> Kill:
     script.send_signal(signal.SIGKILL)
-    script.communicate(timeout=30)
+    script.communicate(timeout=60)
     assert _rows(place, "select status from runs") in ([("interrupted",)], [("completed",)])
     done = _rows(place, "select task_id from tasks where kind = 'evaluate' and status = 'completed'")
     [[epoch]] = _rows(place, "select count(*) from events where type in ('run.started', 'run.adopted')")

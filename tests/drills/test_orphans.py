@@ -42,7 +42,7 @@ def test_a_workspace_is_free_once_the_dead_kernels_workers_have_ended(
     os.kill(guardian, signal.SIGSTOP)
     try:
         kernel.send_signal(signal.SIGKILL)
-        kernel.wait(30)
+        kernel.wait(60)
         with monkeypatch.context() as patch:
             patch.setattr("epsilon_lab.workspace.lock._PATIENCE_S", 0.2)
             with pytest.raises(WorkspaceLocked, match=f"held by workers of process {kernel.pid} .*, which is gone"):

@@ -76,7 +76,7 @@ def test_what_was_done_at_a_kill_is_not_done_again_and_the_answer_is_one(
         script = begin()
         assert wait_until(lambda: noted.read_bytes().count(b"\n") > lines or script.poll() is not None, within_s=60)
         script.send_signal(signal.SIGKILL)
-        script.communicate(timeout=30)
+        script.communicate(timeout=60)
         return _done(place)
 
     done = [kill_after(lines) for lines in (400, 900)]

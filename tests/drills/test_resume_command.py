@@ -39,7 +39,7 @@ def test_a_killed_search_is_resumed_from_a_shell(place: Path, start: Callable[..
     journal = place / "runs" / run_id / "journal.ndjson"
     assert wait_until(lambda: b"stage.generation" in journal.read_bytes(), within_s=60)
     script.send_signal(signal.SIGKILL)
-    script.communicate(timeout=30)
+    script.communicate(timeout=60)
 
     first = start(place, "-m", "epsilon_lab", "resume", "runs", "toy", "--workers", "1")
     assert first.stdout is not None

@@ -78,7 +78,7 @@ def _drill(start: Callable[..., Script], place: Path, example: Example, number: 
         (orders / "hold").unlink()
         time.sleep(dice.random() * 0.01)
     script.send_signal(signal.SIGKILL)
-    script.communicate(timeout=30)
+    script.communicate(timeout=60)
     (orders / "hold").unlink(missing_ok=True)
     with Lab(place / "runs", read_only=True) as lab:
         [status] = [run.status for run in lab.runs.values()]

@@ -50,12 +50,12 @@ def test_a_killed_workers_task_begins_again_at_once(tmp_path: Path) -> None:
     with Lab(tmp_path / "runs", workers=1) as lab:
         for item in range(KILLS):
             run = lab.start(WorkQueue([item], work))
-            assert wait_until(lambda item=item: begun.exists() and len(lines()) == 2 * item + 1, within_s=30)
-            assert wait_until(_calm(), within_s=30)
+            assert wait_until(lambda item=item: begun.exists() and len(lines()) == 2 * item + 1, within_s=60)
+            assert wait_until(_calm(), within_s=60)
             _, pid, _ = lines()[-1]
             killed = time.monotonic()
             os.kill(int(pid), signal.SIGKILL)
-            assert run.wait(30).results() == [item]
+            assert run.wait(60).results() == [item]
             _, _, again = lines()[-1]
             waits.append(float(again) - killed)
     shown = ", ".join(f"{1000 * wait:.0f}" for wait in sorted(waits))

@@ -81,7 +81,7 @@ def test_a_search_is_watched_through_the_death_of_its_kernel(place: Path, begin:
         first.send_signal(signal.SIGKILL)
         os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)
         assert run.status == "interrupted", "though the process is a zombie still"
-        first.communicate(timeout=30)
+        first.communicate(timeout=60)
         assert f"lab.resume({run.run_id!r})" in run.reason
         panel.update()
         assert "interrupted" in repr(panel)

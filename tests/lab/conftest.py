@@ -10,8 +10,16 @@ from epsilon_lab.hosts.sidecar import end_sidecar
 from epsilon_lab.testing.census import wait_until
 
 
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """One lab for a file's tests, each of which looks at its own runs and leaves none live."""
+    with Lab(tmp_path_factory.mktemp("lab") / "runs", workers=2) as lab:
+        yield lab
+
+
 @pytest.fixture
-def lab(tmp_path):
+def own_lab(tmp_path):
+    """A lab for one test, which counts all there is in it or breaks it."""
     with Lab(tmp_path / "runs", workers=2) as lab:
         yield lab
 

@@ -187,7 +187,7 @@ def test_a_lab_that_is_killed_pays_for_no_reply_twice(tmp_path: Path) -> None:
         with subprocess.Popen(command, cwd=tmp_path, env=environment) as script:
             server.wait_for(9, timeout=60)
             script.send_signal(signal.SIGKILL)
-        wait_until_none(str(tmp_path), within_s=20)
+        wait_until_none(str(tmp_path), within_s=60)
         is_back.append(True)
         with Lab(tmp_path / "runs", workers=1) as lab:
             run = lab.resume("killed").wait(timeout=60)

@@ -159,7 +159,7 @@ def test_a_run_that_is_resumed_after_its_time_begins_nothing(tmp_path, llm):
         search = PopulationSearch(toy(), llm(server), in_flight=2, **NUMBERS)
         with Lab(path, workers=2) as lab:
             left = lab.start(search, budget=Budget(seconds=4, usd=1))
-            assert wait_until(lambda: "ok" in set(left.frame("llm_calls")["outcome"]), within_s=30)
+            assert wait_until(lambda: "ok" in set(left.frame("llm_calls")["outcome"]), within_s=60)
         with Lab(path, workers=2) as lab:
             run = lab.resume(left.run_id).wait(120)
             outcomes = run.frame("llm_calls")["outcome"].value_counts()
@@ -175,17 +175,17 @@ def test_the_seconds_end_a_queue_with_the_items_that_are_done(lab):
         time.sleep(item)
         return item
 
-    assert wait_until(lambda: len(lab.workers) == 3, within_s=30), "two children and the async lane"
+    assert wait_until(lambda: len(lab.workers) == 3, within_s=60), "two children and the async lane"
     run = lab.start(WorkQueue([0, 600, 600, 600], work), budget=Budget(seconds=2)).wait(60)
     assert (run.status, run.reason) == ("completed", "the budget of 2 s was used up; 1 of 4 items were completed")
     assert run.results(failed="none") == [0, None, None, None]
 
 
-def test_what_cannot_be_kept_is_refused_before_anything_is_spent(lab, llm):
+def test_what_cannot_be_kept_is_refused_before_anything_is_spent(own_lab, llm):
     with ModelServer() as server:
         with pytest.raises(InvalidInput, match="nobody knows the price of openai/toy; limit calls= or tokens="):
-            lab.start(PopulationSearch(toy(), llm(server, "openai/toy")), budget=Budget(usd=1))
+            own_lab.start(PopulationSearch(toy(), llm(server, "openai/toy")), budget=Budget(usd=1))
         with pytest.raises(InvalidInput, match="must be a Budget"):
-            lab.start(PopulationSearch(toy(), llm(server)), budget=20)
+            own_lab.start(PopulationSearch(toy(), llm(server)), budget=20)
         assert not server.requests
-    assert lab.sql("select * from runs").empty
+    assert own_lab.sql("select * from runs").empty

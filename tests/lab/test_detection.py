@@ -144,10 +144,10 @@ def held(place):
 def test_a_run_that_goes_on_takes_cases_too(lab, tmp_path):
     run = lab.start(MapReduce([tmp_path], held, reducers.concatenate))
     try:
-        wait_until(lambda: "running" in run.frame("tasks")["status"].tolist(), within_s=30)
+        wait_until(lambda: "running" in run.frame("tasks")["status"].tolist(), within_s=60)
         assert run.detect(unfinished)["flagged_by"].tolist() == ["unfinished"]
         assert run.status == "running"
         run.cases.decide(run.cases.open[0].case_id, "yes")
     finally:
         (tmp_path / "go").touch()
-    assert run.wait(30).cases.frame()["verdict"].tolist() == ["yes"]
+    assert run.wait(60).cases.frame()["verdict"].tolist() == ["yes"]

@@ -51,7 +51,7 @@ def test_what_is_under_way_is_finished_and_nothing_more_is_begun_until_there_is_
         run = lab.start(WorkQueue(range(40), held(tmp_path)))
         assert wait_until(lambda: (tmp_path / "began-0").exists(), within_s=60)
         fill(small_disk, leave=6 * MB)
-        assert wait_until(lambda: lab._core._host.shortage, within_s=10)
+        assert wait_until(lambda: lab._core._host.shortage, within_s=60)
         (tmp_path / "go").touch()
         assert wait_until(lambda: run.frame("tasks")["status"].isin(["running"]).sum() == 0, within_s=60)
         done = (run.frame("tasks")["status"] == "completed").sum()

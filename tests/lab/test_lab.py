@@ -14,15 +14,18 @@ import pytest
 
 from epsilon_lab import Lab, LabError, WorkQueue
 from epsilon_lab.errors import InvalidInput, RunFailed, WorkspaceError
+from epsilon_lab.hosts.sidecar import end_sidecar
 from epsilon_lab.workspace.journal import read_journal
 from epsilon_lab.workspace.lock import holder_of
 
 
-@pytest.fixture(params=["kernel", "sidecar"])
-def lab(request, sidecar_path):
-    """The same promises, wherever the work is done."""
-    with Lab(sidecar_path, workers=2, broker=request.param) as lab:
+@pytest.fixture(scope="module", params=["kernel", "sidecar"])
+def lab(request, tmp_path_factory):
+    """The same promises, wherever the work is done; one lab for all tests that leave it without a live run."""
+    path = tmp_path_factory.mktemp("lab") / "runs"
+    with Lab(path, workers=2, broker=request.param) as lab:
         yield lab
+    end_sidecar(path)
 
 
 def double(item):
@@ -402,11 +405,12 @@ def test_tables_workers_and_isolation_say_what_there_is(lab):
     ],
 )
 def test_what_cannot_be_started_leaves_nothing_behind(lab, arguments, word):
+    runs, paths = len(lab.runs), set(lab.path.iterdir())
     with pytest.raises(InvalidInput, match=word):
         lab.start(WorkQueue([1], double), **arguments)
     assert not lab._core.live()
-    assert len(lab.runs) == 0
-    assert [path.name for path in lab.path.iterdir()] == ["lab"]
+    assert len(lab.runs) == runs
+    assert set(lab.path.iterdir()) == paths
 
 
 def test_handles_answer_from_disk_after_their_lab_has_closed(tmp_path):

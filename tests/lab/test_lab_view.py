@@ -65,7 +65,7 @@ def test_who_comes_with_an_unknown_key_is_counted_and_shown(sidecar_path: Path, 
         keys = msgspec.structs.replace(stranger, server=known.server)
         with curve.dial(lab.endpoint, "remote-a/w1", keys) as dialer:
             dialer.send(b"let me in")
-            assert wait_until(lambda: "does not admit this key" in dialer.refusal, within_s=30)
+            assert wait_until(lambda: "does not admit this key" in dialer.refusal, within_s=60)
         assert figures(lab)["strangers"] == 1
         assert "key" in lab.stats.loc["strangers", "meaning"]
         assert panel.update()

@@ -136,7 +136,7 @@ def test_a_model_that_refuses_us_ends_a_queue_and_not_each_of_its_items(lab, mon
     monkeypatch.setenv("LAB_TEST_KEY", "sk-test-0123456789")
     with ModelServer([Text("one"), Status(status)]) as server:
         model = LLM("http/tiny", api_base=server.url, api_key_env="LAB_TEST_KEY")
-        run = lab.start(WorkQueue(["a"] * 900, model, retries=2)).wait(30)
+        run = lab.start(WorkQueue(["a"] * 900, model, retries=2)).wait(60)
         sent = len(server.requests)
     assert run.status == "completed"
     assert run.reason.startswith("model refused: http/tiny: ")
@@ -148,7 +148,7 @@ def test_a_model_that_refuses_us_ends_a_queue_and_not_each_of_its_items(lab, mon
     with ModelServer([Status(status)]) as server:
         model = LLM("http/tiny", api_base=server.url, api_key_env="LAB_TEST_KEY")
         with pytest.raises(RunFailed, match=r"model refused: http/tiny: .*; 0 of 900 items were completed"):
-            lab.start(WorkQueue(["a"] * 900, model)).wait(30)
+            lab.start(WorkQueue(["a"] * 900, model)).wait(60)
 
 
 def test_a_queue_that_was_cut_off_goes_on_and_puts_its_files_out(tmp_path, folder):

@@ -139,7 +139,7 @@ def but_last(place: Path, number: int) -> int:
 
 def test_items_that_were_never_begun_have_their_place_and_can_be_begun_later(lab, tmp_path):
     run = lab.start(ShardedQueue(range(4100), partial(held, tmp_path), shards=2, reduce=sum))
-    assert wait_until(lambda: len(run.frame("tasks")) == 4096, within_s=30), "so many are handed out at once"
+    assert wait_until(lambda: len(run.frame("tasks")) == 4096, within_s=60), "so many are handed out at once"
     run.stop()
     assert run.wait(60).results(failed="none") == [None] * 4100
     assert str(run.results(failed="keep")[4099]) == "task item-004099 is not begun"

@@ -70,10 +70,10 @@ def test_a_lab_whose_lease_was_taken_writes_nothing_more_and_says_so(runs, monke
     clock = ManualClock(2e9 + TERM_S + SKEW_S)
     thief = Lease(runs / "lab" / "lease", lambda: None, clock=clock, renew_s=60)
     assert thief.acquire() is None
-    assert wait_until(lambda: lab._core.failure is not None, within_s=30)
+    assert wait_until(lambda: lab._core.failure is not None, within_s=60)
     with pytest.raises(LabError, match=r"lease on the workspace .* ran out, and another process has taken it"):
         lab.sql("select 1")
-    assert wait_until(lambda: run._runner.done.done(), within_s=30)
+    assert wait_until(lambda: run._runner.done.done(), within_s=60)
     size = (runs / "lab" / "journal.ndjson").stat().st_size
     lab.close()
     assert (runs / "lab" / "journal.ndjson").stat().st_size == size

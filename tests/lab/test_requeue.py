@@ -78,7 +78,7 @@ def test_a_run_that_was_reopened_and_left_can_be_resumed(tmp_path: Path) -> None
             lab.resume(run_id)
         lab.runs[run_id].requeue()
         assert lab.runs[run_id].status == "running"
-        assert wait_until(lambda: tries(tmp_path)[2] == 4, within_s=30)
+        assert wait_until(lambda: tries(tmp_path)[2] == 4, within_s=60)
     with Lab(tmp_path / "runs", workers=1) as lab:
         assert lab.runs[run_id].status == "interrupted"
         (tmp_path / "go").touch()

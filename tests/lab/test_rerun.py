@@ -33,13 +33,13 @@ def tries(place: Path) -> list[int]:
 def test_items_are_done_again_live_and_after_the_end(tmp_path: Path, sidecar_path: Path, broker: str) -> None:
     with Lab(sidecar_path, workers=2, broker=broker) as lab:
         run = lab.start(WorkQueue(range(4), partial(patient, tmp_path)))
-        assert wait_until(lambda: list(run.frame("tasks").status).count("completed") == 3, within_s=30)
-        assert wait_until(lambda: (tmp_path / "tried-3").exists(), within_s=30)
+        assert wait_until(lambda: list(run.frame("tasks").status).count("completed") == 3, within_s=60)
+        assert wait_until(lambda: (tmp_path / "tried-3").exists(), within_s=60)
         with pytest.raises(InvalidInput, match="task 'item-000003': is running, not completed or failed"):
             run.rerun(["item-000000", "item-000003"])
         run.rerun("item-000000", feedback="once more")
-        assert wait_until(lambda: tries(tmp_path)[0] == 2, within_s=30), "while the run goes on"
-        assert wait_until(lambda: (tmp_path / "told-0").read_text() == "once more", within_s=30)
+        assert wait_until(lambda: tries(tmp_path)[0] == 2, within_s=60), "while the run goes on"
+        assert wait_until(lambda: (tmp_path / "told-0").read_text() == "once more", within_s=60)
         (tmp_path / "go").touch()
         run.wait(60)
         assert (run.results(), run.reason) == ([2, 11, 21, 31], "4 of 4 items completed")
@@ -82,7 +82,7 @@ def test_a_run_that_was_stopped_is_taken_up_where_its_tasks_are_done_again(tmp_p
     work = WorkQueue([3] * 6, held) if topology == "work_queue" else MapReduce([3] * 6, held, total)
     with Lab(tmp_path / "runs", workers=2) as lab:
         run = lab.start(work)
-        assert wait_until(lambda: (tmp_path / "tried-3").exists(), within_s=30)
+        assert wait_until(lambda: (tmp_path / "tried-3").exists(), within_s=60)
         run.stop()
         assert run.wait(60).status == "stopped"
         (tmp_path / "go").touch()
@@ -126,8 +126,8 @@ def test_what_was_to_be_done_again_when_a_lab_ended_is_done_by_the_next(tmp_path
     with Lab(tmp_path / "runs", workers=2) as lab:
         run = lab.runs[run_id]
         run.rerun(["item-000000", "item-000003"])
-        assert wait_until(lambda: tries(tmp_path) == [2, 1, 1, 2], within_s=30)
-        assert wait_until(lambda: list(run.frame("tasks").status).count("completed") == 5, within_s=30)
+        assert wait_until(lambda: tries(tmp_path) == [2, 1, 1, 2], within_s=60)
+        assert wait_until(lambda: list(run.frame("tasks").status).count("completed") == 5, within_s=60)
     with Lab(tmp_path / "runs", workers=1) as lab:
         assert (lab.runs[run_id].status, lab.runs[run_id].results()) == ("interrupted", [2, 11, 21, 31])
         (tmp_path / "go").touch()

@@ -130,19 +130,19 @@ def test_what_cannot_be_judged_again_is_refused_with_the_reason(lab, search):
     live = lab.start(PopulationSearch(toy(), stuck, population=2, **SMALL | {"elites": 0}))
     with pytest.raises(LabError, match="is running; wait"):
         live.rescore(float)
-    assert wait_until(lambda: "scored" in set(live.candidates["outcome"]), within_s=30)
+    assert wait_until(lambda: "scored" in set(live.candidates["outcome"]), within_s=60)
     live.stop()
-    live.wait(30)
+    live.wait(60)
 
     failed = lab.start(PopulationSearch(toy(score=lambda output: 1 / 0), population=2, **SMALL | {"elites": 0}))
     with pytest.raises(RunFailed):
-        failed.wait(30)
+        failed.wait(60)
     with pytest.raises(LabError, match=r"no program of run .* had a score"):
         failed.rescore(float)
 
     nothing = live.rescore(lambda output: 1 / 0)
     with pytest.raises(RunFailed, match="gave no program a score; seed: ZeroDivisionError"):
-        nothing.wait(30)
+        nothing.wait(60)
     with pytest.raises(LabError, match="is failed, and has not ranked"):
         nothing.changes  # noqa: B018
 

@@ -36,7 +36,7 @@ def survives(lab, fault, heal, seconds):
     """Run tasks through a fault, and after it; check what came of them."""
     count = int(40 * (seconds + 3))
     run = lab.start(WorkQueue(list(range(count)), work))
-    assert wait_until(lambda: len(far_attempts(run)) > 2, within_s=30)
+    assert wait_until(lambda: len(far_attempts(run)) > 2, within_s=60)
     fault()
     time.sleep(seconds)  # for as long as the fault lasts, which is what is tested
     heal()

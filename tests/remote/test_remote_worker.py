@@ -135,7 +135,7 @@ def test_a_task_there_knows_who_it_is_and_talks(far_lab, start, await_members):
         assert result[3] == ids.traceparent(run.run_id, row.task_id, row.attempt)
     said = far_lab.sql("select sender from messages where topic = 'here'")
     assert set(said["sender"]) <= {f"{run.run_id}/item-{n:06d}" for n in range(2)}
-    assert {inbox.next(20).sender for _ in range(2)} == {f"{run.run_id}/item-{n:06d}" for n in range(2)}
+    assert {inbox.next(60).sender for _ in range(2)} == {f"{run.run_id}/item-{n:06d}" for n in range(2)}
 
 
 def test_an_async_task_there_talks_as_well(far_lab, start, await_members):

@@ -78,7 +78,7 @@ class Lab:
 
     async def running_on(self, task_id: str) -> tuple[str, int]:
         """Wait until a task is assigned; tell to whom."""
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while True:
                 pids = {row.worker_id: row.pid for row in self.host.workers()}
                 for body in self.records("task.assigned"):
@@ -281,7 +281,7 @@ def _kill(_: object) -> None:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not condition():  # noqa: ASYNC110 - what other processes do sets no event here
             await anyio.sleep(0.01)
 
