@@ -10,6 +10,8 @@ from epsilon_lab.messages.frames import Done, Hello, Kill, Lost, Tasks
 from epsilon_lab.messages.tasks import Failure, Result, Retry, TaskSpec
 from epsilon_lab.messages.values import pack
 from epsilon_lab.settings import BrokerSettings
+from epsilon_lab.transport import memory, zeromq
+from tests.broker.scene import perform
 
 
 def spec(task_id, *, retries=0, **fields):
@@ -147,3 +149,25 @@ def make_table():
 @pytest.fixture
 def make_spec():
     return spec
+
+
+@pytest.fixture(params=[memory, zeromq], ids=["memory", "zeromq"])
+def transport(request):
+    return request.param
+
+
+@pytest.fixture
+def play(transport, tmp_path):
+    """Run a scene on a host of its own, over either transport."""
+    return lambda scene, **options: perform(scene, transport, tmp_path, **options)
+
+
+@pytest.fixture
+def play_at_once(tmp_path):
+    """Run a scene over memory, where all that was sent has arrived when the next turn begins."""
+    return lambda scene, **options: perform(scene, memory, tmp_path, **options)
+
+
+@pytest.fixture
+def specs(make_spec):
+    return lambda count, **fields: [make_spec(f"t{n}", **fields) for n in range(count)]

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-STATE = "tests/broker/test_broker_state.py"
+ATTEMPTS = "tests/broker/test_attempts.py"
+DISPATCH = "tests/broker/test_dispatch.py"
+LEASES = "tests/broker/test_leases.py"
+SETTLING = "tests/broker/test_settling.py"
+SUBMISSIONS = "tests/broker/test_submissions.py"
+TURNS = "tests/broker/test_turns.py"
+UNWRITTEN = "tests/broker/test_unwritten.py"
+WAITING = "tests/broker/test_waiting_for_the_disk.py"
 MACHINE = "tests/broker/test_broker_machine.py"
 HOST = "tests/broker/test_host.py"
 AGENT = "tests/agents/test_agent.py"
@@ -353,21 +360,21 @@ PLANTS = (
         "    answer = type(answer)(**{n: getattr(answer, n) for n in answer.__struct_fields__} | "
         "{'fence': fences[0]})\n"
         "    held = member.held[answer.fence]\n",
-        (STATE, MACHINE),
+        (ATTEMPTS, MACHINE),
     ),
     Plant(
         "an answer under somebody else's name counts",
         "broker/attempts.py",
         "    if task is not None and (task.spec.task_id, task.run.run_id) != (answer.task_id, answer.run_id):\n",
         "    if False:\n",
-        (STATE,),
+        (ATTEMPTS,),
     ),
     Plant(
         "a later broker's fences begin where an earlier one's did",
         "broker/submissions.py",
         "    board.epoch = max(board.epoch, opened.epoch + 1)\n",
         "",
-        (STATE, "tests/broker/test_adoption.py"),
+        (SETTLING, "tests/broker/test_adoption.py"),
     ),
     Plant(
         "a worker that comes back is left a task that was given to another since",
@@ -381,7 +388,7 @@ PLANTS = (
         "broker/members.py",
         "        if self.is_wide:\n            self.drop(fence)\n",
         "        if True:\n            self.drop(fence)\n",
-        (STATE,),
+        (DISPATCH,),
     ),
     Plant(
         "what a worker says it has is kept for a run to come although no earlier broker gave it",
@@ -424,14 +431,14 @@ PLANTS = (
         "broker/notes.py",
         "        board.send(member.peer, Recorded(note_id=note.note_id), note.run_id)\n",
         "        board.send(member.peer, Recorded(note_id=note.note_id))\n",
-        (HOST,),
+        (UNWRITTEN,),
     ),
     Plant(
         "a run whose disk is behind is told its outcomes at once",
         "broker/host.py",
         "        self._unsynced.outcomes += [outcome for outcome in outcomes if outcome.run_id in waiting]\n",
         "        self._settle(outcomes, {})\n        outcomes = []\n",
-        (HOST,),
+        (WAITING,),
     ),
     Plant(
         "a dead letter is requeued without a line",
@@ -523,21 +530,21 @@ PLANTS = (
         "broker/dispatch.py",
         "    if board.is_disk_short:\n",
         "    if False:\n",
-        (STATE,),
+        (SETTLING,),
     ),
     Plant(
         "work is taken although the disk is nearly full",
         "broker/board.py",
         "        if self.is_disk_short:\n",
         "        if False:\n",
-        (STATE, HOST),
+        (SETTLING, UNWRITTEN),
     ),
     Plant(
         "nobody looks how full the disk is",
         "broker/host.py",
         "            self._look_for_room(now)\n",
         "",
-        (HOST,),
+        (UNWRITTEN,),
     ),
     Plant(
         "as soon as a byte of the reserve is free again, work is begun",
@@ -551,14 +558,14 @@ PLANTS = (
         "broker/host.py",
         "                self.lab_failure = None\n            if journal.is_behind",
         "                pass\n            if journal.is_behind",
-        (HOST,),
+        (UNWRITTEN,),
     ),
     Plant(
         "a broken journal of the lab ends the broker's turn",
         "broker/host.py",
         "            self._absorb([Record(None, LabDisk(is_short=bool(self.shortage), says=self.shortage))])\n",
         "            self.record(None, LabDisk(is_short=bool(self.shortage), says=self.shortage))\n",
-        (HOST,),
+        (UNWRITTEN,),
     ),
     Plant(
         "a torn end of the lab's own journal is cut and not told",
@@ -573,14 +580,14 @@ PLANTS = (
         "broker/host.py",
         "self._absorb(self._state.step(Stalled(late), now))\n",
         "pass\n",
-        (HOST, WORLDS),
+        (TURNS, WORLDS),
     ),
     Plant(
         "deadlines are looked at before the socket is drained",
         "broker/host.py",
         "        while is_late and len(frames) % _DRAIN == 0 and (more := self._listener.receive(_DRAIN)):\n",
         "        while False and (more := self._listener.receive(_DRAIN)):\n",
-        (HOST,),
+        (TURNS,),
     ),
     Plant(
         "deadlines by the clock on the wall",
@@ -594,7 +601,7 @@ PLANTS = (
         "broker/state.py",
         '    board.sessions[peer.partition("/")[0]].heard = member.heard = now\n',
         '    if not member.hello.lanes:\n        board.sessions[peer.partition("/")[0]].heard = member.heard = now\n',
-        (STATE,),
+        (LEASES,),
     ),
     Plant(
         "a task beyond its deadline is begun",
@@ -623,28 +630,28 @@ PLANTS = (
         "broker/membership.py",
         "        guilty = {known} if known is not None else {fence for fence, _ in member.started()}\n",
         "        guilty = {known} if known is not None else set(member.held)\n",
-        (STATE,),
+        (ATTEMPTS,),
     ),
     Plant(
         "the supervisor's word on who was running is not heeded",
         "broker/membership.py",
         "        known = lost.fence if lost is not None else None\n",
         "        known = None\n",
-        (STATE,),
+        (ATTEMPTS,),
     ),
     Plant(
         "the poison limit is off by one",
         "broker/attempts.py",
         "    again = task.lost < board.settings.poison_limit\n",
         "    again = task.lost <= board.settings.poison_limit\n",
-        (STATE, MACHINE),
+        (ATTEMPTS, MACHINE),
     ),
     Plant(
         "a failure is not counted",
         "broker/attempts.py",
         "    task.failed += 1\n",
         "",
-        (STATE, MACHINE),
+        (ATTEMPTS, MACHINE),
     ),
     Plant(
         "a request to a model is not charged when it is admitted",
@@ -658,7 +665,7 @@ PLANTS = (
         "broker/attempts.py",
         "        record_paid(board, run, answer.events)\n",
         "        pass\n",
-        (STATE, "tests/broker/test_admission.py"),
+        (ATTEMPTS, "tests/broker/test_admission.py"),
     ),
     # -- queue and credit ---------------------------------------------------------------------------------------------
     Plant(
@@ -673,21 +680,21 @@ PLANTS = (
         "broker/credit.py",
         "        has_room = holds < settings.credit_max and member.backlog + estimate <= settings.credit_window_s\n",
         "        has_room = True\n",
-        (STATE,),
+        (DISPATCH,),
     ),
     Plant(
         "a known task id is taken again",
         "broker/submissions.py",
         "        if known:\n            del new[spec.task_id]\n        else:\n            _check(spec)\n",
         "        _check(spec)\n",
-        (STATE,),
+        (SUBMISSIONS,),
     ),
     Plant(
         "there is always room",
         "broker/submissions.py",
         "    if tasks and (len(tasks) > room.tasks or weight > room.payload_bytes):\n",
         "    if False:\n",
-        ("tests/broker/test_priority.py", "tests/broker/test_stats.py", STATE, HOST),
+        ("tests/broker/test_priority.py", "tests/broker/test_stats.py", SUBMISSIONS, HOST),
     ),
     Plant(
         "a run gives the broker all it has, whatever its room",
@@ -718,7 +725,7 @@ PLANTS = (
         "broker/host.py",
         "        messages.sort(key=lambda each: isinstance(each[1], Lost))\n",
         "",
-        (HOST,),
+        (TURNS,),
     ),
     Plant(
         "deaths are not told again to a broker that began anew",
@@ -804,7 +811,7 @@ PLANTS = (
         "broker/soundness.py",
         "    if not result.files or result.files == leaf_ref(result.task_id, result.fence):\n",
         "    if True:\n",
-        (STATE,),
+        (ATTEMPTS,),
     ),
     Plant(
         "a link that leads out of a workspace is published",
@@ -1511,7 +1518,7 @@ PLANTS = (
         "broker/board.py",
         "        elif task.run.remembers:\n",
         "        else:\n",
-        (STATE,),
+        (SUBMISSIONS,),
     ),
     Plant(
         "an items file that is not whole has its name",
