@@ -100,7 +100,7 @@ def test_whoever_resumes_a_run_needs_what_its_tasks_were_granted(tmp_path, key, 
         (["LAB_NO_SUCH_KEY", "LAB_NOR_THIS"], "granted LAB_NO_SUCH_KEY and LAB_NOR_THIS, which are not set"),
     ],
 )
-def test_what_is_no_name_of_a_variable_that_is_set_is_refused(lab, env, said):
+def test_what_is_no_name_of_a_variable_that_is_set_is_refused(own_lab, env, said):
     with pytest.raises(InvalidInput, match=said):
-        lab.start(WorkQueue([1], has_key), env=env)
-    assert list(lab.runs) == []
+        own_lab.start(WorkQueue([1], has_key), env=env)
+    assert list(own_lab.runs) == []

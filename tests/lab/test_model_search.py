@@ -183,11 +183,11 @@ def test_a_server_that_fails_for_a_while_costs_no_candidate(lab, key):
     assert set(calls["outcome"]) == {"ok", "error"}
 
 
-def test_a_missing_key_is_refused_before_anything_is_spent(lab, monkeypatch):
+def test_a_missing_key_is_refused_before_anything_is_spent(own_lab, monkeypatch):
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     with pytest.raises(InvalidInput, match="NO_SUCH_KEY"):
-        lab.start(PopulationSearch(toy(), LLM("openai/toy", api_key_env="NO_SUCH_KEY")))
-    assert lab.sql("select * from runs").empty
+        own_lab.start(PopulationSearch(toy(), LLM("openai/toy", api_key_env="NO_SUCH_KEY")))
+    assert own_lab.sql("select * from runs").empty
 
 
 def careless(request):

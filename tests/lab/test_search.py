@@ -215,13 +215,13 @@ def test_stopping_a_search_keeps_its_best(lab):
     assert set(cut["outcome"]) == {"proposal_failed"}
 
 
-def test_bad_searches_are_refused_before_a_directory_is_made(lab):
+def test_bad_searches_are_refused_before_a_directory_is_made(own_lab):
     with pytest.raises(InvalidInput):
-        lab.start(PopulationSearch(toy(), population=0))
+        own_lab.start(PopulationSearch(toy(), population=0))
     with pytest.raises(LabError):
-        lab.start(PopulationSearch(toy(files={"data.csv": lab.path / "missing.csv"})))
-    assert lab.sql("select * from runs").empty
-    assert [p.name for p in lab.path.iterdir()] == ["lab"]
+        own_lab.start(PopulationSearch(toy(files={"data.csv": own_lab.path / "missing.csv"})))
+    assert own_lab.sql("select * from runs").empty
+    assert [p.name for p in own_lab.path.iterdir()] == ["lab"]
 
 
 def test_a_person_s_brief_reaches_proposers_and_nonsense_is_refused(lab, tmp_path):

@@ -360,7 +360,7 @@ PLANTS = (
         "    answer = type(answer)(**{n: getattr(answer, n) for n in answer.__struct_fields__} | "
         "{'fence': fences[0]})\n"
         "    held = member.held[answer.fence]\n",
-        (ATTEMPTS, MACHINE),
+        (LEASES, MACHINE),
     ),
     Plant(
         "an answer under somebody else's name counts",
