@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from epsilon_lab.cases.differences import Difference, differences, names, scalars
+from epsilon_lab.errors import WorkspaceError
 from epsilon_lab.ids import origin, revision
 from epsilon_lab.messages.call import CALL, CALL_ASYNC, call_of
 from epsilon_lab.messages.events import TaskLine, TasksRevised, TasksSubmitted
@@ -46,7 +47,7 @@ class Finalisations:
     """Those of one run, as its journal tells of them.
 
     Args:
-        since: After how many of them its tasks are held against what they were.
+        since: After how many of them its tasks are held against what they were; None for no look at tasks.
 
     Attributes:
         verdicts: The file of verdicts of each.
@@ -56,7 +57,7 @@ class Finalisations:
         again: The same -> the latest since then, of those that were done since.
     """
 
-    def __init__(self, since: int = 0) -> None:
+    def __init__(self, since: int | None = None) -> None:
         self.verdicts: list[str] = []
         self.told = 0
         self.before: dict[str, str] = {}
@@ -76,14 +77,14 @@ class Finalisations:
                     self._is_taken_up = True
                 case "run.ended" if not self._is_taken_up:
                     self.told = len(self.verdicts)
-                case "task.submitted" | "task.waiting":
+                case "task.submitted" | "task.waiting" if self._since is not None:
                     for line in _SUBMITTED.decode(record.body).tasks:
-                        self._submit(line)
+                        self._submit(line, self._since)
 
-    def _submit(self, line: TaskLine) -> None:
+    def _submit(self, line: TaskLine, since: int) -> None:
         """A task is to be done; once the run is over it speaks, whatever became of it."""
         name, number = origin(line.task_id), revision(line.task_id)
-        if len(self.verdicts) <= self._since:
+        if len(self.verdicts) <= since:
             if number > revision(self.before.get(name, name)):
                 self.before[name] = line.task_id
             return
@@ -108,6 +109,9 @@ def changes(run: RunDirectory, tables: Tables, read: Callable[[str, Value], Any]
         tables: The workspace's tables.
         read: Makes the Python object again that a task's output is.
         since: After how many of them.
+
+    Raises:
+        WorkspaceError: A file of verdicts is gone.
 
     Returns:
         `task_id`, the `path` in its output, the value `before` and `after` (None for none), and `because`, a list of
@@ -141,11 +145,18 @@ def changes(run: RunDirectory, tables: Tables, read: Callable[[str, Value], Any]
 
 def _turned(run: RunDirectory, verdicts: list[str], since: int) -> list[str]:
     """The cases whose verdict is another than it was."""
-    then, now = (
-        msgspec.json.decode(run.read_bytes(ref), type=dict[str, str]) if ref else {}
-        for ref in (verdicts[since - 1] if since else "", verdicts[-1])
-    )
+    then, now = _verdicts(run, verdicts[since - 1]) if since else {}, _verdicts(run, verdicts[-1])
     return sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+
+
+def _verdicts(run: RunDirectory, ref: str) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(run.read_bytes(ref), type=dict[str, str])
+    except (OSError, msgspec.MsgspecError) as error:
+        why = f"{ref} of run {run.run_id}, which says what was decided, cannot be read ({error})"
+        raise WorkspaceError(
+            f"{why}; its outputs stand, and the next finalize() that changes any writes it again"
+        ) from error
 
 
 def _blame(

@@ -23,7 +23,7 @@ from epsilon_lab import (
     current_task,
     ids,
 )
-from epsilon_lab.errors import InvalidInput, LabError, RunFailed
+from epsilon_lab.errors import InvalidInput, LabError, RunFailed, WorkspaceError
 from epsilon_lab.processes.repository import is_installed
 from epsilon_lab.testing.census import wait_until
 
@@ -154,6 +154,10 @@ def test_finalized_files_and_outputs_follow_the_verdicts_and_undone_they_are_the
     assert together == [("$[1]", "anna", None, [asked]), ("$[2]", "anne", None, [new])]
     with pytest.raises(InvalidInput, match="since: must be an int"):
         run.finalize(since=-1)
+    kept = (run.path / "verdicts" / "0002.json").rename(tmp_path / "kept")
+    with pytest.raises(WorkspaceError, match=r"verdicts/0002\.json of run .* cannot be read .*; its outputs stand"):
+        run.finalize(since=0)
+    kept.rename(run.path / "verdicts" / "0002.json")
     run.cases.undo(new)
     run.cases.undo(asked)
     assert {change[-1][0] for change in rows(run.finalize())} <= {asked, new}

@@ -251,7 +251,7 @@ def test_a_run_that_goes_by_all_verdicts_says_so_and_has_nothing_written() -> No
 def test_what_a_finalisation_changed_is_told_with_the_next_where_its_lab_was_killed_in_its_midst() -> None:
     shape = (8, by_arity(8, 2), False)
 
-    def of(run: Merging, since: int = 0) -> Finalisations:
+    def of(run: Merging, since: int | None = 0) -> Finalisations:
         found = Finalisations(since)
         found.take(run.records)
         return found
@@ -262,7 +262,7 @@ def test_what_a_finalisation_changed_is_told_with_the_next_where_its_lab_was_kil
     began = len(run.groups)
     run.finalise(random.Random(1))
     made = [f"{name}~2" for name in ("reduce-l01-n0002", "reduce-l02-n0001", "reduce-l03-n0000")]
-    assert of(run).told == 1
+    assert of(run).told == of(run, since=None).told == 1
     for size in range(began + 1, len(run.groups)):
         cut = run.cut(plan_of(shape), size)
         assert of(cut).told == 0  # and it goes on
