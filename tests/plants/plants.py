@@ -220,8 +220,8 @@ PLANTS = (
     Plant(
         "a verdict that was delivered twice counts twice",
         "cases/docket.py",
-        "                is_new = not news.source or news.source not in self._sources\n",
-        "                is_new = True\n",
+        "        return said.source not in self._sources\n",
+        "        return True\n",
         (CASE,),
     ),
     Plant(
@@ -290,7 +290,7 @@ PLANTS = (
     Plant(
         "a verdict is as durable as the rest",
         "topologies/runner.py",
-        "to_disk=isinstance(body, VerdictGiven)",
+        "to_disk=isinstance(body, VerdictGiven | CaseUnsure)",
         "to_disk=False",
         ("tests/lab/test_cases.py",),
     ),
@@ -1893,7 +1893,7 @@ PLANTS = (
     Plant(
         "another question under a key that was flagged is passed over",
         "agents/flagging.py",
-        "        elif (asked.question, asked.options) != (line.question, line.options):\n",
+        "        elif (first.question, first.options) != (line.question, line.options):\n",
         "        elif False:\n",
         (FLAGGING,),
     ),
