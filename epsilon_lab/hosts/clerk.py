@@ -12,6 +12,8 @@ import threading
 import warnings
 from collections import OrderedDict
 
+import msgspec
+
 from epsilon_lab.cases.docket import CaseNews, Docket
 from epsilon_lab.clock import Clock
 from epsilon_lab.errors import InvalidInput, WorkspaceError
@@ -28,6 +30,7 @@ class _Book:
     """The case book of one run, out of its journal."""
 
     def __init__(self, run: RunDirectory, clock: Clock) -> None:
+        self._run = run
         self.docket = Docket(run.run_id)
         self._clock = clock
         if not run.journal.exists():
@@ -45,8 +48,14 @@ class _Book:
 
     def _take(self, records: list[Record]) -> None:
         for record in records:
-            if record.type.startswith(OF_CASES) and record.type in READERS:
-                self.docket.take(READERS[record.type].decode(record.body))
+            if record.type.startswith(OF_CASES) and (reader := READERS.get(record.type)):
+                try:
+                    self.docket.take(reader.decode(record.body))
+                except msgspec.ValidationError as error:
+                    raise WorkspaceError(
+                        f"line {record.seq} of {self._run.journal} ({record.type}) does not read: {error}; nothing can "
+                        f"be decided about this run here. Try a newer epsilon_lab"
+                    ) from error
 
     def write(self, news: CaseNews) -> None:
         """Put what is said on record, and on disk."""

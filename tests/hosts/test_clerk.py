@@ -9,9 +9,10 @@ from epsilon_lab.cases.book import CaseBook
 from epsilon_lab.clock import SystemClock
 from epsilon_lab.errors import InvalidInput, JournalDamaged, WorkspaceError
 from epsilon_lab.hosts.clerk import Clerk
-from epsilon_lab.messages.cases import speaking
+from epsilon_lab.messages.cases import Decide, speaking
 from epsilon_lab.messages.deciders import Decider
 from epsilon_lab.messages.events import CaseFlagged, RunEnded, RunStarted
+from epsilon_lab.messages.tasks import Event
 from epsilon_lab.workspace.journal import Journal, read_journal
 from epsilon_lab.workspace.layout import RunDirectory
 from epsilon_lab.workspace.tables import Tables
@@ -174,3 +175,13 @@ def test_few_books_stay_open_and_none_is_opened_once_it_is_closed(desk, tmp_path
     desk.clerk.close("someone else has the workspace")
     with pytest.raises(WorkspaceError, match="someone else has the workspace"):
         desk.book.decide("c-0000", "yes")
+
+
+def test_a_line_that_does_not_read_is_told_with_its_place_and_nothing_is_decided(desk):
+    journal = Journal.open(desk.run.journal, after=read_journal(desk.run.journal).end)
+    journal.append(3.0, Event("verdict.given", {"case_id": "c-0001", "verdict": ["yes", "no"]}))
+    journal.close()
+    size = desk.run.journal.stat().st_size
+    with pytest.raises(WorkspaceError, match=r"line 6 of .*verdict\.given.* does not read: .*Try a newer epsilon_lab"):
+        desk.tell(Decide(case_id="c-0001", verdict="yes", decider=Decider("ann")))
+    assert desk.run.journal.stat().st_size == size

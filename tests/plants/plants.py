@@ -260,6 +260,27 @@ PLANTS = (
         ("tests/cases/test_sitting.py",),
     ),
     Plant(
+        "undo right after being unsure takes back the verdict before",
+        "cases/sitting.py",
+        '        case Pressed("undo") if sitting.left is not None:\n',
+        '        case Pressed("undo") if False:\n',
+        ("tests/cases/test_sitting.py",),
+    ),
+    Plant(
+        "a task puts a verdict on record",
+        "broker/notes.py",
+        "    if is_of_cases(event):\n",
+        "    if False:\n",
+        ("tests/broker/test_flags.py",),
+    ),
+    Plant(
+        "an int that no frame can carry is flagged",
+        "messages/values.py",
+        "            return int(value) if _LEAST_INT <= value <= _MOST_INT else instead(value)\n",
+        "            return int(value)\n",
+        (FLAGGING,),
+    ),
+    Plant(
         "a contradiction that has dissolved stays open",
         "cases/docket.py",
         '            if conflict.status == "open" and not self._holds(conflict):\n',
