@@ -46,6 +46,8 @@ from tests.workspace.test_tables import REFUSED, Workspace, candidate, task
 
 NEVER = 2**62
 SOME = ("runs", "candidates")
+TOLD = ("runs", "tasks", "attempts", "artifacts", "candidates", "cases", "verdicts", "events")
+"""Tables that have rows here."""
 
 
 @pytest.fixture
@@ -57,9 +59,9 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 
 
 def seen(
-    workspace: Workspace, worth_keeping: int = 0, *, looks_on: bool = False, names: Collection[str] = tuple(TABLES)
+    workspace: Workspace, worth_keeping: int = 0, *, looks_on: bool = False, names: Collection[str] = TOLD
 ) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every table, as a lab that has just been opened sees them."""
+    """Every row of some tables, as a lab that has just been opened sees them."""
     live = None if looks_on else (lambda: workspace.live)
     tables = Tables(workspace.path, live_run_ids=live, worth_keeping=worth_keeping)
     try:
@@ -108,7 +110,7 @@ def test_what_was_read_once_is_not_read_again(workspace: Workspace, read: list[s
     first = seen(workspace)
     read.clear()
     tables = Tables(workspace.path, live_run_ids=lambda: workspace.live)
-    for name in TABLES.keys() - {"events"}:
+    for name in set(TOLD) - {"events"}:
         assert sorted(tables.rows(f"select * from {name}"), key=repr) == sorted(first[name], key=repr)
     assert tables.position("a") == 4
     assert tables.names().set_index("name")["rows"]["events"] == 9
@@ -119,9 +121,9 @@ def test_what_was_read_once_is_not_read_again(workspace: Workspace, read: list[s
 
 def test_who_only_looks_on_uses_it_and_writes_none(workspace: Workspace, read: list[str]) -> None:
     close_a_run(workspace, "a")
-    assert seen(workspace, looks_on=True)["candidates"]
+    assert seen(workspace, looks_on=True, names=SOME)["candidates"]
     assert not file(workspace).exists()
-    seen(workspace)
+    seen(workspace, names=SOME)
     read.clear()
     tables = Tables(workspace.path)
     assert len(tables.rows("select * from candidates")) == 2
@@ -134,7 +136,7 @@ def test_a_journal_is_what_it_was_when_all_of_its_files_are(workspace: Workspace
     for number in range(6):
         close_a_run(workspace, "a") if number == 0 else workspace.write("a", candidate(f"g001-c{number:03d}"))
     workspace.close()
-    true = seen(workspace)
+    true = seen(workspace, names=SOME)
     first = workspace.path / "a" / JOURNAL
     shutil.copy(first, first.with_suffix(".new"))
     first.with_suffix(".new").replace(first)
@@ -148,10 +150,10 @@ def test_a_journal_is_what_it_was_when_all_of_its_files_are(workspace: Workspace
 def test_little_is_not_worth_keeping(workspace: Workspace) -> None:
     close_a_run(workspace, "a")
     size = (workspace.path / "a" / JOURNAL).stat().st_size
-    seen(workspace, worth_keeping=size + 1)
+    seen(workspace, worth_keeping=size + 1, names=SOME)
     assert not file(workspace).exists()
     close_a_run(workspace, "b")  # many small ones are worth it
-    seen(workspace, worth_keeping=size + 1)
+    seen(workspace, worth_keeping=size + 1, names=SOME)
     assert file(workspace).exists()
 
 
@@ -178,7 +180,7 @@ def test_a_live_run_is_never_kept_and_an_interrupted_one_is_read_when_a_lab_take
 ) -> None:
     workspace.start("r")
     workspace.write("r", TasksSubmitted(tasks=(task("t"),)), TasksAssigned(worker_id="s/1", tasks=(("t", 1, 1),)))
-    seen(workspace)
+    seen(workspace, names=SOME)
     assert not file(workspace).exists() or not Catalogue(workspace.path).attach(duckdb.connect(":memory:"))
     workspace.live.clear()
     assert [row[4] for row in seen(workspace)["runs"]] == ["interrupted"]
@@ -211,7 +213,7 @@ def test_when_it_is_stopped_it_has_the_runs_that_were_read_to_the_end(workspace:
 
 
 def everything(tables: Tables) -> dict[str, list[tuple[Any, ...]]]:
-    return {name: tables.rows(f"select * from {name} order by all") for name in TABLES}
+    return {name: tables.rows(f"select * from {name} order by all") for name in TOLD}
 
 
 @pytest.fixture
@@ -379,7 +381,7 @@ def perform(workspace: Workspace, run_id: str, what: int | str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(STEPS, STEPS)
 def test_the_answers_are_those_of_the_journals(before: list[Any], after: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -394,15 +396,16 @@ def test_the_answers_are_those_of_the_journals(before: list[Any], after: list[An
                     if "damaged" not in str(error):
                         raise
             workspace.close()
-            known = seen(workspace, NEVER)
-            kept = file(workspace).read_bytes() if file(workspace).exists() else None
-            file(workspace).unlink(missing_ok=True)
-            plain = seen(workspace, NEVER)
-            assert known == plain, "there may be one, and it may be out of date"
-            if kept is not None:
-                file(workspace).write_bytes(kept)
+            if file(workspace).exists():
+                known = seen(workspace, NEVER)
+                kept = file(workspace).rename(file(workspace).with_suffix(".aside"))
+                plain = seen(workspace, NEVER)
+                kept.rename(file(workspace))
+                assert known == plain, "it may be out of date"
+            else:
+                plain = seen(workspace, NEVER)
             assert seen(workspace) == plain, "it has just been brought up to date"
-            assert seen(workspace) == plain, "it is up to date"
+        assert seen(workspace) == plain, "it is up to date"
 
 
 def test_what_could_not_be_read_is_said_again_by_who_did_not_read_it(workspace: Workspace) -> None:
@@ -415,7 +418,7 @@ def test_what_could_not_be_read_is_said_again_by_who_did_not_read_it(workspace: 
     journal.write_bytes(journal.read_bytes().replace(b"bad", b"mad", 1))
     for _ in range(2):
         with pytest.warns(UserWarning, match="journal") as said:
-            assert len(seen(workspace)["candidates"]) == 3
+            assert len(seen(workspace, names=SOME)["candidates"]) == 3
         words = [str(warning.message) for warning in said]
         assert sum("bad/journal.ndjson is damaged" in text for text in words) == 1
         assert sum("event 2 (stage.candidate)" in text for text in words) == 1
@@ -481,33 +484,27 @@ def pipe(path: Path) -> None:
     [
         scribble,
         outdated,
-        babble,
         pipe,
-        *(pytest.param(harm, marks=pytest.mark.long) for harm in (cut, retyped, foreign, poor, empty)),
+        *(pytest.param(harm, marks=pytest.mark.long) for harm in (babble, cut, retyped, foreign, poor, empty)),
     ],
     ids=lambda harm: harm.__name__,
 )
 def test_one_that_is_no_good_is_passed_over_and_made_anew(
     workspace: Workspace, harm: Callable[[Path], object], read: list[str]
 ) -> None:
-    for name in "abc":
-        close_a_run(workspace, name, candidates=400)
+    for name in "ab":
+        close_a_run(workspace, name, candidates=600 if harm is scribble else 2)  # that many fill some pages
     true = seen(workspace, names=SOME)
     harm(file(workspace))
-    tables = Tables(workspace.path)
     read.clear()
-    assert len(tables.rows("select * from candidates order by feedback")) == 1_200
-    assert set(read) == set("abc")
-    tables.close()
     assert seen(workspace, looks_on=True, names=SOME) == true
+    assert set(read) == set("ab")
     assert seen(workspace, names=SOME) == true
     if harm is scribble:  # found out by a query that came too late to write another
         assert seen(workspace, names=SOME) == true
     read.clear()
-    tables = Tables(workspace.path)
-    assert len(tables.rows("select * from candidates")) == 1_200
+    assert seen(workspace, looks_on=True, names=SOME) == true
     assert read == []
-    tables.close()
 
 
 def test_its_rules_are_all_that_rows_are_made_by() -> None:

@@ -203,9 +203,9 @@ def test_a_file_that_is_too_large_is_refused_by_its_size_and_by_its_rows(
         with pytest.raises(InvalidInput, match="has 202 bytes, and no more than 100"):
             tables.sql('from "first/x.csv"')
     with duckdb.connect() as connection:
-        connection.execute(f"copy (select 'x' as x from range(4_000_000)) to '{tmp_path}/bomb.parquet'")
+        connection.execute(f"copy (select 'x' as x from range(1_000_000)) to '{tmp_path}/bomb.parquet'")
     publish(workspace, "bomb.parquet", (tmp_path / "bomb.parquet").read_bytes())
-    monkeypatch.setattr(sheets, "_MEMORY", "16MB")
+    monkeypatch.setattr(sheets, "_MEMORY", "4MB")
     with pytest.raises(InvalidInput, match="Out of Memory"):
         tables.sql('from "first/bomb.parquet"')
     assert len(tables.sql('from "first/x.csv"')) == 100
@@ -239,7 +239,7 @@ def test_many_threads_ask_for_more_files_than_are_held(
     for n in range(3):
         publish(workspace, f"{n}.csv", f"x\n{n}\n")
     with ThreadPoolExecutor(3) as threads:
-        asked = [(n % 3, threads.submit(tables.sql, f'from "first/{n % 3}.csv"')) for n in range(12)]
+        asked = [(n % 3, threads.submit(tables.sql, f'from "first/{n % 3}.csv"')) for n in range(6)]
         assert [answer.result(60)["x"].tolist() for _, answer in asked] == [[n] for n, _ in asked]
     assert tables.rows("select count(*) from duckdb_tables() where schema_name = 'sheets'") == [(1,)]
 
