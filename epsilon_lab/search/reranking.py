@@ -34,8 +34,8 @@ class Reranking:
         self._ranks, self._ruled = self._places(), self._rulings()
 
     def changes(self) -> pd.DataFrame:
-        """What is another by now, as `Finalisation` says it: of each candidate that a verdict is about its place, with
-        its task; and who is the best.
+        """What is another by now, in the columns of `finalisation.changes`: of each candidate that a verdict is about
+        its place, with its task; and who is the best.
         """
         import pandas as pd  # noqa: PLC0415 - pandas loads when someone looks
 

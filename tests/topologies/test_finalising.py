@@ -155,6 +155,22 @@ def open_in(run: Merging) -> set[str]:
     return {name for name in of_state if run.state.docket[name].tasks}  # and not of verdicts that are in conflict
 
 
+def finalisations(run: Merging, since: int | None = None) -> Finalisations:
+    found = Finalisations(since)
+    found.take(run.records)
+    return found
+
+
+def changed(run: Merging, since: int) -> dict[str, tuple[Value | None, Value | None]]:
+    """What finalisations have changed, by its record: outputs before and after."""
+    found = finalisations(run, since)
+    pairs = {
+        name: (run.outputs.get(found.before.get(name, name)), run.outputs.get(line.task_id))
+        for name, line in found.again.items()
+    }
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
 def decide_something(run: Merging, dice: random.Random) -> None:
     """Decide a case, decide it anew, or take a verdict back."""
     cases = sorted(name for names in run.state.docket.asked().values() for name in names)
@@ -176,10 +192,15 @@ def test_finalised_it_is_what_a_plain_fold_gives(
     run.start(plan_of(shape))
     run.play(dice)
     first, last = run.said(), plan_of(shape).name(Spot(len(shape[1]), 0))
+    said: dict[int, dict[str, Value]] = {}
     for _ in range(4):
         decide_something(run, dice)
-        began = len(run.groups)
+        began, told = len(run.groups), finalisations(run).told
+        before = said.setdefault(told, run.said())
         was_done = run.finalise(dice)
+        after = run.said()
+        found = changed(run, told)
+        assert found == {name: (before.get(name), after[name]) for name in after if before.get(name) != after[name]}
         output, asked = fold(shape, given_, run.verdicts())
         assert unpack(run.said()[last]) == output
         if was_done:
@@ -192,6 +213,8 @@ def test_finalised_it_is_what_a_plain_fold_gives(
             again.finalise(dice)
             assert again.said() == run.said()
             assert open_in(again) == open_in(run)
+            if finalisations(again).told == told:
+                assert changed(again, told) == found
             run = again
     for name in list(run.verdicts()):
         run.tell(Tell(Retract(case_id=name, decider=ANN)))
@@ -250,33 +273,27 @@ def test_a_run_that_goes_by_all_verdicts_says_so_and_has_nothing_written() -> No
 
 def test_what_a_finalisation_changed_is_told_with_the_next_where_its_lab_was_killed_in_its_midst() -> None:
     shape = (8, by_arity(8, 2), False)
-
-    def of(run: Merging, since: int | None = 0) -> Finalisations:
-        found = Finalisations(since)
-        found.take(run.records)
-        return found
-
     run = ended(EIGHT, shape)
-    assert (of(run).told, of(run).again) == (0, {})
+    assert (finalisations(run).told, finalisations(run, 0).again) == (0, {})
     decide(run, ["eva", "eve"])
     began = len(run.groups)
     run.finalise(random.Random(1))
     made = [f"{name}~2" for name in ("reduce-l01-n0002", "reduce-l02-n0001", "reduce-l03-n0000")]
-    assert of(run).told == of(run, since=None).told == 1
+    assert finalisations(run).told == 1
     for size in range(began + 1, len(run.groups)):
         cut = run.cut(plan_of(shape), size)
-        assert of(cut).told == 0  # and it goes on
+        assert finalisations(cut).told == 0  # and it goes on
         cut.play(random.Random(1))
-        assert of(cut).told == 0
-        assert [line.task_id for line in of(cut).again.values()] == made
-        assert not of(cut).before
+        assert finalisations(cut).told == 0
+        assert [line.task_id for line in finalisations(cut, 0).again.values()] == made
+        assert not finalisations(cut, 0).before
 
     decide(cut, ["eva", "eve"], "different")
     cut.finalise(random.Random(1))
-    assert of(cut).told == 2
-    assert of(cut, since=1).before == dict(zip(map(ids.origin, made), made, strict=True))
-    assert [line.task_id for line in of(cut, since=1).again.values()] == [f"{name[:-2]}~3" for name in made]
-    assert not of(cut, since=2).again
+    assert finalisations(cut).told == 2
+    assert finalisations(cut, since=1).before == dict(zip(map(ids.origin, made), made, strict=True))
+    assert [line.task_id for line in finalisations(cut, since=1).again.values()] == [f"{name[:-2]}~3" for name in made]
+    assert not finalisations(cut, since=2).again
 
 
 def test_a_run_that_was_stopped_stays_so_and_one_that_is_stopped_while_it_is_finalised_ends_as_it_had() -> None:
