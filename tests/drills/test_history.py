@@ -219,17 +219,20 @@ def test_an_answer_from_beyond_the_lease_is_stale(
             rows = lab.store.rows("select body from events where type = $kind", {"kind": kind})
         return [body.encode() for (body,) in rows if "far-" in body and '/w1"' in body]
 
-    for turn in (1, 2, 3):
-        assert wait_until(lambda turn=turn: len(lines("worker.joined")) == turn, within_s=60)
+    def is_at_work() -> bool:
+        return len(lines("worker.joined")) > len(lines("worker.left"))  # more than once, where a beat comes late
+
+    for _ in range(3):
+        assert wait_until(is_at_work, within_s=60)
         assert wait_until(lambda: drill.executing(below=far.pid) is not None, within_s=60)
         stopped = [far.pid, *(process.pid for process in descendants(far.pid))]
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
-        assert wait_until(lambda turn=turn: len(lines("worker.left")) == turn, within_s=60)
+        assert wait_until(lambda: not is_at_work(), within_s=60)
         drill.let_work()
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
-    assert wait_until(lambda: len(lines("worker.joined")) == 4, within_s=60)
+    assert wait_until(is_at_work, within_s=60)
     verdict = drill.finish()
     failed = [line for body in lines("task.failed") for line in msgspec.json.decode(body, type=TasksFailed).tasks]
     expired = {line.fence for line in failed if line.outcome == "expired"}

@@ -144,27 +144,27 @@ def test_a_replay_costs_nothing(tmp_path, llm):
 
 
 def test_when_the_seconds_are_over_what_is_paid_for_is_still_judged_and_nothing_more_is_asked(lab, llm):
-    with ModelServer(unique, latency_s=5.0) as server:
-        budget = Budget(seconds=4, usd=1)  # a price is looked up before the clock starts: litellm takes seconds to load
+    with ModelServer(unique, latency_s=9.0) as server:
+        budget = Budget(seconds=8, usd=1)  # a price is looked up before the clock starts: litellm takes seconds to load
         run = lab.start(PopulationSearch(toy(), llm(server), in_flight=4, **NUMBERS), budget=budget).wait(120)
         assert len(server.requests) == 4
-    assert (run.status, run.reason) == ("completed", "the budget of 4 s was used up")
+    assert (run.status, run.reason) == ("completed", "the budget of 8 s was used up")
     assert run.candidates["outcome"].value_counts().to_dict() == {"scored": 5, "proposal_failed": 12}
 
 
 def test_a_run_that_is_resumed_after_its_time_begins_nothing(tmp_path, llm):
     """What was in flight when the lab ended is not asked again either."""
     path, faults = tmp_path / "runs", {1: Hang()}
-    with ModelServer(unique, latency_s=5.0, faults=faults) as server:
+    with ModelServer(unique, latency_s=9.0, faults=faults) as server:
         search = PopulationSearch(toy(), llm(server), in_flight=2, **NUMBERS)
         with Lab(path, workers=2) as lab:
-            left = lab.start(search, budget=Budget(seconds=4, usd=1))
+            left = lab.start(search, budget=Budget(seconds=8, usd=1))
             assert wait_until(lambda: "ok" in set(left.frame("llm_calls")["outcome"]), within_s=60)
         with Lab(path, workers=2) as lab:
             run = lab.resume(left.run_id).wait(120)
             outcomes = run.frame("llm_calls")["outcome"].value_counts()
         assert len(server.requests) == 2
-    assert run.reason == "the budget of 4 s was used up"
+    assert run.reason == "the budget of 8 s was used up"
     assert (outcomes["ok"], outcomes["unknown"]) == (1, 1)
 
 
@@ -176,8 +176,8 @@ def test_the_seconds_end_a_queue_with_the_items_that_are_done(lab):
         return item
 
     assert wait_until(lambda: len(lab.workers) == 3, within_s=60), "two children and the async lane"
-    run = lab.start(WorkQueue([0, 600, 600, 600], work), budget=Budget(seconds=2)).wait(60)
-    assert (run.status, run.reason) == ("completed", "the budget of 2 s was used up; 1 of 4 items were completed")
+    run = lab.start(WorkQueue([0, 600, 600, 600], work), budget=Budget(seconds=4)).wait(60)
+    assert (run.status, run.reason) == ("completed", "the budget of 4 s was used up; 1 of 4 items were completed")
     assert run.results(failed="none") == [0, None, None, None]
 
 

@@ -131,7 +131,7 @@ def test_a_model_may_be_a_queue_s_task(lab, monkeypatch):
         lab.start(WorkQueue(["ab"], model))
 
 
-@pytest.mark.parametrize("status", [401, 402, 404])
+@pytest.mark.parametrize("status", [402, *(pytest.param(n, marks=pytest.mark.long) for n in (401, 404))])
 def test_a_model_that_refuses_us_ends_a_queue_and_not_each_of_its_items(lab, monkeypatch, status):
     monkeypatch.setenv("LAB_TEST_KEY", "sk-test-0123456789")
     with ModelServer([Text("one"), Status(status)]) as server:

@@ -246,7 +246,7 @@ def whole(tmp_path_factory):
     return run.path, ends, rows
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.99])
+@pytest.mark.parametrize("share", [0.3, *(pytest.param(share, marks=pytest.mark.long) for share in (0.0, 0.6, 0.99))])
 def test_cut_after_a_commit_a_real_search_ends_as_it_did(runs, whole, share):
     path, ends, rows = whole
     run = runs / path.name
@@ -276,15 +276,15 @@ def refused(runs, run_id, problem, *, error=InvalidInput, broker="kernel", **arg
     return str(told.value)
 
 
-@pytest.mark.parametrize("run_id", ["nosuch", "", "lab", "..", "a\0b", 7, None, "../runs"])
-def test_an_unknown_run_is_refused_and_what_there_is_is_named(runs, tmp_path, run_id):
+def test_an_unknown_run_is_refused_and_what_there_is_is_named(runs, tmp_path):
     (tmp_path / "journal.ndjson").touch()  # not a run, though `..` would lead to it
     with Lab(runs, workers=1) as lab:
         known = lab.start(WorkQueue([1], abs)).wait(60).run_id
-        with pytest.raises(InvalidInput, match="run_id: ") as told:
-            lab.resume(run_id)
-        if isinstance(run_id, str) and "\0" not in run_id:
-            assert known in str(told.value)
+        for run_id in ("nosuch", "", "lab", "..", "a\0b", 7, None, "../runs"):
+            with pytest.raises(InvalidInput, match="run_id: ") as told:
+                lab.resume(run_id)
+            if isinstance(run_id, str) and "\0" not in run_id:
+                assert known in str(told.value)
         with pytest.raises(InvalidInput, match="trust: must be True or False"):
             lab.resume(known, trust="yes")
 

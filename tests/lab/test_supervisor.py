@@ -64,7 +64,7 @@ def test_what_fails_is_mended_and_what_hangs_is_given_to_another(lab):
 
 
 def test_silence_is_acted_upon_without_any_review(lab):
-    run = lab.start(Supervisor(plan(), workers={"quick": quick}, retries=1, beat_within_s=0.4)).wait(60)
+    run = lab.start(Supervisor(plan(), workers={"quick": quick}, retries=1, beat_within_s=1.5)).wait(60)
     assert run.output["report"]["slow"] == "quick"
     slow = run.frame("tasks").query("task_id.str.startswith('slow')")
     assert slow.status.tolist() == ["failed", "failed", "completed"]

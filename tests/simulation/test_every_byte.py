@@ -133,7 +133,7 @@ def test_a_real_run_done_again_in_part_is_recovered_from_any_group_of_it(recorde
     assert {"item-000001~2", "item-000003~2"} <= opened
 
 
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("share", [0.6, *(pytest.param(share, marks=pytest.mark.long) for share in (0.3, 0.9))])
 def test_a_real_run_cut_anywhere_ends_as_it_did(recorded, tmp_path, share):
     workspace = tmp_path / "runs"
     shutil.copytree(recorded.parent, workspace)
