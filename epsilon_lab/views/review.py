@@ -183,8 +183,8 @@ class Review:
 
     def _hesitate(self, case_id: str) -> None:
         self._book.unsure(case_id, note=self._notes[case_id].strip(), decider=self._decider)
-        self._say(f"it is on record that you are unsure about {case_id}; it comes again at the end")
         self._go(PutAside(case_id))
+        self._say(f"you are unsure about {case_id}, which is on record; {self._words or 'it comes again at the end'}")
 
     def _take_back(self) -> None:
         listed = set(self._sitting.listed)

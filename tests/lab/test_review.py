@@ -241,11 +241,13 @@ def test_to_be_unsure_is_on_record_and_a_panel_opened_anew_asks_last_about_it(st
     hand.click(UNSURE, " blurred ")
     assert run.frame("cases").set_index("case_id")["unsure"].to_dict()[first] == {"ann": "blurred"}
     assert (on_record(run), len(run.cases.open)) == ([], 2)
+    assert "on record" in hand.seen.words
     again = Hand(run)
     assert (asked(again.seen), again.seen.unsure) == ("e0", 1)
     assert asked(Hand(run, BO).seen) == "e1"
     seen = again.click("same")
     assert seen.case.case_id == first
+    assert "on record; it is the only one left" in again.click(UNSURE, "blurred").words
     assert "unsure · ann · blurred" in review_card.text(seen)
     assert "blurred" not in review_card.text(Hand(run, BO, blind=True).seen)
     with pytest.raises(InvalidInput, match="is not in run "):
