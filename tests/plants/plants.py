@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 ATTEMPTS = "tests/broker/test_attempts.py"
 DISPATCH = "tests/broker/test_dispatch.py"
+FIRST_SPARE = "tests/workers/test_supervisor.py::test_the_first_spare_is_started_with_the_first_beat"
 LEASES = "tests/broker/test_leases.py"
 SETTLING = "tests/broker/test_settling.py"
 SUBMISSIONS = "tests/broker/test_submissions.py"
@@ -2122,6 +2123,21 @@ PLANTS = (
         'len({origin(task_id or "") for _, task_id in artifacts}) == 1',
         "len({task_id for _, task_id in artifacts}) == 1",
         ("tests/workspace/test_sheets.py",),
+    ),
+    Plant(
+        "a spare is started before anybody works",
+        "workers/supervisor.py",
+        '            member.employ(f"{self._session}/w{next(self._numbers)}")\n',
+        '            member.employ(f"{self._session}/w{next(self._numbers)}")\n'
+        "            self._spare = self._spare or self._start()\n",
+        (FIRST_SPARE,),
+    ),
+    Plant(
+        "there is never a first spare",
+        "workers/supervisor.py",
+        "            if self._spare is None and not self._bad_starts:\n                self._spare = self._start()\n",
+        "",
+        (FIRST_SPARE,),
     ),
 )
 """All of them."""
