@@ -1,6 +1,6 @@
 """What the search gains over chance: the seed program, random variation of it, and the search, at equal evaluations.
 
-    python benchmarks/search_controls.py [--problems cap_set_4 ...] [--seeds 0-9] [--evaluations N]
+    python benchmarks/search_controls.py [--problems demo cap_set_4 ...] [--seeds 0-9] [--evaluations N]
                                          [--workspace out/search_controls] [--workers 2] [--table]
 
 Every search and its `run.controls()` go through a real lab; an evaluation is a program that was put to the judge, each
@@ -38,7 +38,11 @@ class Trial:
     """Name of the further score that no proposer, prompt or brief sees."""
 
 
+DEMO = {"population": 8, "elites": 2, "diverse": 2, "fresh": 2}
+"""The numbers of notebook 01, which `make demo` runs."""
+
 TRIALS = {
+    "demo": Trial(problems.csv_aggregation, evaluations=24, search=DEMO),
     "csv_aggregation": Trial(problems.csv_aggregation, evaluations=100),  # each of them is ten runs or more
     "cap_set_4": Trial(lambda: problems.cap_set(4)),
     "cap_set_5": Trial(lambda: problems.cap_set(5)),

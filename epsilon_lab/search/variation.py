@@ -11,18 +11,19 @@ Only code that the entry function can reach is varied: a change elsewhere would 
 from __future__ import annotations
 
 import ast
-import copy
 import math
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from epsilon_lab.dice import dice
 from epsilon_lab.errors import InvalidInput, ProposalFailed
 from epsilon_lab.search.context import Context
 from epsilon_lab.search.grammar import Scope, grow, scope_of
-from epsilon_lab.search.program import Program, Site, blocks, defines, sites, start_of
+from epsilon_lab.search.program import Program, Site, blocks, copied, defines, sites, start_of
 from epsilon_lab.search.sources import code_hash, parse, parses
 
 TRIES = 40
@@ -37,6 +38,13 @@ there are more it is a larger share, and few are soon all known."""
 
 EXCHANGED = 0.2
 """Share of alternatives among the other proposals' edits."""
+
+_TOO_DEEP = 3
+"""How often a program may be too deep to be varied before it is given up."""
+
+_SLOT = re.compile(r"g(\d+)-c(\d+)")
+_GOLDEN = (math.sqrt(5) - 1) / 2
+"""Multiples of it, on a circle, keep away from each other."""
 
 _FAMILIES: tuple[tuple[type[ast.AST], ...], ...] = (
     (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod),
@@ -53,7 +61,7 @@ class Variation:
     """A proposer: `variation(context) -> source`.
 
     `fresh` is one to three edits of the seed program, `diverse` as many of the parent, `offspring` a crossing of two
-    parents and up to two edits.
+    parents and up to two edits. Where there are many alternatives, each has its turn.
 
     Args:
         alternatives: Name of a function of the seed program -> other bodies for it, each a complete `def`.
@@ -89,19 +97,24 @@ class Variation:
         shown = {seed, context.best.source, *parents, *(one.source for one in context.top)}
         known = {code_hash(source) for source in shown}
         try:
-            limit = GROWTH_LIMIT + 3 * len(Program(seed))
-            base, *others = [Program(source) for source in parents or [seed]]
+            limit = GROWTH_LIMIT + 3 * len(_parsed(seed))
+            base, *others = [_parsed(source) for source in parents or [seed]]
         except (SyntaxError, RecursionError) as error:
             raise ProposalFailed(f"a program to vary does not compile: {error}") from error
-        bodies = {name: [_body(body) for body in bodies] for name, bodies in self.alternatives.items()}
+        bodies = {name: [_parsed(body) for body in bodies] for name, bodies in self.alternatives.items()}
         material = [*others, *(body for some in bodies.values() for body in some)]
-        proposal = (parents or [seed])[0]
+        due = _due(context, [(name, body) for name, some in bodies.items() for body in some])
+        proposal, too_deep = (parents or [seed])[0], 0
         for _ in range(TRIES):
             try:
                 program = base.copy()
-                self._vary(program, others, bodies, context.dice)
+                self._vary(program, others, bodies, due, context.dice)
                 source = program.text(material)
-            except (RecursionError, ValueError):  # what compiles may still be too deep, or a number too long, to vary
+            except RecursionError:  # what compiles may still be too deep to vary
+                if (too_deep := too_deep + 1) == _TOO_DEEP:
+                    break
+                continue
+            except ValueError:  # or a number in it too long
                 continue
             if len(program) <= limit and parses(source) is None:
                 proposal = source
@@ -110,7 +123,12 @@ class Variation:
         return proposal
 
     def _vary(
-        self, program: Program, others: Sequence[Program], bodies: Mapping[str, Sequence[Program]], dice: random.Random
+        self,
+        program: Program,
+        others: Sequence[Program],
+        bodies: Mapping[str, Sequence[Program]],
+        due: tuple[str, Program] | None,
+        dice: random.Random,
     ) -> None:
         edits = dice.randint(1, 3)
         if others:
@@ -118,6 +136,8 @@ class Variation:
             edits -= 1
         made = math.prod(1 + len(some) for some in bodies.values())
         share = 1.0 if dice.random() < made / (made + HALF_ASSEMBLED) else EXCHANGED
+        if due is not None and share == 1.0 and edits:
+            edits -= _give(program, self.entry, *due)
         for _ in range(edits):
             if bodies and dice.random() < share:
                 _exchange(program, self.entry, bodies, dice)
@@ -126,8 +146,8 @@ class Variation:
 
 
 @lru_cache(maxsize=256)
-def _body(source: str) -> Program:
-    """An alternative, parsed once in a process; what is put in is a copy."""
+def _parsed(source: str) -> Program:
+    """A program of the context, or an alternative, parsed once in a process; what is varied or put in is a copy."""
     return Program(source)
 
 
@@ -137,6 +157,27 @@ def _exchange(program: Program, entry: str, bodies: Mapping[str, Sequence[Progra
     if usable:
         old = dice.choice(usable)
         _put(program, old, dice.choice(bodies[old.name]).tree.body[0])
+
+
+def _due(context: Context, alternatives: Sequence[tuple[str, Program]]) -> tuple[str, Program] | None:
+    """The alternative whose turn it is: of a generation's candidates each has another, in an order that the seed
+    shuffles, and the next generation begins elsewhere in it. Left to chance, a third of them are not tried once in as
+    many proposals as there are. None for what is no slot of a search, such as a control, which is to be chance alone.
+    """
+    slot = _SLOT.fullmatch(context.candidate_id)
+    if slot is None or not alternatives:
+        return None
+    order = dice(context.seed, "alternatives").sample(alternatives, len(alternatives))
+    generation, index = map(int, slot.groups())
+    return order[(int(generation * _GOLDEN * len(order)) + index) % len(order)]
+
+
+def _give(program: Program, entry: str, name: str, body: Program) -> bool:
+    """Put in this body for a function; tell whether it is called at all."""
+    old = next((one for one in program.reachable(entry) if isinstance(one, ast.FunctionDef) and one.name == name), None)
+    if old is not None:
+        _put(program, old, body.tree.body[0])
+    return old is not None
 
 
 def _cross(program: Program, donor: Program, dice: random.Random) -> None:
@@ -160,7 +201,7 @@ def _cross(program: Program, donor: Program, dice: random.Random) -> None:
 
 def _put(program: Program, old: ast.stmt, new: ast.stmt) -> None:
     body = program.tree.body
-    body[next(index for index, one in enumerate(body) if one is old)] = copy.deepcopy(new)
+    body[next(index for index, one in enumerate(body) if one is old)] = copied(new)
 
 
 class _Place(NamedTuple):
@@ -263,7 +304,7 @@ def _rearrange(place: _Place, dice: random.Random) -> bool:
         case "delete":
             del block[index]
         case "double":
-            block.insert(index, copy.deepcopy(block[index]))
+            block.insert(index, copied(block[index]))
         case "move":
             moved = block.pop(index)
             target = dice.choice([one for one in blocks(place.statement) if one] or [block])
@@ -283,7 +324,7 @@ def _graft(place: _Place, donor: ast.stmt, dice: random.Random) -> bool:
         return False
     block = dice.choice(usable)
     index = dice.randrange(start_of(block), len(block))
-    block[index : index + dice.randint(0, 1)] = [copy.deepcopy(dice.choice(given))]
+    block[index : index + dice.randint(0, 1)] = [copied(dice.choice(given))]
     return True
 
 
@@ -297,7 +338,7 @@ def _transplant(place: _Place, donor: ast.stmt, dice: random.Random) -> bool:
     nodes = [other.node for other in sites(donor)]
     fitting = [one for one in nodes if scope.kind_of(one) == kind and scope.admits(one) and ast.dump(one) != old]
     if fitting:
-        site.put(copy.deepcopy(dice.choice(fitting)))
+        site.put(copied(dice.choice(fitting)))
     return bool(fitting)
 
 
