@@ -402,14 +402,6 @@ class Docket:
         return lines
 
 
-def docket_of(lines: Iterable[Body], run_id: str = "r") -> Docket:
-    """The cases of a run, as its record tells of them."""
-    docket = Docket(run_id)
-    for line in lines:
-        docket.take(line)
-    return docket
-
-
 def _named(conflict: Case) -> list[tuple[str, int]]:
     """The verdicts that a conflict is between, each a pair's case and a number, the one that differs last."""
     return [(name, number) for name, number in conflict.key] if conflict.flagged_by == CONFLICTS else []

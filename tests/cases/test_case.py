@@ -3,11 +3,12 @@
 import pytest
 
 from epsilon_lab.cases.case import Case
-from epsilon_lab.cases.docket import Docket, docket_of
+from epsilon_lab.cases.docket import Docket
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.cases import Decide, Flag, Rank, Retract, Take, Unsure, speaking
 from epsilon_lab.messages.deciders import AUTHORITY, Decider
 from epsilon_lab.messages.events import CaseFlagged, CasesAsked, CasesRanked, CaseWithdrawn, VerdictGiven
+from tests.cases.record import docket_of
 
 ANN = Decider("ann")
 LINE = CaseFlagged(case_id="c", kind="gate", question="Good?", options=("pass", "reject"))

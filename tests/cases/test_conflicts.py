@@ -3,11 +3,12 @@
 import pytest
 
 from epsilon_lab.cases.conflicts import Comparisons
-from epsilon_lab.cases.docket import CONFLICTS, docket_of
+from epsilon_lab.cases.docket import CONFLICTS
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.messages.cases import Decide, Rank, Retract
 from epsilon_lab.messages.deciders import Decider
 from epsilon_lab.messages.events import CaseFlagged
+from tests.cases.record import docket_of
 
 ANN = Decider("ann")
 

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from epsilon_lab.cases.docket import CONFLICTS, docket_of
+from epsilon_lab.cases.docket import CONFLICTS
 from epsilon_lab.errors import InvalidInput
 from epsilon_lab.ids import case_id
 from epsilon_lab.messages.cases import Decide, Rank, Retract
@@ -16,6 +16,7 @@ from epsilon_lab.messages.deciders import AUTHORITY, Decider
 from epsilon_lab.messages.events import TYPES, CaseFlagged, CasesRanked, CaseWithdrawn, VerdictGiven
 from epsilon_lab.workspace.fold import Fold
 from epsilon_lab.workspace.journal import Record
+from tests.cases.record import docket_of
 
 PLAIN, PAIRS, NAMES = 500, 500, 40
 KINDS = ("HUMAN", "CODE", "LLM")

@@ -3,7 +3,6 @@
 import msgspec
 import pytest
 
-from epsilon_lab.cases.docket import docket_of
 from epsilon_lab.errors import LabError
 from epsilon_lab.messages.cases import Decide, Flag, Rank, Retract
 from epsilon_lab.messages.deciders import Decider
@@ -17,6 +16,7 @@ from epsilon_lab.messages.events import (
 )
 from epsilon_lab.topologies.engine import End
 from epsilon_lab.topologies.recovery import recover
+from tests.cases.record import docket_of
 from tests.topologies.test_judged_plan import Play, three
 
 ANN = Decider("ann")

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from epsilon_lab import Budget, Command, ids
 from epsilon_lab.agents.work import work_of
-from epsilon_lab.cases.docket import docket_of
 from epsilon_lab.cases.finalisation import Finalisations
 from epsilon_lab.errors import LabError, UpToDate
 from epsilon_lab.messages.call import Call
@@ -32,6 +31,7 @@ from epsilon_lab.topologies.nodes import NodeSpec
 from epsilon_lab.topologies.plan import Plan, Revise
 from epsilon_lab.topologies.reduction import ReductionPlan, ReductionRules
 from epsilon_lab.workspace.layout import RunDirectory
+from tests.cases.record import docket_of
 from tests.topologies.rehearsal import Rehearsal, completed
 
 ANN = Decider("ann")
