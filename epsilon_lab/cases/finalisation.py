@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("task_id", "path", "before", "after", "because")
 
-TOO_DEEP = "nested too deeply to be shown"
+_TOO_DEEP = "nested too deeply to be shown"
 
 _PART = msgspec.json.Decoder(list[tuple[str, StoredValue]])
 _SUBMITTED = msgspec.json.Decoder(TasksSubmitted)
@@ -110,12 +110,12 @@ def changes(run: RunDirectory, tables: Tables, read: Callable[[str, Value], Any]
         read: Makes the Python object again that a task's output is.
         since: After how many of them.
 
-    Raises:
-        WorkspaceError: A file of verdicts is gone.
-
     Returns:
         `task_id`, the `path` in its output, the value `before` and `after` (None for none), and `because`, a list of
         case ids; no rows where nothing is another.
+
+    Raises:
+        WorkspaceError: A file of verdicts is gone.
     """
     import pandas as pd  # noqa: PLC0415 - pandas loads when someone looks
 
@@ -132,7 +132,7 @@ def changes(run: RunDirectory, tables: Tables, read: Callable[[str, Value], Any]
         try:
             return differences(*shown)
         except RecursionError:
-            return [Difference("$", TOO_DEEP, TOO_DEEP)]
+            return [Difference("$", _TOO_DEEP, _TOO_DEEP)]
 
     changed = {name: compared(before[name], task_id) for name, task_id in again.items()}
     blame = _blame(run, tables, found.again, _turned(run, found.verdicts, since)) if any(changed.values()) else {}
