@@ -66,7 +66,10 @@ class Docket:
         """Case -> how many were flagged before it."""
 
         self._words: dict[str, int] = {}
-        """Case -> a hash of the line that it was made of."""
+        """Case -> a hash of the words in which it was asked last."""
+
+        self._own_words: dict[tuple[str, str], int] = {}
+        """Case and task, by the first of its revisions -> of those in which that one asked last, where they differ."""
 
         self._asked: dict[str, set[str]] = {}
         self._sources: set[str] = set()
@@ -140,8 +143,9 @@ class Docket:
         """
         new, told = list[CaseFlagged | CasesAsked](), dict[str, str | None]()
         for line in flags:
-            case = self._cases.get(line.case_id)
-            if case is None or case.status == "withdrawn" or self._words[line.case_id] != _words(line):
+            case, asks = self._cases.get(line.case_id), ids.origin(line.task_id or "")
+            words = self._own_words.get((line.case_id, asks), self._words.get(line.case_id))
+            if case is None or case.status == "withdrawn" or words != _words(line):
                 new.append(line)
             else:
                 told[line.case_id] = line.told
@@ -191,8 +195,13 @@ class Docket:
         return said.source not in self._sources
 
     def _flag(self, line: CaseFlagged) -> None:
-        before = self._cases.get(line.case_id)
-        self._words[line.case_id] = _words(line)
+        before, words, asks = self._cases.get(line.case_id), _words(line), ids.origin(line.task_id or "")
+        if before is not None and (last := self._words[line.case_id]) != words:
+            for name in map(ids.origin, before.tasks):
+                self._own_words.setdefault((line.case_id, name), last)
+        if (line.case_id, asks) in self._own_words:
+            self._own_words[line.case_id, asks] = words
+        self._words[line.case_id] = words
         if before is None:
             self._cases[line.case_id] = case = flagged(line)
             self._places[line.case_id] = len(self._places)

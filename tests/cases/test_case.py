@@ -258,6 +258,25 @@ def test_what_is_asked_in_other_words_is_on_record_in_full(more):
     assert docket_of([asked("c", "t", evidence=[1])]).abridged([other]) == (other,)
 
 
+def test_what_each_asks_again_in_its_own_words_changes_nothing_until_one_of_them_puts_it_otherwise():
+    cases = docket_of([asked("c", "low"), asked("c", "high", question="All?")])
+    for number in (2, 3):
+        for line in (asked("c", f"low~{number}"), asked("c", f"high~{number}", question="All?")):
+            [short] = cases.abridged([line])
+            assert short == CasesAsked(task_id=line.task_id, told={"c": None})
+            cases.take(short)
+    assert (cases["c"].question, len(cases["c"].tasks)) == ("All?", 6)
+    for line in (asked("c", "high~4", question="Most?"), asked("c", "high~5", question="All?")):
+        assert cases.abridged([line]) == (line,)
+        cases.take(line)
+        assert cases["c"].question == line.question
+    same = asked("c", "low~4", question="All?")
+    assert cases.abridged([same]) == (same,)
+    cases.take(same)
+    assert cases.abridged([asked("c", "low~5", question="All?")])[0] == CasesAsked(task_id="low~5", told={"c": None})
+    assert cases.abridged([asked("c", "low~6")]) == (asked("c", "low~6"),)
+
+
 def test_what_was_withdrawn_is_asked_again_in_full_with_its_reason():
     cases = docket_of([asked("c", "t", reason="odd"), CaseWithdrawn(case_id="c", reason="nobody asks")])
     for line in cases.abridged([asked("c", "t~2", reason="odd")]):

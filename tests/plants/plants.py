@@ -2118,6 +2118,20 @@ PLANTS = (
         (f"{FINALISING}::test_what_is_finalised_is_not_cut_short_by_a_budget_of_seconds",),
     ),
     Plant(
+        "what a group asks in its own words again is on record in full again",
+        "cases/docket.py",
+        "self._own_words.get((line.case_id, asks), self._words.get(line.case_id))",
+        "self._words.get(line.case_id)",
+        (CASE,),
+    ),
+    Plant(
+        "a group that changes its words back is not heard",
+        "cases/docket.py",
+        "            self._own_words[line.case_id, asks] = words\n",
+        "            pass\n",
+        (CASE,),
+    ),
+    Plant(
         "a finalize that a crash has cut short counts as told",
         "cases/finalisation.py",
         "                    self._is_taken_up = True\n",

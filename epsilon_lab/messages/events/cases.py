@@ -49,7 +49,9 @@ class CaseAsWritten(CaseFlagged, frozen=True, kw_only=True):
 
 
 class CasesAsked(Body, frozen=True, kw_only=True):
-    """`case.asked`: a task asks what is on record already, word for word; in the place of one `case.flagged` each."""
+    """`case.asked`: a task asks what is on record already, in the words in which it did before, or whoever asked last
+    did; in the place of one `case.flagged` each. The case stands as it was put.
+    """
 
     task_id: str
     told: dict[str, str | None]
