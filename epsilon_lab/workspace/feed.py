@@ -123,6 +123,11 @@ class Feed:
         return self._kept
 
     @property
+    def has_events(self) -> bool:
+        """Whether the events themselves are kept, or being read."""
+        return self._events_to is not None
+
+    @property
     def size(self) -> int:
         """About how many bytes of it were read."""
         return (self._end.segment - 1) * SEGMENT_BYTES + self._end.offset

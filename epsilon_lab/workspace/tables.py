@@ -54,6 +54,10 @@ _ASKED_AGAIN_S = 0.1
 _LONG = 32 * 1024 * 1024
 """Bytes of journals that nobody waits for without being told."""
 
+_MOST_EVENTS = 1 << 30
+"""Bytes of journals whose events are held at a time; in memory they take 1.6 times that, and to read them 17 s of
+processor time."""
+
 _LISTED = 50
 """Files of runs that are named among the tables."""
 
@@ -273,7 +277,7 @@ class Tables:
             sheets = named_sheets(query, self._workspace, partial(rows, patience)) if names_files else ()
             named = _named(query) if tables is None else tables
             if tables is None and not named:  # none in plain sight: it may be any, and of files alone it is none
-                named = set() if sheets else set(STORED)
+                named = set() if sheets else set(STORED) - {"events"}
             return self._answer(patience, query, params, fetch, named, run_id, sheets)
 
         try:
@@ -343,6 +347,8 @@ class Tables:
         """Bring the tables up to date; where patience ends, as far as it lasted, and the rest another time."""
         if self._closed:
             raise LabError("these tables were closed with their lab; open the workspace again: Lab(...)")
+        if "events" in tables and run_id is None:
+            self._check_events(patience)
         database = self._database = self._database or Database(self._catalogue)
         try:
             if run_id is None and not self._is_grown and live is not None:
@@ -446,6 +452,21 @@ class Tables:
             if patience.is_over:
                 break
         database.take(waiting, tables)
+        patience.waits_for = ""
+
+    def _check_events(self, patience: Patience) -> None:
+        """Refuse to hold more events than there is room for; which runs a query means, nobody knows beforehand."""
+        sizes = {name: sum(look.size for look in looks(self._journal(name))) for name in self._run_ids()}
+        if (size := sum(sizes.values())) > _MOST_EVENTS:
+            raise InvalidInput(
+                "table events",
+                f"the journals of {len(sizes):,} runs have {size / 1e6:,.0f} MB, and the events of no more than "
+                f"{_MOST_EVENTS / 1e6:,.0f} MB are held at a time",
+                "take them run by run: lab.runs[name].frame('events')",
+            )
+        held = {name for name, feed in self._feeds.items() if feed.has_events}
+        if (size := sum(size for name, size in sizes.items() if name not in held)) >= _LONG:
+            patience.waits_for = f"reading the events of {size / 1e6:,.0f} MB of journals; Ctrl-C ends it"
 
     def _begin(self, database: Database, name: str | None) -> Feed:
         journal = self._journal(name)

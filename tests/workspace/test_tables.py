@@ -345,6 +345,22 @@ def test_events_asked_for_late_are_all_there_once(workspace: Workspace, tables: 
     assert len(tables.frame("llm_calls")) == 3
 
 
+def test_more_events_than_there_is_room_for_are_refused_and_one_runs_are_given(
+    workspace: Workspace, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        workspace.start(name)
+    size = sum(path.stat().st_size for path in workspace.path.glob(f"*/{JOURNAL}"))
+    monkeypatch.setattr("epsilon_lab.workspace.tables._MOST_EVENTS", size - 1)
+    with pytest.raises(InvalidInput, match=r"table events: the journals of 2 runs have .* run by run"):
+        tables.sql("select * from events")
+    assert tables.sql("select 1").values.tolist() == [[1]], "it may mean any table, but not that one"
+    assert len(tables.frame("events", "a")) == 1
+    assert len(tables.names()) == len(TABLES)
+    monkeypatch.setattr("epsilon_lab.workspace.tables._MOST_EVENTS", size)
+    assert tables.rows("select count(*) from events") == [(2,)]
+
+
 def test_what_a_newer_lab_writes_does_no_harm(workspace: Workspace, tables: Tables) -> None:
     workspace.start("r")
     body = msgspec.to_builtins(candidate("seed", score=1.0)) | {"hue": "red"}
