@@ -26,6 +26,10 @@ _LONG_S = 3.0
 
 _INTERRUPTED_S = 0.02
 
+_LEFT_S = 5.0
+"""Seconds that whoever works gets to end. One call of a function is never interrupted (`repeat('x', 2000000000)`), nor
+is a disk that does not answer: such work is left to itself then, and ends when it does."""
+
 
 class GivenUp(Exception):
     """Patience is over, which is how the one who works hears of it."""
@@ -121,7 +125,9 @@ def _waited_for(ask: Callable[[Patience], _Answer], patience: Patience, timeout_
             warnings.warn(patience.waits_for, RuntimeWarning, stacklevel=6)
         return answer.result(None if timeout_s is None else max(0.0, began + timeout_s - time.monotonic()))
     finally:
-        while not answer.done():
+        left_at = time.monotonic() + _LEFT_S
+        while not answer.done() and time.monotonic() < left_at:
             patience.end()
             wait([answer], _INTERRUPTED_S)
-        thread.join()
+        if answer.done():
+            thread.join()

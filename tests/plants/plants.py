@@ -1734,6 +1734,13 @@ PLANTS = (
         (SHEETS, "tests/workspace/test_patience.py"),
     ),
     Plant(
+        "whoever has no patience any more waits for work that does not end",
+        "workspace/patience.py",
+        "while not answer.done() and time.monotonic() < left_at:",
+        "while not answer.done():",
+        ("tests/workspace/test_patience.py",),
+    ),
+    Plant(
         "a look that was given up is taken for one that came to the end",
         "workspace/feed.py",
         "        if is_stopped:\n            self._cut = end\n",
