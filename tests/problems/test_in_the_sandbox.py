@@ -160,36 +160,22 @@ def test_bins_are_packed_by_what_is_fed(bins):
     assert (same.score, same.scores) == (seed.score, seed.scores)
 
 
-@pytest.mark.parametrize("where", PEEKS)
-def test_a_program_that_looks_ahead_gains_nothing(bins, where):
+def test_a_program_that_looks_ahead_gains_nothing(bins):
     """In the simulation some find what is to come and say so; fed, none does, and so none has a score."""
-    cheat = PEEKS[where] + "def priority(item, spaces):\n    return spaces if coming() else [-x for x in spaces]\n"
     blind = bins.evaluate("def priority(item, spaces): return [-x for x in spaces]", seed=17, must_check=True)
-    row = bins.evaluate(cheat, seed=17, must_check=True)
-    if where.startswith("files"):
-        assert (row.outcome, row.score, row.scores) == ("scored", blind.score, blind.scores)
-    else:
-        assert (row.outcome, row.score, row.scores) == ("check_failed", None, {})
-        assert f"(excess {blind.score:.2f} %" in row.error
+    for where, peek in PEEKS.items():
+        cheat = peek + "def priority(item, spaces):\n    return spaces if coming() else [-x for x in spaces]\n"
+        row = bins.evaluate(cheat, seed=17, must_check=True)
+        if where.startswith("files"):
+            assert (row.outcome, row.score, row.scores) == ("scored", blind.score, blind.scores)
+        else:
+            assert (row.outcome, row.score, row.scores) == ("check_failed", None, {}), where
+            assert f"(excess {blind.score:.2f} %" in row.error, where
 
 
-@pytest.mark.parametrize(
-    ("after", "body", "outcome"),
-    [
-        (100, "while True: pass", "timeout"),
-        pytest.param(1600, "while True: pass", "timeout", marks=pytest.mark.long),
-        (1600, "raise ValueError('stop')", "crashed"),
-        (1600, "return [0.5]", "check_failed"),
-        pytest.param(1600, "return None", "check_failed", marks=pytest.mark.long),
-        (1600, "return [float('nan')] * len(spaces)", "check_failed"),
-        (1600, "return object()", "bad_type"),
-        pytest.param(1600, "import os; os._exit(0)", "crashed", marks=pytest.mark.long),
-        (1600, "return ['x' * 100_000_000]", "too_large"),
-    ],
-)
-def test_a_rule_that_fails_on_the_hold_out_has_no_score(tmp_path, after, body, outcome):
-    """The simulation never asks for the 1501st item; the judge does."""
-    source = f"""
+def stopping(after: int, body: str) -> str:
+    """A rule that does something else than packing from an item on."""
+    return f"""
 asked = 0
 def priority(item, spaces):
     global asked
@@ -198,7 +184,28 @@ def priority(item, spaces):
         {body}
     return [-x for x in spaces]
 """
-    problem = problems.bin_packing()
-    with opened(replace(problem, timeout_s=2) if outcome == "timeout" else problem, tmp_path) as bench:
-        row = bench.evaluate(source, seed=17, must_check=True)
-    assert (row.outcome, row.score, row.scores) == (outcome, None, {})
+
+
+HOLD_OUT = {
+    "raise ValueError('stop')": "crashed",
+    "return [0.5]": "check_failed",
+    "return [float('nan')] * len(spaces)": "check_failed",
+    "return object()": "bad_type",
+    "return ['x' * 100_000_000]": "too_large",
+    "return None": "check_failed",
+    "import os; os._exit(0)": "crashed",
+}
+
+
+def test_a_rule_that_fails_on_the_hold_out_has_no_score(bins):
+    """The simulation never asks for the 1501st item; the judge does."""
+    for body, outcome in HOLD_OUT.items():
+        row = bins.evaluate(stopping(1600, body), seed=17, must_check=True)
+        assert (row.outcome, row.score, row.scores) == (outcome, None, {}), body
+
+
+@pytest.mark.parametrize("after", [100, pytest.param(1600, marks=pytest.mark.long)])
+def test_a_rule_that_hangs_has_no_score(tmp_path, after):
+    with opened(replace(problems.bin_packing(), timeout_s=2), tmp_path) as bench:
+        row = bench.evaluate(stopping(after, "while True: pass"), seed=17, must_check=True)
+    assert (row.outcome, row.score, row.scores) == ("timeout", None, {})

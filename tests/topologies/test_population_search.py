@@ -145,7 +145,7 @@ def test_the_seed_program_is_judged_before_anything_is_proposed():
     assert list(rows) == ["seed"]
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.data())
 def test_the_lineage_does_not_depend_on_the_order_of_arrival(data):
     world = World(values=data.draw(st.integers(3, 60)), failing=data.draw(st.sampled_from([0, 20])))
@@ -213,7 +213,7 @@ def test_target_and_wall_time_end_a_search_and_say_so():
     assert all(row.outcome in ("proposal_failed", "scorer_failed") for row in cut)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.data())
 def test_a_search_ends_when_its_evaluations_are_used_up_and_duplicates_use_none(data):
     allowed = data.draw(st.integers(1, 30))
@@ -256,7 +256,7 @@ class Priced(World):
         return super().answer(task) if self.calls >= 0 else failed(task, "budget: the budget was used up")
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(st.data())
 def test_a_budget_used_up_within_a_generation_keeps_what_was_paid_for(data):
     calls = data.draw(st.integers(1, 15))
