@@ -121,7 +121,6 @@ def test_what_is_found_in_the_tables_of_a_run_that_is_over_becomes_its_cases_onc
     with pytest.raises(InvalidInput, match=r"flag\(key='b'\) options"):
         run.detect(vague)
     assert len(run.cases) == 2, "nothing is flagged by a detector that fails"
-    lab.close()
     with Lab(lab.path, read_only=True) as looking_on, pytest.raises(LabError, match="only looks on"):
         looking_on.runs["toy"].detect(reducers.SuspiciousScore(best_known=1.0))
 
