@@ -228,7 +228,7 @@ PLANTS = (
     Plant(
         "what is asked again in other words is passed over",
         "cases/docket.py",
-        'if case is None or case.status == "withdrawn" or self._words[line.case_id] != _words(line):',
+        'if case is None or case.status == "withdrawn" or words != _words(line):',
         'if case is None or case.status == "withdrawn":',
         (CASE,),
     ),
