@@ -71,10 +71,11 @@ def test_work_that_does_not_end_is_left_to_itself(monkeypatch: pytest.MonkeyPatc
 
     def ask(_: Patience) -> None:
         threads.append(threading.current_thread())
-        at_last.wait()
+        at_last.wait(20)
 
     with pytest.raises(TimeoutError):
         answered(ask, 0.2)
+    assert all(thread.is_alive() for thread in threads)
     at_last.set()
     for thread in threads:
         thread.join()
