@@ -13,13 +13,11 @@ from __future__ import annotations
 import ast
 import math
 import random
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from epsilon_lab.dice import dice
 from epsilon_lab.errors import InvalidInput, ProposalFailed
 from epsilon_lab.search.context import Context
 from epsilon_lab.search.grammar import Scope, grow, scope_of
@@ -42,10 +40,6 @@ EXCHANGED = 0.2
 _TOO_DEEP = 3
 """How often a program may be too deep to be varied before it is given up."""
 
-_SLOT = re.compile(r"g(\d+)-c(\d+)")
-_GOLDEN = (math.sqrt(5) - 1) / 2
-"""Multiples of it, on a circle, keep away from each other."""
-
 _FAMILIES: tuple[tuple[type[ast.AST], ...], ...] = (
     (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod),
     (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq),
@@ -61,7 +55,7 @@ class Variation:
     """A proposer: `variation(context) -> source`.
 
     `fresh` is one to three edits of the seed program, `diverse` as many of the parent, `offspring` a crossing of two
-    parents and up to two edits. Where there are many alternatives, each has its turn.
+    parents and up to two edits.
 
     Args:
         alternatives: Name of a function of the seed program -> other bodies for it, each a complete `def`.
@@ -103,12 +97,11 @@ class Variation:
             raise ProposalFailed(f"a program to vary does not compile: {error}") from error
         bodies = {name: [_parsed(body) for body in bodies] for name, bodies in self.alternatives.items()}
         material = [*others, *(body for some in bodies.values() for body in some)]
-        due = _due(context, [(name, body) for name, some in bodies.items() for body in some])
         proposal, too_deep = (parents or [seed])[0], 0
         for _ in range(TRIES):
             try:
                 program = base.copy()
-                self._vary(program, others, bodies, due, context.dice)
+                self._vary(program, others, bodies, context.dice)
                 source = program.text(material)
             except RecursionError:  # what compiles may still be too deep to vary
                 if (too_deep := too_deep + 1) == _TOO_DEEP:
@@ -123,12 +116,7 @@ class Variation:
         return proposal
 
     def _vary(
-        self,
-        program: Program,
-        others: Sequence[Program],
-        bodies: Mapping[str, Sequence[Program]],
-        due: tuple[str, Program] | None,
-        dice: random.Random,
+        self, program: Program, others: Sequence[Program], bodies: Mapping[str, Sequence[Program]], dice: random.Random
     ) -> None:
         edits = dice.randint(1, 3)
         if others:
@@ -136,8 +124,6 @@ class Variation:
             edits -= 1
         made = math.prod(1 + len(some) for some in bodies.values())
         share = 1.0 if dice.random() < made / (made + HALF_ASSEMBLED) else EXCHANGED
-        if due is not None and share == 1.0 and edits:
-            edits -= _give(program, self.entry, *due)
         for _ in range(edits):
             if bodies and dice.random() < share:
                 _exchange(program, self.entry, bodies, dice)
@@ -157,27 +143,6 @@ def _exchange(program: Program, entry: str, bodies: Mapping[str, Sequence[Progra
     if usable:
         old = dice.choice(usable)
         _put(program, old, dice.choice(bodies[old.name]).tree.body[0])
-
-
-def _due(context: Context, alternatives: Sequence[tuple[str, Program]]) -> tuple[str, Program] | None:
-    """The alternative whose turn it is: of a generation's candidates each has another, in an order that the seed
-    shuffles, and the next generation begins elsewhere in it. Left to chance, a third of them are not tried once in as
-    many proposals as there are. None for what is no slot of a search, such as a control, which is to be chance alone.
-    """
-    slot = _SLOT.fullmatch(context.candidate_id)
-    if slot is None or not alternatives:
-        return None
-    order = dice(context.seed, "alternatives").sample(alternatives, len(alternatives))
-    generation, index = map(int, slot.groups())
-    return order[(int(generation * _GOLDEN * len(order)) + index) % len(order)]
-
-
-def _give(program: Program, entry: str, name: str, body: Program) -> bool:
-    """Put in this body for a function; tell whether it is called at all."""
-    old = next((one for one in program.reachable(entry) if isinstance(one, ast.FunctionDef) and one.name == name), None)
-    if old is not None:
-        _put(program, old, body.tree.body[0])
-    return old is not None
 
 
 def _cross(program: Program, donor: Program, dice: random.Random) -> None:

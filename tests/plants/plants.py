@@ -1485,13 +1485,6 @@ PLANTS = (
         "(direction, direction))",
         ("tests/search/test_reordering.py",),
     ),
-    Plant(
-        "chance decides which alternatives are ever tried",
-        "search/variation.py",
-        "return order[(int(generation * _GOLDEN * len(order)) + index) % len(order)]",
-        "return context.dice.choice(order)",
-        ("tests/search/test_variation.py::test_each_alternative_has_its_turn_before_any_has_a_second",),
-    ),
     # -- very many items ----------------------------------------------------------------------------------------------
     Plant(
         "outputs are reduced in the order in which they came",

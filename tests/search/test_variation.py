@@ -20,7 +20,7 @@ from epsilon_lab.errors import InvalidInput, ProposalFailed
 from epsilon_lab.search.context import Context, PublicProblem, Shown
 from epsilon_lab.search.program import Program
 from epsilon_lab.search.sources import code_hash, diff, parses
-from epsilon_lab.search.variation import _EDITS, GROWTH_LIMIT, Variation, _cross, _due, _edit, _exchange
+from epsilon_lab.search.variation import _EDITS, GROWTH_LIMIT, Variation, _cross, _edit, _exchange
 
 RICH = '''
 """A module with a bit of everything."""
@@ -251,24 +251,6 @@ def test_alternatives_alone_are_tried_as_long_as_they_are_news():
         bodies = [body for some in problem.alternatives.values() for body in some]
         parts = {ast.dump(one) for text in (problem.source, *bodies) for one in ast.parse(text).body}
         assert least <= assembled(problem, parts) <= most
-
-
-def test_each_alternative_has_its_turn_before_any_has_a_second():
-    problem = problems.csv_aggregation()
-    known = [(name, body) for name, bodies in problem.alternatives.items() for body in bodies]
-
-    def due(*slots):
-        return {_due(context(candidate_id=f"g{g:03d}-c{c:03d}"), known) for g, c in slots}
-
-    assert due(*((0, c) for c in range(len(known)))) == set(known)
-    assert len(due(*((g, c) for g in range(4) for c in range(6)))) >= 15, "also over small generations"
-    assert _due(context(candidate_id="g000-c003/random variation"), known) is None, "controls are chance alone"
-    variation = Variation(problem.alternatives, problem.entry)
-    put_in = 0
-    for c in range(len(known)):
-        circumstances = context(problem.source, candidate_id=f"g000-c{c:03d}")
-        put_in += _due(circumstances, known)[1].strip() in variation(circumstances)
-    assert put_in > len(known) / 3
 
 
 def test_no_alternative_goes_into_code_that_is_not_reached():
