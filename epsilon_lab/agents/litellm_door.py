@@ -7,6 +7,7 @@ HTTP client of ours (see guard.py); and `aclose` ends what it left.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib.util
 import logging
@@ -105,20 +106,26 @@ def prices(model: str) -> tuple[float, float] | None:
 async def aclose() -> None:
     """End what litellm keeps for the running loop: its clients' connections and its logging task.
 
-    Call it on the loop the models were called on, before that loop ends.
+    Call it on the loop the models were called on, before that loop ends. What is kept for another lab's loop is left.
     """
     if not _ready:
         return
     litellm = _ready[0]
+    logging_worker = None
+    with suppress(ImportError, AttributeError):  # not part of litellm's public API
+        from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER  # noqa: PLC0415 - heavy
+
+        logging_worker = GLOBAL_LOGGING_WORKER
+        bound = logging_worker._bound_loop  # noqa: SLF001 - nothing else says it
+        if bound is not None and bound is not asyncio.get_running_loop() and bound.is_running():
+            return
     if (client := litellm.aclient_session) is not None:
         litellm.aclient_session = None
         await client.aclose()
     await litellm.close_litellm_async_clients()
     litellm.in_memory_llm_clients_cache.flush_cache()
-    with suppress(ImportError, AttributeError):  # not part of litellm's public API
-        from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER  # noqa: PLC0415 - heavy
-
-        await GLOBAL_LOGGING_WORKER.stop()
+    if logging_worker is not None:
+        await logging_worker.stop()
 
 
 _opening = threading.Lock()

@@ -118,12 +118,14 @@ def test_an_agent_is_one_request_an_item_each_reply_on_record(lab, folder, monke
     assert "reply to map a" in (run.path / calls["reply_ref"]["item-000001-a"]).read_text()
 
 
-def test_a_model_may_be_a_queue_s_task(lab, monkeypatch):
+def test_a_model_may_be_a_queue_s_task(lab, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_KEY", "sk-1")
     with ModelServer(lambda request: Text(request.prompt[::-1])) as server:
         model = LLM("openai/toy", api_base=server.url, api_key_env="TOY_KEY")
         run = lab.start(WorkQueue(["ab", "cd"], model)).wait(60)
         assert run.results() == ["ba", "dc"] == run.output
+        Lab(tmp_path / "other", workers=1).close()  # which ends nothing of this lab's
+        assert lab.start(WorkQueue(["ef"], model)).wait(60).results() == ["fe"]
     with pytest.raises(InvalidInput, match="WorkQueue item 1: must be a non-empty str"):
         WorkQueue(["ab", 3], model)
     monkeypatch.delenv("TOY_KEY")
@@ -198,11 +200,11 @@ def test_a_model_that_writes_briefs_is_asked_what_the_manifest_asks(lab, folder,
     assert any("See task.md." in prompt and "# A number near 42" in prompt for prompt in prompts)
 
 
-def test_a_place_for_outputs_that_cannot_be_written_to_costs_nothing(lab, folder):
+def test_a_place_for_outputs_that_cannot_be_written_to_costs_nothing(own_lab, folder):
     (folder / "out").write_text("a file")
     with pytest.raises(InvalidInput, match="output_root"):
-        lab.start(WorkQueue.from_manifest(written(folder, QUEUE)))
-    assert lab.sql("select * from runs").empty
+        own_lab.start(WorkQueue.from_manifest(written(folder, QUEUE)))
+    assert own_lab.sql("select * from runs").empty
 
 
 @pytest.mark.parametrize("items", [QUEUE["items"][:1], QUEUE["items"]], ids=["the last item", "one of two"])
