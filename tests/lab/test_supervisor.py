@@ -145,7 +145,8 @@ def work(inputs):
 def review(record):
     mark()
     if record["task_id"] == "b":
-        return {"verdict": "split", "parts": [{"task": "one"}, {"task": "two", "worker": "other"}]}
+        parts = [{"task": "one"}, {"task": "two", "worker": "other"}]
+        return {"verdict": "split", "parts": parts, "chained": True}  # nothing is under way beside what is killed
     return "again" if record["task_id"] == "b.1" else None
 
 def other(inputs):
