@@ -79,8 +79,8 @@ class TopologyContract:
     """The tests.
 
     A subclass provides the fixtures `example`; `hands` by `function` and `program`, those of functions bound to
-    `orders`, a directory that is empty when a test begins; `agents`, a hand that asks a server of the test's own;
-    `lab`, with two workers, which tests may share; and `own_lab`, which they do not.
+    `orders`, a directory that is empty when a test begins; `agents`, a hand that asks a server of the test's own; and
+    `lab`, with two workers, which tests may share.
     """
 
     @pytest.fixture
@@ -106,9 +106,9 @@ class TopologyContract:
         self._check(run, example)
         assert run.frame("llm_calls").empty
 
-    def test_agents_come_to_the_same(self, own_lab: Lab, example: Example, agents: Hand) -> None:
+    def test_agents_come_to_the_same(self, lab: Lab, example: Example, agents: Hand) -> None:
         """Each step by a model, and each of its replies on record."""
-        run = own_lab.start(example.make(agents)).wait(_PATIENCE_S)
+        run = lab.start(example.make(agents)).wait(_PATIENCE_S)
         self._check(run, example)
         kinds = run.frame("tasks")["kind"]
         assert len(run.frame("llm_calls")) == sum(kinds.isin([example.kind, "reduce"]))
@@ -269,9 +269,9 @@ class TopologyContract:
         assert left[-1] not in _begun(orders)
         assert not set(_statuses(held).values()) & {"queued", "running", "waiting"}
 
-    def test_a_budget_is_never_overdrawn(self, own_lab: Lab, example: Example, agents: Hand) -> None:
+    def test_a_budget_is_never_overdrawn(self, lab: Lab, example: Example, agents: Hand) -> None:
         """The second request to a model is not sent, and the run comes to an end that says so."""
-        run = own_lab.start(example.make(agents), budget=Budget(calls=1))
+        run = lab.start(example.make(agents), budget=Budget(calls=1))
         with suppress(RunFailed):
             run.wait(_PATIENCE_S)
         calls = run.frame("llm_calls")
@@ -326,14 +326,14 @@ class TopologyContract:
         assert _begun(orders).count(f"{example.leaf}~2") == 1
 
     def test_a_dead_letter_is_tried_again(
-        self, own_lab: Lab, example: Example, hands: Mapping[str, Hand], orders: Path
+        self, lab: Lab, example: Example, hands: Mapping[str, Hand], orders: Path
     ) -> None:
         """A step that took its workers along, once it is mended; or the refusal says why not."""
         (orders / f"die-{example.leaf}").touch()
-        run = own_lab.start(example.make(hands["function"]))
+        run = lab.start(example.make(hands["function"]))
         with suppress(RunFailed):
             run.wait(_PATIENCE_S)
-        dead = list(own_lab.dead_letters["task_id"])
+        dead = _dead(lab, run)
         assert {origin(name) for name in dead} == {example.leaf}
         (orders / f"die-{example.leaf}").unlink()
         if not example.takes_up:
@@ -342,7 +342,12 @@ class TopologyContract:
             return
         run.requeue()
         _same(run.wait(_PATIENCE_S), example)
-        assert len(own_lab.dead_letters) == len(dead) - 1, "but for revisions that speak for nothing any more"
+        assert len(_dead(lab, run)) == len(dead) - 1, "but for revisions that speak for nothing any more"
+
+
+def _dead(lab: Lab, run: Run) -> list[str]:
+    letters = lab.dead_letters
+    return list(letters.loc[letters["run_id"] == run.run_id, "task_id"])
 
 
 def _names(record: Any) -> list[str]:

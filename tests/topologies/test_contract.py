@@ -39,18 +39,12 @@ async def _workspace(_: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def shared(place: Path) -> Iterator[Lab]:
+def lab(place: Path) -> Iterator[Lab]:
     with Lab(place / "runs", workers=2) as lab:
         lab.publish(steps.TOPIC, "")  # what it opens for good is open before the first test
         lab.start(WorkQueue([0], abs)).wait(60)
         lab.start(WorkQueue([0], _workspace)).wait(60)
         assert wait_until(lambda: len(lab.workers) == 3 and len(children()) >= 3, within_s=60)
-        yield lab
-
-
-@pytest.fixture
-def own_lab(tmp_path: Path) -> Iterator[Lab]:
-    with Lab(tmp_path / "runs", workers=2) as lab:
         yield lab
 
 
@@ -61,15 +55,10 @@ def orders(place: Path) -> Path:
     return place / "orders"
 
 
-@pytest.mark.usefixtures("shared", "orders")
+@pytest.mark.usefixtures("orders")
 class TestContract(TopologyContract):
     @pytest.fixture(params=TOPOLOGIES)
     def example(self, request: pytest.FixtureRequest) -> Example:
         if request.param == "tree" and not is_installed():
             pytest.skip("git is not installed: apt-get install git")
         return EXAMPLES[request.param]
-
-    @pytest.fixture
-    def lab(self, request: pytest.FixtureRequest, example: Example) -> Lab:
-        """The shared one, but for candidates: what they run in would be left behind in it."""
-        return request.getfixturevalue("own_lab" if example.topology == "population_search" else "shared")
