@@ -4,6 +4,9 @@ Descriptors 1 and 2 of a child are unnamed files, not pipes: a pipe blocks its w
 that prints while it holds the GIL would stop the very thread that should read. A file takes everything at once; a
 thread cuts it down to its tail while tasks run, so a flood costs megabytes and not what it would amount to. The
 supervisor holds the same files and can read the tail of a child that died.
+
+A task may put a file of its own in the place of 1 or 2. So files are read and cut by descriptors that nobody else
+knows, and whatever a task has put there is left as it is.
 """
 
 from __future__ import annotations
@@ -58,6 +61,7 @@ class Capture:
     def __init__(self, stdout: int = 1, stderr: int = 2) -> None:
         self.beside: Callable[[], object] = lambda: None
         self._fds = (stdout, stderr)
+        self._files = tuple(os.dup(fd) for fd in self._fds)
         self._streams = tuple(
             open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
             for fd in self._fds
@@ -72,23 +76,22 @@ class Capture:
         self._cutter.start()
 
     def begin(self) -> None:
-        """Forget what was printed, before a task: also give it back the streams that another task took or closed."""
+        """Forget what was printed, before a task; give back streams and descriptors that another took or closed."""
         out, err = self._streams
         if sys.stdout is not out or out.closed:
             self._restore(0, "stdout")
         if sys.stderr is not err or err.closed:
             self._restore(1, "stderr")
-        for fd in self._fds:
-            try:
-                if os.lseek(fd, 0, os.SEEK_END):  # the cheapest way to ask for a size; appending minds no position
-                    os.ftruncate(fd, 0)
-            except OSError:  # a task put something there that is no file
-                continue
+        for fd, file in zip(self._fds, self._files, strict=True):
+            if not _is_one(fd, file):
+                os.dup2(file, fd)
+            if os.lseek(file, 0, os.SEEK_END):  # the cheapest way to ask for a size; appending minds no position
+                os.ftruncate(file, 0)
 
     def tails(self) -> tuple[str, str]:
         """The last of what the task printed to stdout and stderr."""
         self._flush()
-        out, err = self._fds
+        out, err = self._files
         return read_tail(out), read_tail(err)
 
     def watch(self, *, busy: bool) -> None:
@@ -104,6 +107,8 @@ class Capture:
         self._over = True
         self._busy.set()
         self._cutter.join()
+        for file in self._files:
+            os.close(file)
 
     def _restore(self, index: int, name: str) -> None:
         if self._streams[index].closed:
@@ -135,12 +140,19 @@ class Capture:
         What lies before the tail is freed in place, because to read the tail, empty the file and write it back would
         lose what is printed in between. The file's size then says what was ever printed, and its blocks what it takes.
         """
-        for fd in self._fds:
+        for fd in self._files:
             file = os.fstat(fd)
-            if file.st_blocks * 512 <= _CUT_ABOVE:
-                continue
             before = file.st_size - 4 * TAIL_LIMIT
+            if file.st_blocks * 512 <= _CUT_ABOVE or before <= 0:  # some file systems set blocks aside
+                continue
             if self._fallocate is None or self._fallocate(fd, _PUNCH_HOLE, 0, before):
                 tail = os.pread(fd, 4 * TAIL_LIMIT, before)  # neither this system nor its file system can do better
                 os.ftruncate(fd, 0)
                 os.write(fd, tail)
+
+
+def _is_one(fd: int, file: int) -> bool:
+    try:
+        return os.path.sameopenfile(fd, file)
+    except OSError:  # closed
+        return False

@@ -11,6 +11,7 @@ from typing import NamedTuple
 ATTEMPTS = "tests/broker/test_attempts.py"
 DISPATCH = "tests/broker/test_dispatch.py"
 FIRST_SPARE = "tests/workers/test_supervisor.py::test_the_first_spare_is_started_with_the_first_beat"
+EXECUTION = "tests/workers/test_execution.py"
 LEASES = "tests/broker/test_leases.py"
 SETTLING = "tests/broker/test_settling.py"
 SUBMISSIONS = "tests/broker/test_submissions.py"
@@ -762,6 +763,20 @@ PLANTS = (
         "        return self._dialer.is_lossy and fence not in self._held\n",
         "        return True\n",
         ("tests/broker/test_client.py",),
+    ),
+    Plant(
+        "what is cut down to its tail is whatever a task has put in the place of stdout",
+        "workers/capture.py",
+        "        for fd in self._files:\n            file = os.fstat(fd)\n",
+        "        for fd in self._fds:\n            file = os.fstat(fd)\n",
+        (EXECUTION,),
+    ),
+    Plant(
+        "a task's file stays in the place of stdout for the next task",
+        "workers/capture.py",
+        "                os.dup2(file, fd)\n",
+        "                continue\n",
+        (EXECUTION,),
     ),
     Plant(
         "answers are held back while a task with a limit of time runs",

@@ -266,6 +266,29 @@ def test_streams_that_a_task_took_or_closed_are_given_back(tmp_path: Path, captu
     assert failure.stdout_tail == "again\n"
 
 
+def test_a_file_of_a_task_s_own_in_the_place_of_stdout_stays_as_the_task_wrote_it(
+    tmp_path: Path, capture: Capture
+) -> None:
+    out, err = capture.fds  # type: ignore[attr-defined]
+    mine = b"mine" * (1 << 19)
+
+    def work(_: object) -> None:
+        with open(tmp_path / "mine", "wb") as file:
+            os.dup2(file.fileno(), out)
+        os.write(out, mine)
+        os.close(err)
+        raise ValueError
+
+    failure = execute(assign(work, tmp_path), capture)
+    capture._cut()
+    assert isinstance(failure, Failure)
+    assert (failure.stdout_tail, failure.stderr_tail) == ("", "")
+    failure = execute(assign(lambda _: os.write(out, b"out") + os.write(err, b"err") + 1 / 0, tmp_path), capture)
+    assert isinstance(failure, Failure)
+    assert (failure.stdout_tail, failure.stderr_tail) == ("out", "err"), "the next task has its own again"
+    assert (tmp_path / "mine").read_bytes() == mine
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS bounds no address space")
 def test_a_task_that_takes_more_memory_than_it_may_fails_and_the_next_has_its_own_bound(tmp_path: Path) -> None:
     def take(mib: int) -> int:
