@@ -121,7 +121,7 @@ class Tables:
                 the message.
         """
         if timeout_s is not None and not (
-            isinstance(timeout_s, int | float) and 0 < timeout_s <= threading.TIMEOUT_MAX
+            isinstance(timeout_s, int | float) and timeout_s is not True and 0 < timeout_s <= threading.TIMEOUT_MAX
         ):
             raise InvalidInput("timeout_s", f"must be seconds above 0 or None, got {timeout_s!r}")
         return self._asked(query, params, lambda answer: answer.df(), names_files=True, timeout_s=timeout_s)

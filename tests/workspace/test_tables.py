@@ -770,7 +770,7 @@ def test_a_query_that_takes_too_long_is_given_up(asked: Tables) -> None:
     with pytest.raises(InvalidInput, match=r"took longer than 0.05 s; ask for less"):
         asked.sql("select count(*) from range(10000000) a, range(10000000) b", timeout_s=0.05)
     assert len(asked.sql("from runs", timeout_s=60)) == 1
-    for wrong in (0, -1, "1", float("nan"), float("inf"), 1e300):
+    for wrong in (0, -1, True, "1", float("nan"), float("inf"), 1e300):
         with pytest.raises(InvalidInput, match="timeout_s"):
             asked.sql("from runs", timeout_s=wrong)  # type: ignore[arg-type]
 
