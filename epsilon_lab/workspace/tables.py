@@ -430,7 +430,7 @@ class Tables:
             for gone in (self._feeds.keys() | database.kept.keys()) - set(names):
                 database.forget(gone)
                 self._feeds.pop(gone, None)
-        waiting: list[Feed] = []
+        waiting, pending = list[Feed](), 0
         for name in names:
             feed = self._feeds.get(name) or self._begin(database, name)
 
@@ -446,9 +446,10 @@ class Tables:
             else:
                 feed.fold.watched(live=name in (live or ()))
             waiting.append(feed)
-            if sum(each.pending for each in waiting) > PENDING:
+            pending += feed.pending
+            if pending > PENDING:
                 database.take(waiting, tables)
-                waiting = []
+                waiting, pending = [], 0
             if patience.is_over:
                 break
         database.take(waiting, tables)
