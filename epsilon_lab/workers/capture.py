@@ -62,6 +62,7 @@ class Capture:
         self.beside: Callable[[], object] = lambda: None
         self._fds = (stdout, stderr)
         self._files = tuple(os.dup(fd) for fd in self._fds)
+        self._own = tuple((file.st_dev, file.st_ino) for file in map(os.fstat, self._files))
         self._streams = tuple(
             open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
             for fd in self._fds
@@ -82,10 +83,15 @@ class Capture:
             self._restore(0, "stdout")
         if sys.stderr is not err or err.closed:
             self._restore(1, "stderr")
-        for fd, file in zip(self._fds, self._files, strict=True):
-            if not _is_one(fd, file):
+        for fd, file, own in zip(self._fds, self._files, self._own, strict=True):
+            try:
+                found = os.fstat(fd)  # one call tells whether it is still ours, and how much is in it
+            except OSError:  # closed
+                found = None
+            if found is None or (found.st_dev, found.st_ino) != own:
                 os.dup2(file, fd)
-            if os.lseek(file, 0, os.SEEK_END):  # the cheapest way to ask for a size; appending minds no position
+                found = os.fstat(file)
+            if found.st_size:
                 os.ftruncate(file, 0)
 
     def tails(self) -> tuple[str, str]:
@@ -149,10 +155,3 @@ class Capture:
                 tail = os.pread(fd, 4 * TAIL_LIMIT, before)  # neither this system nor its file system can do better
                 os.ftruncate(fd, 0)
                 os.write(fd, tail)
-
-
-def _is_one(fd: int, file: int) -> bool:
-    try:
-        return os.path.sameopenfile(fd, file)
-    except OSError:  # closed
-        return False
