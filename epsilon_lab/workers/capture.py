@@ -85,14 +85,14 @@ class Capture:
             self._restore(1, "stderr")
         for fd, file, own in zip(self._fds, self._files, self._own, strict=True):
             try:
-                found = os.fstat(fd)  # one call tells whether it is still ours, and how much is in it
-            except OSError:  # closed
+                if not os.lseek(fd, 0, os.SEEK_END):  # the cheapest way to ask whether there is anything in it
+                    continue
+                found = os.fstat(fd)
+            except OSError:  # closed, or no file
                 found = None
             if found is None or (found.st_dev, found.st_ino) != own:
                 os.dup2(file, fd)
-                found = os.fstat(file)
-            if found.st_size:
-                os.ftruncate(file, 0)
+            os.ftruncate(file, 0)
 
     def tails(self) -> tuple[str, str]:
         """The last of what the task printed to stdout and stderr."""
